@@ -1,0 +1,124 @@
+"""Calibration without TensorRT: batches through ONNX Runtime, activations into observers, one batch at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quantlab.calibration.table import CalibrationTable, Provenance
+from quantlab.data.batches import Batch, Batches
+from quantlab.errors import DataError
+from quantlab.model import input_specs
+from quantlab.observers import Histogram, Observer, ObserverGroup
+from quantlab.ort import ActivationReader
+from quantlab.ort.session import VERSION as ORT_VERSION
+
+Progress = Callable[[int], None]
+"""Called after every batch with the number of samples so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRun:
+    """One pass over the data. tables: one per observer, by name. histograms: per tensor, for reports."""
+
+    tables: Mapping[str, CalibrationTable]
+    histograms: Mapping[str, Histogram]
+
+
+def run_calibration(
+    proto: onnx.ModelProto,
+    batches: Batches,
+    observers: Mapping[str, Observer],
+    tensors: Sequence[str] | None = None,
+    on_batch: Progress | None = None,
+) -> CalibrationRun:
+    """Every observer's table from one forward pass.
+
+    tensors: what to calibrate, None for every floating point tensor, in network order. Memory holds one batch of
+    their activations, whatever the number of batches. DataError names batch and tensor of NaN or infinity.
+    """
+    reader = ActivationReader(proto, tensors)
+    groups = {name: ObserverGroup(observers) for name in reader.tensors}
+    feed = _Feed(proto, batches)
+    for number, batch in enumerate(feed):
+        for name, values in reader.read_one(batch, number).items():
+            try:
+                groups[name].observe(values)
+            except DataError as error:
+                raise DataError(f"batch {number}, tensor '{name}': {error.message}", hint=error.hint) from error
+        if on_batch:
+            on_batch(feed.samples)
+    if feed.samples == 0:
+        raise DataError("there are no calibration batches", hint="the stream is empty: check the data")
+    amax = {name: group.compute_amax() for name, group in groups.items()}
+    zero = [name for name in groups if groups[name].histogram.range == 0]
+    warnings = (*feed.warnings, *(f"tensor '{name}' is all zero in the calibration data" for name in zero))
+    provenance = feed.provenance(batches)
+    return CalibrationRun(
+        {
+            key: CalibrationTable(
+                {name: np.float32(amax[name][key]) for name in groups}, replace(provenance, algorithm=key), warnings
+            )
+            for key in observers
+        },
+        {name: group.histogram for name, group in groups.items()},
+    )
+
+
+class _Feed:
+    """The batches of one pass with what provenance needs: counts and a hash. A short last batch is left out, and
+    said, where the model has a fixed batch size: padding it would count samples twice."""
+
+    def __init__(self, proto: onnx.ModelProto, batches: Batches) -> None:
+        self._source, self._specs = batches, input_specs(proto)
+        self._digest = hashlib.sha256()
+        self.samples = self.count = self.batch_size = 0
+        self.warnings: tuple[str, ...] = ()
+
+    def __iter__(self) -> Any:
+        short = 0
+        for number, batch in enumerate(self._source):
+            if short:
+                raise DataError(f"batch {number - 1} has {short} samples, fewer than the model's fixed batch size")
+            size = batch_length(batch)
+            fixed = self._specs[0].shape[0] if self._specs and self._specs[0].shape else None
+            if isinstance(fixed, int) and 0 < size < fixed and number:
+                short = size
+                continue
+            yield batch
+            self._count(batch, size)
+        if short:
+            self.warnings = (f"the last {short} samples do not fill the model's fixed batch and were left out",)
+
+    def _count(self, batch: Batch, size: int) -> None:
+        self.samples += size
+        self.count += 1
+        self.batch_size = max(self.batch_size, size)
+        for name in sorted(batch):
+            x: NDArray[Any] = np.ascontiguousarray(batch[name])
+            self._digest.update(f"{name}:{x.dtype}:{x.shape}".encode())
+            self._digest.update(x.data if x.size else b"")
+
+    def provenance(self, batches: Batches) -> Provenance:
+        preprocess = getattr(batches, "preprocess", None)
+        return Provenance(
+            data_hash=self._digest.hexdigest(),
+            preprocess=preprocess.to_dict() if hasattr(preprocess, "to_dict") else None,
+            batches=self.count,
+            samples=self.samples,
+            batch_size=self.batch_size,
+            source="quantlab offline calibration",
+            versions={"numpy": np.__version__, "onnx": onnx.__version__, "onnxruntime": ORT_VERSION},
+        )
+
+
+def batch_length(batch: Batch) -> int:
+    """Number of samples: the first dimension of the first array."""
+    first = next(iter(batch.values()), None)
+    return int(first.shape[0]) if isinstance(first, np.ndarray) and first.ndim else 0

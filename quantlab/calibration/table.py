@@ -1,0 +1,133 @@
+"""The hub of quantlab: tensor name -> amax, with where it came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quantlab import files
+from quantlab.errors import DataError
+from quantlab.model import input_specs, model_hash
+from quantlab.numerics import scale_from_amax
+
+FORMAT = "quantlab.calibration_table"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What the numbers were made from. Empty strings and zeros stand for unknown (a table read from a cache)."""
+
+    algorithm: str = ""
+    model_hash: str = ""
+    data_hash: str = ""
+    preprocess: Mapping[str, Any] | None = None
+    batches: int = 0
+    samples: int = 0
+    batch_size: int = 0
+    source: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationTable:
+    """amax: float32 >= 0 per tensor, in network order. warnings: facts a reader of the numbers must know."""
+
+    amax: Mapping[str, np.float32]
+    provenance: Provenance = field(default_factory=Provenance)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, amax in self.amax.items():
+            if not (np.isfinite(amax) and amax >= 0):
+                raise DataError(f"amax of tensor '{name}' is {amax}, expected finite and >= 0", hint="calibrate again")
+
+    def scale(self, tensor: str) -> NDArray[np.float32]:
+        """float32 > 0, `amax / 127`; DataError if the table has no such tensor."""
+        if tensor not in self.amax:
+            raise DataError(
+                f"the calibration table has no tensor '{tensor}' (it has {len(self.amax)})",
+                hint="calibrate the same model again, or all of its tensors with --tensors all",
+            )
+        return scale_from_amax(self.amax[tensor])
+
+    def check_model(self, proto: onnx.ModelProto) -> None:
+        """DataError unless this table was made for `proto`: by hash where known, else by tensor names."""
+        if self.provenance.model_hash and self.provenance.model_hash != model_hash(proto):
+            raise DataError(
+                f"the calibration table was made for another model (its hash {self.provenance.model_hash[:12]}, "
+                f"this model's {model_hash(proto)[:12]})",
+                hint="calibrate this model",
+            )
+        self.check_names(proto)
+
+    def check_names(self, proto: onnx.ModelProto) -> None:
+        """DataError if the table names tensors that the model does not have."""
+        inside = {s.name for s in input_specs(proto)}.union(n for node in proto.graph.node for n in node.output)
+        unknown = [n for n in self.amax if n not in inside and not n.startswith("(Unnamed Layer*")]
+        if unknown:
+            raise DataError(
+                f"the calibration table is of another model: {len(unknown)} of its {len(self.amax)} tensors "
+                f"(first: '{unknown[0]}') are not in this one",
+                hint="calibrate this model",
+            )
+
+    def to_json(self) -> str:
+        """The text of a table file. amax values are the shortest decimals that give back the same float32."""
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "provenance": asdict(self.provenance),
+                "warnings": list(self.warnings),
+                "amax": {name: float(str(np.float32(amax))) for name, amax in self.amax.items()},
+            },
+            indent=1,
+            allow_nan=False,
+        )
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "table") -> CalibrationTable:
+        """The inverse of `to_json`; unknown formats, versions and keys raise DataError naming `source`."""
+        try:
+            content = json.loads(text)
+            if content["format"] != FORMAT or content["version"] != VERSION:
+                raise ValueError(f"format {content['format']!r} version {content['version']!r}")
+            known = {f.name for f in fields(Provenance)}
+            if unknown := set(content["provenance"]) - known:
+                raise ValueError(f"unknown provenance keys {sorted(unknown)}")
+            amax = {str(name): np.float32(value) for name, value in content["amax"].items()}
+            return cls(amax, Provenance(**content["provenance"]), tuple(content["warnings"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{source} is not a quantlab calibration table (version {VERSION}): {error}",
+                hint="make one with quantlab calibrate",
+            ) from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON file atomically."""
+        files.write_text(Path(path), self.to_json() + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> CalibrationTable:
+        """Read a JSON file; DataError if it is missing or not a table."""
+        return cls.from_json(read_text(Path(path), "calibration table"), str(path))
+
+    def subset(self, tensors: Iterable[str]) -> CalibrationTable:
+        """The same table for these tensors only."""
+        return CalibrationTable({t: self.amax[t] for t in tensors}, self.provenance, self.warnings)
+
+
+def read_text(path: Path, what: str) -> str:
+    """UTF-8 text of a file; DataError naming `what` if it cannot be read."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{what} {path} cannot be read: {error}", hint="check the path") from error

@@ -1,0 +1,95 @@
+"""TensorRT's calibration cache: text, one scale per tensor as the hex digits of its float32 bits.
+
+First line `TRT-8600-EntropyCalibration2` (version without dots, calibrator); the legacy calibrator writes
+`0 <cutoff> <quantile>` as float64 hex. Then `tensor name: hex`, lower case, no zero padding, `0` for an all-zero
+tensor; LF line ends, one at the end. Scale = amax / 127. Measured on TensorRT 8.6.0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from quantlab import files
+from quantlab.calibration.table import CalibrationTable, Provenance, read_text
+from quantlab.errors import DataError
+from quantlab.numerics import INT8_MAX, amax_from_scale
+
+_HEADER = re.compile(r"TRT-\d+-\w+|\d+ [0-9a-f]{1,16} [0-9a-f]{1,16}")
+_LINE = re.compile(r"(?P<name>.+): (?P<bits>[0-9a-f]{1,8})")
+
+
+@dataclass(frozen=True, slots=True)
+class TrtCache:
+    """header: the first line. scales: float32 per tensor, in the order of the file."""
+
+    header: str
+    scales: Mapping[str, np.float32]
+
+    @classmethod
+    def from_bytes(cls, content: bytes, source: str = "calibration cache") -> TrtCache:
+        """Parse a cache; DataError names the line that cannot be read."""
+        try:
+            lines = content.decode("utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{source} is not text", hint="give the file that TensorRT wrote") from error
+        if not _HEADER.fullmatch(lines[0].rstrip("\r")):
+            raise DataError(
+                f"{source}, line 1: {lines[0][:60]!r} is not the first line of a TensorRT calibration cache",
+                hint="it reads like TRT-8600-EntropyCalibration2",
+            )
+        scales: dict[str, np.float32] = {}
+        for number, line in enumerate((text.rstrip("\r") for text in lines[1:]), start=2):
+            if not line:
+                continue
+            match = _LINE.fullmatch(line)
+            scale = np.uint32(int(match["bits"], 16)).view(np.float32) if match else None
+            if match is None or scale is None or not np.isfinite(scale) or scale < 0 or match["name"] in scales:
+                raise DataError(
+                    f"{source}, line {number}: {line[:80]!r} is corrupt, expected 'tensor name: hex' with the bits "
+                    "of a finite scale, each name once",
+                    hint="delete the cache and calibrate again",
+                )
+            scales[match["name"]] = np.float32(scale)
+        if not scales:
+            raise DataError(f"{source} has no tensors", hint="delete the cache and calibrate again")
+        return cls(lines[0].rstrip("\r"), scales)
+
+    def to_bytes(self) -> bytes:
+        """The file as TensorRT writes it."""
+        for name in self.scales:
+            if "\n" in name or not name:
+                raise DataError(f"tensor name {name!r} cannot stand in a calibration cache", hint="rename the tensor")
+        rows = [f"{name}: {np.float32(scale).view(np.uint32):x}" for name, scale in self.scales.items()]
+        return "\n".join([self.header, *rows, ""]).encode("utf-8")
+
+    def save(self, path: str | Path) -> None:
+        """Write the file atomically."""
+        files.write_bytes(Path(path), self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | Path) -> TrtCache:
+        """Read a file; DataError if it is missing or corrupt."""
+        return cls.from_bytes(read_text(Path(path), "calibration cache").encode("utf-8"), str(path))
+
+
+def table_from_cache(cache: TrtCache, source: str = "") -> CalibrationTable:
+    """The table of a cache: `amax = scale * 127`, exact for every scale TensorRT can have made."""
+    amax = {name: np.float32(amax_from_scale(scale)) for name, scale in cache.scales.items()}
+    return CalibrationTable(amax, Provenance(algorithm=cache.header, source=source or "TensorRT calibration cache"))
+
+
+def cache_from_table(
+    table: CalibrationTable, *, calibrator: str = "EntropyCalibration2", tensorrt: str = "8600"
+) -> TrtCache:
+    """A cache that TensorRT reads: `scale = float32(amax / 127)`, 0 for an all-zero tensor.
+
+    calibrator: EntropyCalibration2, MinMaxCalibration or EntropyCalibration, the class that will read it.
+    tensorrt: the version digits of the first line (8600 for 8.6.0), which TensorRT does not check.
+    """
+    scales = {name: np.float32(np.float32(amax) / np.float32(INT8_MAX)) for name, amax in table.amax.items()}
+    return TrtCache(f"TRT-{tensorrt}-{calibrator}", scales)

@@ -1,0 +1,62 @@
+"""Batches from .npy and .npz files and from arrays in memory. Pickled files are refused."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.data.batches import Batch
+from quantlab.errors import DataError
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a file by name; a .npy file gives one named ''. DataError if unreadable or pickled."""
+    if not path.is_file():
+        raise DataError(f"array file {path} does not exist", hint="give an .npy or .npz file")
+    try:
+        loaded = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        pickled = "pickle" in str(error)
+        what = "holds pickled objects, which can run code when loaded" if pickled else f"cannot be read: {error}"
+        raise DataError(
+            f"array file {path} {what}", hint="save plain numeric arrays with numpy.save or numpy.savez"
+        ) from error
+
+
+class ArrayBatches:
+    """Arrays `{input: (N, ...)}` cut into batches; the last one may be short. Labels, if given, have shape (N,)."""
+
+    def __init__(
+        self, arrays: Mapping[str, NDArray[Any]], *, batch_size: int = 32, labels: NDArray[np.int64] | None = None
+    ) -> None:
+        lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+        if len(set(lengths.values())) != 1 or 0 in lengths.values():
+            raise DataError(f"arrays have {lengths} samples", hint="every input needs the same number of samples, > 0")
+        self.count = next(iter(lengths.values()))
+        if labels is not None and labels.shape != (self.count,):
+            raise DataError(
+                f"labels have shape {labels.shape}, expected ({self.count},)", hint="one label per sample, in order"
+            )
+        self.batch_size = batch_size
+        self._arrays, self._labels = dict(arrays), labels
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (batch for batch, _ in self.labeled())
+
+    def labeled(self) -> Iterator[tuple[Batch, NDArray[np.int64] | None]]:
+        for start in range(0, self.count, self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            batch = {name: np.ascontiguousarray(array[rows]) for name, array in self._arrays.items()}
+            yield batch, None if self._labels is None else self._labels[rows]

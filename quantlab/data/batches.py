@@ -1,0 +1,89 @@
+"""What a stream of batches is, and the adapters for iterables and torch DataLoaders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.errors import ConfigError, DataError
+
+Batch = Mapping[str, NDArray[Any]]
+"""Input name -> array with batch dimension."""
+Batches = Iterable[Batch]
+"""Re-iterable: every `for` starts from the first batch."""
+
+
+@runtime_checkable
+class LabeledBatches(Protocol):
+    """A stream that knows the class of every sample."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def labeled(self) -> Iterator[tuple[Batch, NDArray[np.int64] | None]]:
+        """Batches with the labels (N,) of their samples, or None."""
+
+
+class IterableBatches:
+    """Any re-iterable of `{input: array}`, or a function that returns a new iterator each time.
+
+    A generator object can be read once only and raises ConfigError.
+    """
+
+    def __init__(self, source: Iterable[Batch] | Callable[[], Iterable[Batch]]) -> None:
+        if isinstance(source, Iterator):
+            raise ConfigError(
+                f"batches are a {type(source).__name__}, which can be read only once",
+                hint="pass the function that makes it, or a list",
+            )
+        self._source = source
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._source() if callable(self._source) else self._source)
+
+
+class LoaderBatches:
+    """A torch DataLoader (or anything that iterates over tensors, tuples or mappings of them).
+
+    input_names: which model input each element of a tuple feeds, in order. One element more than names is taken as
+    the labels. Tensors are recognised by their `numpy` method: torch itself is not imported.
+    """
+
+    def __init__(self, loader: Iterable[Any], input_names: Sequence[str]) -> None:
+        if isinstance(loader, Iterator):
+            raise ConfigError("loader can be read only once", hint="pass the DataLoader itself, not iter(loader)")
+        self._loader = loader
+        self._names = tuple(input_names)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (batch for batch, _ in self.labeled())
+
+    def labeled(self) -> Iterator[tuple[Batch, NDArray[np.int64] | None]]:
+        for number, element in enumerate(self._loader):
+            yield self._split(number, element)
+
+    def _split(self, number: int, element: Any) -> tuple[Batch, NDArray[np.int64] | None]:
+        if isinstance(element, Mapping):
+            if missing := [n for n in self._names if n not in element]:
+                raise DataError(
+                    f"batch {number} has no {', '.join(missing)}; it has {', '.join(map(str, element))}",
+                    hint="name the model inputs as the loader does",
+                )
+            return {n: _array(element[n]) for n in self._names}, None
+        parts = list(element) if isinstance(element, (tuple, list)) else [element]
+        if len(parts) not in (len(self._names), len(self._names) + 1):
+            raise DataError(
+                f"batch {number} has {len(parts)} elements, expected {len(self._names)} inputs and perhaps labels",
+                hint=f"input names given: {', '.join(self._names)}",
+            )
+        batch = {n: _array(p) for n, p in zip(self._names, parts, strict=False)}
+        has_labels = len(parts) > len(self._names)
+        return batch, _array(parts[-1]).astype(np.int64) if has_labels else None
+
+
+def _array(value: Any) -> NDArray[Any]:
+    if hasattr(value, "detach"):  # a torch tensor, perhaps on a GPU
+        value = value.detach().cpu().numpy()
+    return np.asarray(value)

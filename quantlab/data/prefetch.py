@@ -1,0 +1,31 @@
+"""Work ahead in threads, in order and bounded."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def map_ahead(function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """`map(function, items)` in the same order, with up to `ahead` results computed in threads before they are asked.
+
+    An exception comes out at the place of the item that raised it. Leaving the loop early stops the work.
+    """
+    pending: deque[Future[R]] = deque()
+    source = iter(items)
+    pool = ThreadPoolExecutor(max_workers=min(32, os.cpu_count() or 1), thread_name_prefix="quantlab-decode")
+    try:
+        pending.extend(pool.submit(function, item) for item in islice(source, ahead))
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(pool.submit(function, item) for item in islice(source, 1))
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,101 @@
+"""From what a user types (a folder, an .npy, an .npz:key) to batches for a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.data.arrays import ArrayBatches, read_arrays
+from quantlab.data.images import ImageBatches, image_files
+from quantlab.data.labels import pick_array, read_labels
+from quantlab.data.preprocess import Preprocess
+from quantlab.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """How to read a source. limit: the first so many samples. labels: a file, see `read_labels`."""
+
+    batch_size: int = 32
+    limit: int | None = None
+    labels: str | None = None
+    skip_bad: bool = False
+
+
+def open_data(
+    source: str | Path, input_names: Sequence[str], preprocess: Preprocess | None, options: DataOptions | None = None
+) -> ImageBatches | ArrayBatches:
+    """Batches from a folder of images, an .npy, or an .npz (`file.npz:key` picks one array).
+
+    With a preprocess the source holds images; without one it holds arrays ready for the model, and an .npz with
+    several arrays feeds the inputs of the same names.
+    """
+    options = options or DataOptions()
+    if options.batch_size < 1 or (options.limit is not None and options.limit < 1):
+        raise ConfigError(f"batch size {options.batch_size}, limit {options.limit}", hint="both must be at least 1")
+    path, key = split_key(str(source))
+    if path.is_dir():
+        return _open_folder(path, input_names, preprocess, options)
+    if path.suffix.lower() not in (".npy", ".npz"):
+        what = "is no folder, .npy or .npz" if path.exists() else "does not exist"
+        raise DataError(f"data {path} {what}", hint="give a folder of images, an .npy or an .npz file")
+    arrays = read_arrays(path)
+    labels = _labels(options, None)
+    if preprocess is not None:
+        images = pick_array(path, arrays, key)[: options.limit]
+        return ImageBatches(
+            images, preprocess, input_name=_only(input_names), batch_size=options.batch_size,
+            labels=labels, skip_bad=options.skip_bad,
+        )  # fmt: skip
+    if not key and set(input_names) <= set(arrays):
+        chosen = {name: arrays[name] for name in input_names}
+    else:
+        chosen = {_only(input_names): pick_array(path, arrays, key)}
+    chosen = {name: array[: options.limit] for name, array in chosen.items()}
+    return ArrayBatches(chosen, batch_size=options.batch_size, labels=labels)
+
+
+def split_key(source: str) -> tuple[Path, str]:
+    """`file.npz:key` -> (file.npz, key); anything else -> (path, '')."""
+    match = re.fullmatch(r"(.*\.npz):(.+)", source)
+    return (Path(match[1]), match[2]) if match else (Path(source), "")
+
+
+def _open_folder(
+    folder: Path, input_names: Sequence[str], preprocess: Preprocess | None, options: DataOptions
+) -> ImageBatches:
+    if preprocess is None:
+        raise ConfigError(f"images in {folder} need a preprocess", hint="choose one: quantlab presets")
+    files, labels = image_files(folder)
+    files = files[: options.limit]
+    labels = None if labels is None else labels[: options.limit]
+    if options.labels is not None:
+        labels = _labels(options, [f.relative_to(folder).as_posix() for f in files])
+    return ImageBatches(
+        files, preprocess, input_name=_only(input_names), batch_size=options.batch_size,
+        labels=labels, skip_bad=options.skip_bad,
+    )  # fmt: skip
+
+
+def _labels(options: DataOptions, names: list[str] | None) -> NDArray[np.int64] | None:
+    if options.labels is None:
+        return None
+    path, key = split_key(options.labels)
+    if not path.is_file():
+        raise DataError(f"labels file {path} does not exist", hint="give a CSV, text, .npy or .npz:key file")
+    labels = read_labels(path, key, names)
+    return labels if names is not None and len(labels) == len(names) else labels[: options.limit]
+
+
+def _only(input_names: Sequence[str]) -> str:
+    if len(input_names) != 1:
+        raise ConfigError(
+            f"the model has {len(input_names)} inputs ({', '.join(input_names)}), this source feeds one",
+            hint="give an .npz with one array per input, named as the inputs",
+        )
+    return input_names[0]

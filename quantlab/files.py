@@ -1,0 +1,57 @@
+"""Results appear whole or not at all: written to a temporary name in the same folder, then renamed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from quantlab.errors import ConfigError
+
+
+def check_writable(path: Path) -> None:
+    """ConfigError unless a file can be written at `path`. Asked before long work, so that none of it is lost."""
+    folder = path.parent
+    if path.is_dir():
+        raise ConfigError(f"output {path} is a folder, expected a file name", hint=f"use {path / 'NAME'}")
+    if not folder.is_dir():
+        raise ConfigError(f"output folder {folder} does not exist or is not a folder", hint=f"mkdir -p {folder}")
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".quantlab-"):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"output folder {folder} cannot be written: {error.strerror}", hint="choose another folder"
+        ) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically; an interrupted write leaves no file behind."""
+    check_writable(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".quantlab-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, content: str) -> None:
+    """`write_bytes` of UTF-8 with LF line ends."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def make_folder(path: Path) -> None:
+    """Create `path` with its parents, or ConfigError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"output folder {path} cannot be made: {error.strerror}", hint="choose another folder"
+        ) from error
+    check_writable(path / "file")

@@ -1,0 +1,20 @@
+"""Symmetric INT8 arithmetic: pure functions of numpy arrays."""
+
+from quantlab.numerics.affine import dequantize, fake_quantize, quantize
+from quantlab.numerics.granularity import PER_TENSOR, Granularity, PerChannel, PerTensor, amax_of
+from quantlab.numerics.scales import INT8_MAX, INT8_MIN, amax_from_scale, scale_from_amax
+
+__all__ = [
+    "INT8_MAX",
+    "INT8_MIN",
+    "PER_TENSOR",
+    "Granularity",
+    "PerChannel",
+    "PerTensor",
+    "amax_from_scale",
+    "amax_of",
+    "dequantize",
+    "fake_quantize",
+    "quantize",
+    "scale_from_amax",
+]

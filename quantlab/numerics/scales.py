@@ -1,0 +1,49 @@
+"""amax <-> scale. The one place where zero, denormal, NaN and infinite magnitudes are decided.
+
+`scale = amax / 127` (symmetric INT8, as TensorRT and its calibration caches use it), so the code -128 stands for a
+value just outside amax and a scale multiplies codes: `x ≈ q * scale`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from quantlab.errors import DataError
+
+INT8_MIN, INT8_MAX = -128, 127
+SMALLEST_SCALE = np.finfo(np.float32).tiny
+"""Smallest normal float32 (1.18e-38). GPUs flush smaller ones to zero, and dividing by them overflows."""
+ZERO_AMAX_SCALE = np.float32(1.0)
+"""Scale of a tensor or channel that is all zero: any positive scale reproduces it exactly; 1.0 is a harmless one."""
+
+
+def scale_from_amax(amax: ArrayLike) -> NDArray[np.float32]:
+    """Scales float32 > 0 of the shape of `amax`.
+
+    0 gives 1.0; an amax so small that amax / 127 is denormal gives the smallest normal float32; a negative, NaN or
+    infinite amax raises DataError.
+    """
+    a = np.asarray(amax, np.float32)
+    if not (np.isfinite(a).all() and (a >= 0).all()):
+        raise DataError(f"amax {a.tolist()} is not finite and >= 0", hint="calibrate again on finite data")
+    scale = np.maximum(a / np.float32(INT8_MAX), SMALLEST_SCALE)
+    return np.where(a == 0, ZERO_AMAX_SCALE, scale).astype(np.float32)
+
+
+def amax_from_scale(scale: ArrayLike) -> NDArray[np.float32]:
+    """The float32 amax with `amax / 127 == scale`, bit for bit where one exists, else the nearest.
+
+    Every scale that was made as amax / 127 comes back exactly. A scale of 0 (TensorRT's mark for an all-zero tensor)
+    gives 0; a negative, NaN or infinite scale raises DataError.
+    """
+    s = np.asarray(scale, np.float32)
+    if not (np.isfinite(s).all() and (s >= 0).all()):
+        raise DataError(f"scale {s.tolist()} is not finite and >= 0", hint="the source of this scale is broken")
+    middle = np.asarray(s * np.float32(INT8_MAX), np.float32)
+    result = middle.copy()
+    for candidate in (np.nextafter(middle, np.float32(0)), np.nextafter(middle, np.float32(np.inf))):
+        result = np.where(
+            (result / np.float32(INT8_MAX) != s) & (candidate / np.float32(INT8_MAX) == s), candidate, result
+        )
+    return np.asarray(result, np.float32)

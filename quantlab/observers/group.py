@@ -1,0 +1,33 @@
+"""Several observers over one pass of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.observers.base import Observer, fresh
+from quantlab.observers.histogram import Histogram, HistogramObserver
+
+
+class ObserverGroup:
+    """One fresh observer per name; those that read a histogram share one, which is also kept for reports."""
+
+    def __init__(self, prototypes: Mapping[str, Observer]) -> None:
+        self.histogram = Histogram()
+        self.observers = {name: fresh(prototype) for name, prototype in prototypes.items()}
+        self._fed: list[Observer | Histogram] = [self.histogram]
+        for observer in self.observers.values():
+            if isinstance(observer, HistogramObserver) and type(observer).observe is HistogramObserver.observe:
+                observer.histogram = self.histogram
+            else:
+                self._fed.append(observer)
+
+    def observe(self, x: NDArray[np.float32]) -> None:
+        for target in self._fed:
+            target.observe(x)
+
+    def compute_amax(self) -> dict[str, NDArray[np.float32]]:
+        """The amax of every observer by name."""
+        return {name: observer.compute_amax() for name, observer in self.observers.items()}

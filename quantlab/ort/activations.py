@@ -1,0 +1,54 @@
+"""The values of inner tensors, one batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quantlab.data.batches import Batch
+from quantlab.errors import GraphError
+from quantlab.model import input_specs
+from quantlab.ort.session import Session
+
+
+class ActivationReader:
+    """Exposes the wanted tensors of a model as outputs, and nothing else; holds one batch of them at a time.
+
+    tensors: graph inputs or node outputs; None means all of floating point type.
+    """
+
+    def __init__(self, proto: onnx.ModelProto, tensors: Sequence[str] | None = None) -> None:
+        inputs = [s.name for s in input_specs(proto)]
+        produced = [name for node in proto.graph.node for name in node.output if name]
+        wanted = [*inputs, *produced] if tensors is None else list(dict.fromkeys(tensors))
+        if unknown := [t for t in wanted if t not in {*inputs, *produced}]:
+            raise GraphError(
+                f"the model has no tensor '{unknown[0]}' ({len(unknown)} unknown)", hint="run quantlab inspect MODEL"
+            )
+        self._session = Session(_with_outputs(proto, [t for t in wanted if t not in inputs]))
+        float_inputs = {s.name for s in self._session.inputs if np.issubdtype(s.dtype, np.floating)}
+        readable = float_inputs.union(self._session.float_outputs)
+        self.tensors = [t for t in wanted if t in readable]
+        self._outputs = [t for t in self.tensors if t not in inputs]
+
+    def read(self, batches: Iterable[Batch]) -> Iterator[dict[str, NDArray[np.float32]]]:
+        """Tensor name -> float32 values, for every batch in order."""
+        for number, batch in enumerate(batches):
+            yield self.read_one(batch, number)
+
+    def read_one(self, batch: Batch, number: int = 0) -> dict[str, NDArray[np.float32]]:
+        """Tensor name -> float32 values for one batch."""
+        values = {**batch, **self._session.run(batch, self._outputs, number)}
+        return {t: np.asarray(values[t], np.float32) for t in self.tensors}
+
+
+def _with_outputs(proto: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(proto)
+    if tensors:  # a model whose only wanted tensors are its inputs still needs an output
+        del exposed.graph.output[:]
+        exposed.graph.output.extend(onnx.ValueInfoProto(name=t) for t in tensors)
+    return exposed

@@ -1,0 +1,90 @@
+"""The main job in three calls: calibrate, quantize, compare. Models as path or ModelProto; nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import onnx
+
+from quantlab.calibration.offline import CalibrationRun, Progress, run_calibration
+from quantlab.calibration.table import CalibrationTable
+from quantlab.data.batches import Batches
+from quantlab.model import Model, load_model, model_hash, require_float
+from quantlab.observers import Entropy, Observer
+from quantlab.observers.base import algorithm_name
+from quantlab.qdq import Placement, fold, insert, plan, prepare
+
+QDQ_TENSORS = "qdq"
+ALL_TENSORS = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """The Q/DQ model and what was decided: `placement` lists quantized tensors, weights and skipped nodes."""
+
+    model: onnx.ModelProto
+    placement: Placement
+    warnings: tuple[str, ...]
+
+
+def calibrate(
+    model: Model,
+    batches: Batches,
+    observer: Observer | None = None,
+    *,
+    tensors: Sequence[str] | str = QDQ_TENSORS,
+    on_batch: Progress | None = None,
+) -> CalibrationTable:
+    """The amax of the model's activations by one algorithm (default: `Entropy()`, TensorRT's).
+
+    batches: re-iterable of `{input: array}`. observer: a prototype; every tensor gets a fresh copy. tensors: 'qdq'
+    for those that `quantize` needs, 'all' for every floating point tensor (a TensorRT cache needs those), or names.
+    Raises DataError for data that does not fit or is not finite, GraphError for models that cannot be calibrated.
+    """
+    observer = observer or Entropy()
+    name = algorithm_name(observer)
+    return calibrate_all(model, batches, {name: observer}, tensors=tensors, on_batch=on_batch).tables[name]
+
+
+def calibrate_all(
+    model: Model,
+    batches: Batches,
+    observers: Mapping[str, Observer],
+    *,
+    tensors: Sequence[str] | str = QDQ_TENSORS,
+    on_batch: Progress | None = None,
+) -> CalibrationRun:
+    """Several algorithms from one pass over the data; the run also keeps the histograms. Arguments as `calibrate`."""
+    proto = load_model(model)
+    require_float(proto, "calibration")
+    wanted: Sequence[str] | None
+    if tensors == ALL_TENSORS:
+        wanted = None
+    elif tensors == QDQ_TENSORS:
+        wanted = plan(prepare(proto)).tensors
+    else:
+        wanted = list(tensors)
+    run = run_calibration(fold(proto), batches, observers, wanted, on_batch)
+    digest = model_hash(proto)
+    tables = {
+        name: replace(table, provenance=replace(table.provenance, model_hash=digest))
+        for name, table in run.tables.items()
+    }
+    return CalibrationRun(tables, run.histograms)
+
+
+def quantize(model: Model, table: CalibrationTable, *, exclude: Collection[str] = ()) -> Quantized:
+    """Q/DQ nodes with the scales of `table` into an FP32 model; inputs and outputs stay as they are.
+
+    exclude: names of nodes to leave in float. Raises GraphError for a model that already has Q/DQ, DataError for a
+    table of another model or one that lacks a tensor.
+    """
+    proto = load_model(model)
+    require_float(proto, "quantization")
+    table.check_model(proto)
+    prepared = prepare(proto)
+    placement = plan(prepared, exclude)
+    inserted = insert(prepared, placement, table.scale)
+    zero = tuple(f"tensor '{t}' was all zero in calibration; its scale is 1" for t in placement.tensors if table.amax[t] == 0)
+    return Quantized(inserted.model, placement, (*inserted.warnings, *zero))

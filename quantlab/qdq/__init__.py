@@ -1,0 +1,8 @@
+"""The explicit path: Q/DQ nodes in the ONNX graph. onnx-graphsurgeon is imported in this folder only."""
+
+from quantlab.qdq.insert import insert
+from quantlab.qdq.placement import Placement, Skipped, plan
+from quantlab.qdq.prepare import fold, prepare
+from quantlab.qdq.rules import RULES, QdqRule
+
+__all__ = ["RULES", "Placement", "QdqRule", "Skipped", "fold", "insert", "plan", "prepare"]

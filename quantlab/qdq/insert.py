@@ -1,0 +1,111 @@
+"""A placement and scales into the graph: Q/DQ pairs on activations, int8 + DequantizeLinear for weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from quantlab.errors import DataError, GraphError
+from quantlab.numerics import PerChannel, amax_of, quantize, scale_from_amax
+from quantlab.qdq.placement import Placement, WeightSite
+from quantlab.qdq.prepare import export_graph
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """The Q/DQ model, and facts about it that a reader must know (dead channels, zero scales)."""
+
+    model: onnx.ModelProto
+    warnings: tuple[str, ...]
+
+
+def insert(
+    prepared: onnx.ModelProto, placement: Placement, scale_of: Callable[[str], NDArray[np.float32]]
+) -> Inserted:
+    """Put `placement` into a prepared model. scale_of: tensor name -> float32 > 0, shape ().
+
+    The same inputs give the same bytes. GraphError if the result is not valid ONNX.
+    """
+    graph = gs.import_onnx(prepared)
+    nodes = {node.name: node for node in graph.nodes}
+    names = _Names(graph)
+    dequantized: dict[str, gs.Variable] = {}
+    for node_name, index, tensor in placement.activations:
+        if tensor not in dequantized:
+            dequantized[tensor] = _activation_pair(graph, names, nodes[node_name].inputs[index], scale_of(tensor))
+        nodes[node_name].inputs[index] = dequantized[tensor]
+    warnings: list[str] = []
+    done: dict[tuple[str, int], gs.Variable] = {}
+    for site in placement.weights:
+        key = (site.tensor, site.axis)
+        if key not in done:
+            done[key] = _weight(graph, names, nodes[site.node].inputs[site.input], site, warnings)
+        nodes[site.node].inputs[site.input] = done[key]
+    graph.cleanup().toposort()
+    model = export_graph(graph, prepared)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise GraphError(f"the Q/DQ model is not valid ONNX: {reason}", hint="please report this model") from error
+    return Inserted(model, tuple(warnings))
+
+
+class _Names:
+    """New tensor names that collide with none in the graph."""
+
+    def __init__(self, graph: gs.Graph) -> None:
+        self._used = set(graph.tensors()) | {node.name for node in graph.nodes}
+
+    def new(self, base: str) -> str:
+        name, number = base, 0
+        while name in self._used:
+            number += 1
+            name = f"{base}_{number}"
+        self._used.add(name)
+        return name
+
+
+def _activation_pair(graph: gs.Graph, names: _Names, tensor: gs.Tensor, scale: NDArray[np.float32]) -> gs.Variable:
+    base = tensor.name
+    parameters = [
+        gs.Constant(names.new(f"{base}_scale"), np.asarray(scale, np.float32)),
+        gs.Constant(names.new(f"{base}_zero_point"), np.asarray(0, np.int8)),
+    ]
+    codes = gs.Variable(names.new(f"{base}_quantized"), np.int8, tensor.shape)
+    result = gs.Variable(names.new(f"{base}_dequantized"), np.float32, tensor.shape)
+    graph.nodes.append(
+        gs.Node("QuantizeLinear", names.new(f"{base}_QuantizeLinear"), None, [tensor, *parameters], [codes])
+    )
+    graph.nodes.append(
+        gs.Node("DequantizeLinear", names.new(f"{base}_DequantizeLinear"), None, [codes, *parameters], [result])
+    )
+    return result
+
+
+def _weight(
+    graph: gs.Graph, names: _Names, constant: gs.Constant, site: WeightSite, warnings: list[str]
+) -> gs.Variable:
+    values = constant.values
+    try:
+        amax = amax_of(values, PerChannel(site.axis))
+    except DataError as error:
+        raise GraphError(f"weight '{site.tensor}' of node '{site.node}': {error.message}", hint=error.hint) from error
+    if dead := int((amax == 0).sum()):
+        warnings.append(f"weight '{site.tensor}' of node '{site.node}': {dead} of {amax.size} channels are all zero")
+    scale = scale_from_amax(amax)
+    base = site.tensor
+    codes = gs.Constant(names.new(f"{base}_quantized"), quantize(values, scale, site.axis))
+    parameters = [
+        gs.Constant(names.new(f"{base}_scale"), scale),
+        gs.Constant(names.new(f"{base}_zero_point"), np.zeros(scale.shape, np.int8)),
+    ]
+    result = gs.Variable(names.new(f"{base}_dequantized"), np.float32, values.shape)
+    name = names.new(f"{base}_DequantizeLinear")
+    graph.nodes.append(gs.Node("DequantizeLinear", name, {"axis": site.axis}, [codes, *parameters], [result]))
+    return result
