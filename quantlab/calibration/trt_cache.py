@@ -93,3 +93,11 @@ def cache_from_table(
     """
     scales = {name: np.float32(np.float32(amax) / np.float32(INT8_MAX)) for name, amax in table.amax.items()}
     return TrtCache(f"TRT-{tensorrt}-{calibrator}", scales)
+
+
+def load_table(path: str | Path) -> CalibrationTable:
+    """The table in a file: quantlab's JSON, or a TensorRT calibration cache."""
+    text = read_text(Path(path), "calibration table")
+    if text.lstrip().startswith("{") or Path(path).suffix == ".json":
+        return CalibrationTable.from_json(text, str(path))
+    return table_from_cache(TrtCache.from_bytes(text.encode("utf-8"), str(path)), str(path))

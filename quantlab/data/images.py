@@ -100,7 +100,9 @@ class ImageBatches:
         self.skipped = tuple(p for p in problems if p)
         good = [i for i, p in enumerate(problems) if p is None]
         if not good:
-            raise DataError(f"none of {self.count} images can be read; first: {self.skipped[0]}", hint="check the folder")
+            raise DataError(
+                f"none of {self.count} images can be read; first: {self.skipped[0]}", hint="check the folder"
+            )
         self._images = [self._images[i] for i in good]
         self.labels = None if self.labels is None else self.labels[good]
 

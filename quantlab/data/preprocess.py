@@ -74,9 +74,12 @@ class Preprocess:
                 f"preprocess has unknown key(s) {', '.join(sorted(unknown))}", hint=f"known: {', '.join(sorted(known))}"
             )
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            converted: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**converted)
         except TypeError as error:
-            raise ConfigError(f"preprocess has a value of the wrong type: {error}", hint="see quantlab presets") from error
+            raise ConfigError(
+                f"preprocess has a value of the wrong type: {error}", hint="see quantlab presets"
+            ) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -118,6 +121,12 @@ class Preprocess:
             y = (y - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
             x = np.clip(np.rint(y), 0, 255).astype(np.uint8) if self.dtype == "uint8" else y.astype(self.dtype)
         return np.ascontiguousarray(x.transpose(2, 0, 1) if self.layout == "nchw" else x)
+
+
+def recorded(batches: object) -> dict[str, Any] | None:
+    """The preprocess of a stream as plain values, None where it does not say."""
+    preprocess = getattr(batches, "preprocess", None)
+    return preprocess.to_dict() if isinstance(preprocess, Preprocess) else None
 
 
 def _center_crop(image: Image.Image, crop: tuple[int, int]) -> Image.Image:

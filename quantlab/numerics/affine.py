@@ -38,7 +38,7 @@ def quantize(x: NDArray[np.floating], scale: ArrayLike, axis: int | None = None)
         raise DataError("cannot quantize NaN", hint="look for the operation that produced it")
     with np.errstate(over="ignore"):  # a quotient beyond float32 saturates like infinity
         ratio = np.rint(x / _broadcast(scale, axis, x.shape))
-    return np.clip(ratio, INT8_MIN, INT8_MAX).astype(np.int8)
+    return np.asarray(np.clip(ratio, INT8_MIN, INT8_MAX), np.int8)
 
 
 def dequantize(q: NDArray[np.int8], scale: ArrayLike, axis: int | None = None) -> NDArray[np.float32]:

@@ -28,7 +28,7 @@ def scale_from_amax(amax: ArrayLike) -> NDArray[np.float32]:
     if not (np.isfinite(a).all() and (a >= 0).all()):
         raise DataError(f"amax {a.tolist()} is not finite and >= 0", hint="calibrate again on finite data")
     scale = np.maximum(a / np.float32(INT8_MAX), SMALLEST_SCALE)
-    return np.where(a == 0, ZERO_AMAX_SCALE, scale).astype(np.float32)
+    return np.asarray(np.where(a == 0, ZERO_AMAX_SCALE, scale), np.float32)
 
 
 def amax_from_scale(scale: ArrayLike) -> NDArray[np.float32]:

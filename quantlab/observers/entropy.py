@@ -34,8 +34,9 @@ class Entropy(HistogramObserver):
 
 
 def entropy_amax(histogram: Histogram) -> np.float32:
-    """`float32((m + 0.5) * bin_width)`, m the best candidate. May exceed the range by half a bin, as TensorRT's does."""
-    return np.float32(np.float32(best_candidate(histogram.counts) + 0.5) * histogram.bin_width)
+    """`float32((m + 0.5) * bin_width)`, m the best candidate. May exceed the range by half a bin, as in TensorRT."""
+    amax: np.float32 = np.float32(best_candidate(histogram.counts) + 0.5) * histogram.bin_width
+    return amax
 
 
 def best_candidate(counts: NDArray[np.int64]) -> int:

@@ -14,6 +14,8 @@ from quantlab.errors import NotCalibratedError
 from quantlab.numerics import amax_of
 
 BINS = 2048
+SMALLEST_RANGE = BINS * np.finfo(np.float32).tiny
+"""2.4e-35: with a smaller range the bin width is denormal. A batch below it counts as all zero."""
 _CHUNK = 1 << 16  # values binned at a time: their temporaries stay in the L2 cache
 
 
@@ -37,14 +39,15 @@ class Histogram:
     @property
     def bin_width(self) -> np.float32:
         """float32 `range / 2048`."""
-        return np.float32(self.range / np.float32(BINS))
+        width: np.float32 = self.range / np.float32(BINS)
+        return width
 
     def observe(self, x: NDArray[np.float32]) -> None:
         """Add one calibration batch (all samples of it together). NaN or infinity raise DataError."""
         amax = np.float32(amax_of(x))
         self.batches += 1
         if self.range == 0:
-            if amax == 0:
+            if amax < SMALLEST_RANGE:
                 self.zeros_before += x.size
                 return
             self.range = amax

@@ -30,7 +30,8 @@ def mse_amax(histogram: Histogram) -> np.float32:
     errors = _squared_errors() @ histogram.counts.astype(np.float64)
     best = STEP * (BINS // STEP - int(np.argmin(errors[::-1])))
     occupied = int(np.flatnonzero(histogram.counts)[-1]) + 1
-    return np.float32(np.float32(min(best, occupied)) * histogram.bin_width)
+    amax: np.float32 = np.float32(min(best, occupied)) * histogram.bin_width
+    return amax
 
 
 @lru_cache(maxsize=1)

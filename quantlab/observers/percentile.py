@@ -30,4 +30,5 @@ def percentile_amax(histogram: Histogram, quantile: float) -> np.float32:
     running = np.cumsum(histogram.counts.astype(np.float64) / float(histogram.counts.sum()))
     reached = np.flatnonzero(running >= quantile)
     j = int(reached[0]) if reached.size else int(np.flatnonzero(histogram.counts)[-1])
-    return np.float32(np.float32(j + 1) * histogram.bin_width)
+    amax: np.float32 = np.float32(j + 1) * histogram.bin_width
+    return amax

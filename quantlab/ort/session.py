@@ -35,7 +35,9 @@ class Session:
             self._session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
             reason = str(error).strip().splitlines()[0]
-            raise GraphError(f"ONNX Runtime cannot load the model: {reason}", hint="run quantlab inspect MODEL") from error
+            raise GraphError(
+                f"ONNX Runtime cannot load the model: {reason}", hint="run quantlab inspect MODEL"
+            ) from error
         self.outputs = [o.name for o in self._session.get_outputs()]
         self.float_outputs = [o.name for o in self._session.get_outputs() if o.type in _FLOATS]
 

@@ -24,9 +24,7 @@ class Inserted:
     warnings: tuple[str, ...]
 
 
-def insert(
-    prepared: onnx.ModelProto, placement: Placement, scale_of: Callable[[str], NDArray[np.float32]]
-) -> Inserted:
+def insert(prepared: onnx.ModelProto, placement: Placement, scale_of: Callable[[str], NDArray[np.float32]]) -> Inserted:
     """Put `placement` into a prepared model. scale_of: tensor name -> float32 > 0, shape ().
 
     The same inputs give the same bytes. GraphError if the result is not valid ONNX.
@@ -34,19 +32,23 @@ def insert(
     graph = gs.import_onnx(prepared)
     nodes = {node.name: node for node in graph.nodes}
     names = _Names(graph)
-    dequantized: dict[str, gs.Variable] = {}
+    new: dict[str, list[gs.Node]] = {name: [] for name in nodes}  # what goes before each node, so that order stays
+    pairs: dict[str, gs.Variable] = {}
     for node_name, index, tensor in placement.activations:
-        if tensor not in dequantized:
-            dequantized[tensor] = _activation_pair(graph, names, nodes[node_name].inputs[index], scale_of(tensor))
-        nodes[node_name].inputs[index] = dequantized[tensor]
+        if tensor not in pairs:
+            new[node_name] += _activation_pair(names, nodes[node_name].inputs[index], scale_of(tensor))
+            pairs[tensor] = new[node_name][-1].outputs[0]
+        nodes[node_name].inputs[index] = pairs[tensor]
     warnings: list[str] = []
-    done: dict[tuple[str, int], gs.Variable] = {}
+    weights: dict[tuple[str, int], gs.Variable] = {}
     for site in placement.weights:
         key = (site.tensor, site.axis)
-        if key not in done:
-            done[key] = _weight(graph, names, nodes[site.node].inputs[site.input], site, warnings)
-        nodes[site.node].inputs[site.input] = done[key]
-    graph.cleanup().toposort()
+        if key not in weights:
+            new[site.node].append(_weight(names, nodes[site.node].inputs[site.input], site, warnings))
+            weights[key] = new[site.node][-1].outputs[0]
+        nodes[site.node].inputs[site.input] = weights[key]
+    graph.nodes = [n for node in list(graph.nodes) for n in (*new[node.name], node)]
+    graph.cleanup()
     model = export_graph(graph, prepared)
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -71,7 +73,7 @@ class _Names:
         return name
 
 
-def _activation_pair(graph: gs.Graph, names: _Names, tensor: gs.Tensor, scale: NDArray[np.float32]) -> gs.Variable:
+def _activation_pair(names: _Names, tensor: gs.Tensor, scale: NDArray[np.float32]) -> list[gs.Node]:
     base = tensor.name
     parameters = [
         gs.Constant(names.new(f"{base}_scale"), np.asarray(scale, np.float32)),
@@ -79,18 +81,13 @@ def _activation_pair(graph: gs.Graph, names: _Names, tensor: gs.Tensor, scale: N
     ]
     codes = gs.Variable(names.new(f"{base}_quantized"), np.int8, tensor.shape)
     result = gs.Variable(names.new(f"{base}_dequantized"), np.float32, tensor.shape)
-    graph.nodes.append(
-        gs.Node("QuantizeLinear", names.new(f"{base}_QuantizeLinear"), None, [tensor, *parameters], [codes])
-    )
-    graph.nodes.append(
-        gs.Node("DequantizeLinear", names.new(f"{base}_DequantizeLinear"), None, [codes, *parameters], [result])
-    )
-    return result
+    return [
+        gs.Node("QuantizeLinear", names.new(f"{base}_QuantizeLinear"), None, [tensor, *parameters], [codes]),
+        gs.Node("DequantizeLinear", names.new(f"{base}_DequantizeLinear"), None, [codes, *parameters], [result]),
+    ]
 
 
-def _weight(
-    graph: gs.Graph, names: _Names, constant: gs.Constant, site: WeightSite, warnings: list[str]
-) -> gs.Variable:
+def _weight(names: _Names, constant: gs.Constant, site: WeightSite, warnings: list[str]) -> gs.Node:
     values = constant.values
     try:
         amax = amax_of(values, PerChannel(site.axis))
@@ -107,5 +104,4 @@ def _weight(
     ]
     result = gs.Variable(names.new(f"{base}_dequantized"), np.float32, values.shape)
     name = names.new(f"{base}_DequantizeLinear")
-    graph.nodes.append(gs.Node("DequantizeLinear", name, {"axis": site.axis}, [codes, *parameters], [result]))
-    return result
+    return gs.Node("DequantizeLinear", name, {"axis": site.axis}, [codes, *parameters], [result])

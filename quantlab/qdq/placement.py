@@ -99,7 +99,7 @@ def _residual(node: gs.Node, graph: gs.Graph, order: dict[str, int]) -> int | st
     other one is read as INT8.
     """
     branches = node.inputs
-    if any(isinstance(t, gs.Constant) or not t.inputs and t not in graph.inputs for t in branches):
+    if any(isinstance(t, gs.Constant) or (not t.inputs and t not in graph.inputs) for t in branches):
         return None
     if branches[0] is branches[1]:
         return "both inputs are the same tensor"

@@ -23,7 +23,7 @@ def opset_of(proto: onnx.ModelProto) -> int:
 
 
 def fold(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network with constant subgraphs computed. Tensor names stay."""
+    """The same network with constant subgraphs computed. Tensor names and the order of the nodes stay."""
     return export_graph(_folded(proto), proto)
 
 
@@ -32,7 +32,7 @@ def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
     graph = _folded(proto)
     _name_nodes(graph)
     _fold_batch_norm(graph)
-    graph.cleanup().toposort()
+    graph.cleanup()
     return export_graph(graph, proto)
 
 
@@ -48,7 +48,7 @@ def _folded(proto: onnx.ModelProto) -> gs.Graph:
             ) from error
         _LOG.info("converted to opset %d", OPSET)
     graph = gs.import_onnx(onnx.shape_inference.infer_shapes(proto))
-    return graph.fold_constants().cleanup().toposort()
+    return graph.fold_constants().cleanup()
 
 
 def export_graph(graph: gs.Graph, original: onnx.ModelProto) -> onnx.ModelProto:
@@ -79,11 +79,12 @@ def _fold_batch_norm(graph: gs.Graph) -> None:
     for norm in [n for n in graph.nodes if n.op == "BatchNormalization"]:
         source = norm.inputs[0]
         conv = source.inputs[0] if len(source.inputs) == 1 else None
-        axis = {"Conv": 0, "ConvTranspose": 1}.get(conv.op) if conv is not None else None
-        constants = [*norm.inputs[1:5], *(conv.inputs[1:] if conv is not None else [])]
-        grouped = conv is not None and conv.op == "ConvTranspose" and conv.attrs.get("group", 1) != 1
         alone = len(source.outputs) == 1 and id(source) not in outputs
-        if axis is None or grouped or not alone or not all(isinstance(t, gs.Constant) for t in constants):
+        if conv is None or conv.op not in ("Conv", "ConvTranspose") or not alone:
+            continue
+        axis = 0 if conv.op == "Conv" else 1
+        grouped = conv.op == "ConvTranspose" and conv.attrs.get("group", 1) != 1
+        if grouped or not all(isinstance(t, gs.Constant) for t in (*norm.inputs[1:5], *conv.inputs[1:])):
             continue
         gamma, beta, mean, var = (t.values.astype(np.float64) for t in norm.inputs[1:5])
         factor = gamma / np.sqrt(var + norm.attrs.get("epsilon", 1e-5))

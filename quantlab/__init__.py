@@ -1,0 +1,102 @@
+"""quantlab: INT8 quantization and calibration for TensorRT.
+
+The public names, in pipeline order. They are loaded on first use, so that `import quantlab` stays fast and needs
+neither ONNX Runtime nor TensorRT nor CUDA.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quantlab.calibration import CalibrationTable, TrtCache, cache_from_table, table_from_cache
+    from quantlab.comparison import Comparison
+    from quantlab.data import (
+        PRESETS,
+        ArrayBatches,
+        ImageBatches,
+        IterableBatches,
+        LoaderBatches,
+        Preprocess,
+        image_folder,
+        open_data,
+    )
+    from quantlab.errors import QuantlabError
+    from quantlab.observers import OBSERVERS, Entropy, MinMax, Mse, Observer, Percentile
+    from quantlab.pipeline import Quantized, calibrate, calibrate_all, compare, quantize
+    from quantlab.report import write_report
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Preprocess": "data",
+    "PRESETS": "data",
+    "open_data": "data",
+    "image_folder": "data",
+    "ImageBatches": "data",
+    "ArrayBatches": "data",
+    "IterableBatches": "data",
+    "LoaderBatches": "data",
+    "Observer": "observers",
+    "OBSERVERS": "observers",
+    "Entropy": "observers",
+    "MinMax": "observers",
+    "Percentile": "observers",
+    "Mse": "observers",
+    "calibrate": "pipeline",
+    "calibrate_all": "pipeline",
+    "CalibrationTable": "calibration",
+    "TrtCache": "calibration",
+    "table_from_cache": "calibration",
+    "cache_from_table": "calibration",
+    "quantize": "pipeline",
+    "Quantized": "pipeline",
+    "compare": "pipeline",
+    "Comparison": "comparison",
+    "write_report": "report",
+    "QuantlabError": "errors",
+}
+
+__all__ = [
+    "OBSERVERS",
+    "PRESETS",
+    "ArrayBatches",
+    "CalibrationTable",
+    "Comparison",
+    "Entropy",
+    "ImageBatches",
+    "IterableBatches",
+    "LoaderBatches",
+    "MinMax",
+    "Mse",
+    "Observer",
+    "Percentile",
+    "Preprocess",
+    "Quantized",
+    "QuantlabError",
+    "TrtCache",
+    "__version__",
+    "cache_from_table",
+    "calibrate",
+    "calibrate_all",
+    "compare",
+    "image_folder",
+    "open_data",
+    "quantize",
+    "table_from_cache",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its room (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'quantlab' has no attribute '{name}'")
+    value = getattr(import_module(f"quantlab.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

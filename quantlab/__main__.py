@@ -1,0 +1,5 @@
+"""`python -m quantlab`."""
+
+from quantlab.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""The command line: parse and dispatch. Exit code 0 is success, 2 bad input, 1 a bug (with its traceback)."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+import quantlab
+from quantlab.errors import QuantlabError
+
+COMMANDS = ("demo", "calibrate", "quantize", "compare", "inspect", "presets")
+
+
+class _Commands(click.Group):
+    """Loads a command's file only when it runs, so that --help is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"quantlab.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(quantlab.__version__, prog_name="quantlab")
+def cli() -> None:
+    """INT8 quantization and calibration for TensorRT.
+
+    \b
+    quantlab demo                                    the whole chain on the embedded sample
+    quantlab calibrate model.onnx --data images/ --preset imagenet -o table.json
+    quantlab quantize model.onnx --table table.json -o model.qdq.onnx
+    quantlab compare model.onnx model.qdq.onnx --data val/ --preset imagenet -o report/
+    """
+
+
+def main() -> None:
+    """Entry point of the `quantlab` command."""
+    try:
+        cli.main(prog_name="quantlab", standalone_mode=False)
+    except QuantlabError as error:
+        click.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: unfinished results were not written", err=True)
+        sys.exit(2)

@@ -1,0 +1,52 @@
+"""`quantlab compare`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+import quantlab
+from quantlab import files
+from quantlab.cli.options import PATH, data_options, open_batches
+from quantlab.cli.progress import progress
+from quantlab.cli.tables import print_comparison
+from quantlab.errors import ConfigError
+
+
+@click.command("compare")
+@click.argument("model", type=PATH)
+@click.argument("quantized", nargs=-1, required=True)
+@data_options
+@click.option("--labels", help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none.")
+@click.option("-o", "--output", type=PATH, required=True, help="Folder for report.json, .md and .html.")
+def command(model: Path, quantized: tuple[str, ...], labels: str | None, output: Path, **data: Any) -> None:
+    """Compare QUANTIZED models (paths, or name=path) with the FP32 MODEL on the same images.
+
+    \b
+    Example:
+      quantlab compare resnet.onnx mse=resnet.qdq.onnx --data val/ --preset imagenet -o report/
+    """
+    from quantlab.model import load_model
+    from quantlab.report import build_document, write_report
+
+    candidates = dict(_named(text) for text in quantized)
+    if len(candidates) != len(quantized):
+        raise ConfigError("two quantized models have the same name", hint="name them: first=a.onnx second=b.onnx")
+    proto = load_model(model)
+    protos = {name: load_model(path) for name, path in candidates.items()}
+    batches = open_batches(proto, data, labels)
+    files.make_folder(output)
+    with progress("comparing", batches.count) as on_batch:
+        result = quantlab.compare(proto, protos, batches, on_batch=on_batch)
+    title = f"{model.name}: INT8 against FP32"
+    paths = write_report(build_document(title, result, command=["quantlab", *sys.argv[1:]]), output)
+    print_comparison(result)
+    click.echo(f"report: {paths.html}")
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    return (name, Path(path)) if separator and not Path(text).exists() else (Path(text).stem, Path(text))

@@ -1,0 +1,70 @@
+"""`quantlab inspect`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from quantlab.cli.options import PATH
+
+if TYPE_CHECKING:
+    from quantlab.calibration import CalibrationTable
+
+
+@click.command("inspect")
+@click.argument("file", type=PATH)
+def command(file: Path) -> None:
+    """Show what is in a model (.onnx), a calibration table (.json) or a TensorRT calibration cache.
+
+    \b
+    Example:
+      quantlab inspect calibration.cache
+    """
+    if file.suffix == ".onnx":
+        _inspect_model(file)
+    else:
+        from quantlab.calibration import load_table
+
+        _inspect_table(load_table(file))
+
+
+def _inspect_table(table: CalibrationTable) -> None:
+    p = table.provenance
+    click.echo(f"{len(table.amax)} tensors, algorithm {p.algorithm or 'unknown'}, from {p.source or 'unknown'}")
+    if p.model_hash:
+        click.echo(f"model {p.model_hash[:16]}, data {p.data_hash[:16]}")
+        click.echo(f"{p.samples} samples in {p.batches} batches of {p.batch_size}, preprocess {p.preprocess}")
+    for warning in table.warnings:
+        click.echo(f"warning: {warning}")
+    width = max(len(name) for name in table.amax)
+    click.echo(f"{'tensor':{width}s}  {'amax':>14s}  {'scale':>14s}")
+    for name, amax in table.amax.items():
+        scale = f"{float(table.scale(name)):14.8g}" if amax > 0 else f"{'(all zero)':>14s}"
+        click.echo(f"{name:{width}s}  {float(amax):14.8g}  {scale}")
+
+
+def _inspect_model(file: Path) -> None:
+    from quantlab.model import QDQ_OPS, input_specs, load_model, model_hash, output_specs
+    from quantlab.qdq import plan, prepare
+    from quantlab.qdq.prepare import opset_of
+
+    proto = load_model(file)
+    click.echo(f"{file}: opset {opset_of(proto)}, {proto.ByteSize() / 1024:,.0f} KiB, SHA-256 {model_hash(proto)[:16]}")
+    for kind, specs in (("input", input_specs(proto)), ("output", output_specs(proto))):
+        for spec in specs:
+            click.echo(f"{kind} '{spec.name}': {spec}")
+    ops = Counter(node.op_type for node in proto.graph.node)
+    click.echo("nodes: " + ", ".join(f"{count} {op}" for op, count in ops.most_common()))
+    if QDQ_OPS & set(ops):
+        click.echo("this model already has Q/DQ nodes")
+        return
+    placement = plan(prepare(proto))
+    click.echo(
+        f"quantize would put {len(placement.tensors)} activation tensors and {len(placement.weights)} weights in INT8"
+    )
+    reasons = Counter((s.op, s.reason) for s in placement.skipped)
+    for (op, reason), count in reasons.most_common():
+        click.echo(f"  float: {count} {op}: {reason}")

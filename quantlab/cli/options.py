@@ -1,0 +1,94 @@
+"""Options that several commands share, and what they resolve to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from quantlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from quantlab.data import ArrayBatches, ImageBatches, Preprocess
+    from quantlab.observers import Observer
+
+F = TypeVar("F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+
+def data_options(function: F) -> F:
+    """--data, --preset, --preprocess, --batch-size, --limit, --skip-bad."""
+    for option in reversed(
+        [
+            click.option(
+                "--data", required=True, help="A folder of images, an .npy, or an .npz (file.npz:key picks an array)."
+            ),
+            click.option("--preset", help="A preprocess by name, see `quantlab presets`."),
+            click.option("--preprocess", "preprocess_file", type=PATH, help="A preprocess as a JSON file."),
+            click.option("--batch-size", type=int, help="Samples per batch.  [default: the model's, else 32]"),
+            click.option("--limit", type=int, help="Use the first N samples (class folders are taken in turn)."),
+            click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be decoded, and list them."),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def read_preprocess(preset: str | None, file: Path | None) -> Preprocess | None:
+    """The preprocess that was named, or None (arrays that are ready for the model)."""
+    from quantlab.data import PRESETS, Preprocess
+
+    if preset and file:
+        raise ConfigError("--preset and --preprocess were both given", hint="give one of them")
+    if file:
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"preprocess file {file} cannot be read: {error}", hint="quantlab presets NAME"
+            ) from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"preprocess file {file} is not a JSON object", hint="quantlab presets NAME > file.json")
+        return Preprocess.from_dict(values)
+    if preset is None:
+        return None
+    if preset not in PRESETS:
+        raise ConfigError(f"there is no preset '{preset}'", hint=f"presets: {', '.join(PRESETS)}")
+    return PRESETS[preset]
+
+
+def open_batches(proto: onnx.ModelProto, values: dict[str, Any], labels: str | None) -> ImageBatches | ArrayBatches:
+    """The batches that the data options (their values by name) describe, for this model."""
+    from quantlab.data import open_data
+    from quantlab.data.source import DataOptions
+    from quantlab.model import fixed_batch, input_specs
+
+    fixed, asked = fixed_batch(proto), values["batch_size"]
+    if fixed and asked and fixed != asked:
+        raise ConfigError(f"--batch-size {asked} but the model has a fixed batch of {fixed}", hint="leave it out")
+    batch_size = next((size for size in (fixed, asked) if size is not None), 32)
+    options = DataOptions(batch_size, values["limit"], labels, values["skip_bad"])
+    preprocess = read_preprocess(values["preset"], values["preprocess_file"])
+    batches = open_data(values["data"], [s.name for s in input_specs(proto)], preprocess, options)
+    for problem in getattr(batches, "skipped", ()):
+        click.echo(f"skipped: {problem}", err=True)
+    return batches
+
+
+def resolve_algorithm(name: str) -> Observer:
+    """An observer by name: those of OBSERVERS, and percentile-P for any P."""
+    from quantlab.observers import OBSERVERS, Percentile
+
+    if name in OBSERVERS:
+        return OBSERVERS[name]
+    if name.startswith("percentile-"):
+        try:
+            return Percentile(float(name.removeprefix("percentile-")))
+        except ValueError:
+            pass
+    raise ConfigError(f"there is no algorithm '{name}'", hint=f"use {', '.join(OBSERVERS)} or percentile-P for any P")

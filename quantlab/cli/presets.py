@@ -1,0 +1,29 @@
+"""`quantlab presets`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from quantlab.cli.options import read_preprocess
+
+
+@click.command("presets")
+@click.argument("name", required=False)
+def command(name: str | None) -> None:
+    """List the preprocess presets, or print one as JSON to edit and pass with --preprocess.
+
+    \b
+    Example:
+      quantlab presets imagenet > my.json
+    """
+    from quantlab.data import PRESETS
+
+    if name is None:
+        for preset, preprocess in PRESETS.items():
+            click.echo(f"{preset:14s} {json.dumps(preprocess.to_dict())}")
+        return
+    chosen = read_preprocess(name, None)
+    assert chosen is not None
+    click.echo(json.dumps(chosen.to_dict(), indent=1))

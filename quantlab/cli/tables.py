@@ -1,0 +1,27 @@
+"""Results as tables on the terminal."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from quantlab.comparison import Comparison
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """One row per model."""
+    table = Table(title=f"{comparison.samples} samples")
+    for heading in ("model", "top-1", "top-5", "agrees", "SQNR dB", "KiB"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for row in comparison.results:
+        shares = ["–" if v is None else f"{100 * v:.2f} %" for v in (row.top1, row.top5, row.agreement)]
+        sqnr = "∞" if math.isinf(row.worst_sqnr_db) else f"{row.worst_sqnr_db:.2f}"
+        table.add_row(row.name, *shares, sqnr, f"{row.size_bytes / 1024:,.0f}")
+    for warning in comparison.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    Console(highlight=False, markup=False).print(table)

@@ -1,0 +1,123 @@
+"""The laws of the arithmetic and of the observers, on drawn inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from quantlab.calibration import TrtCache, cache_from_table, table_from_cache
+from quantlab.numerics import PerChannel, amax_from_scale, amax_of, fake_quantize, quantize, scale_from_amax
+from quantlab.observers import Entropy, Histogram, MinMax
+from quantlab.observers.entropy import LEVELS, _divergence, best_candidate
+from quantlab.observers.histogram import BINS
+
+FINITE = st.floats(-(2.0**60), 2.0**60, width=32)
+arrays = hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=6), elements=FINITE)
+matrices = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=3, max_side=5), elements=FINITE)
+positive = st.floats(2.0**-100, 2.0**100, width=32)
+
+
+@given(arrays, positive)
+def test_codes_lie_in_int8(x: np.ndarray, scale: float) -> None:
+    """codes in [-128, 127]"""
+    q = quantize(x, np.float32(scale)).astype(int)
+    assert q.min() >= -128
+    assert q.max() <= 127
+
+
+@given(arrays)
+def test_error_is_at_most_half_a_step_inside_amax(x: np.ndarray) -> None:
+    """|x - fake_quantize(x)| <= scale/2 (1 + 1e-5) inside amax"""
+    amax = amax_of(x)
+    scale = float(scale_from_amax(amax))
+    error = np.abs(x.astype(np.float64) - fake_quantize(x, amax).astype(np.float64))
+    assert error.max() <= scale / 2 * (1 + 1e-5)
+
+
+@given(arrays)
+def test_per_channel_with_one_channel_equals_per_tensor(x: np.ndarray) -> None:
+    """per_channel with C=1 equals per_tensor"""
+    one = x[None]
+    np.testing.assert_array_equal(
+        fake_quantize(one, amax_of(one, PerChannel(0)), PerChannel(0))[0], fake_quantize(x, amax_of(x))
+    )
+
+
+@given(matrices, st.data())
+def test_per_channel_equals_per_tensor_on_every_slice(x: np.ndarray, data: st.DataObject) -> None:
+    axis = data.draw(st.integers(0, x.ndim - 1))
+    whole = fake_quantize(x, amax_of(x, PerChannel(axis)), PerChannel(axis))
+    for index in range(x.shape[axis]):
+        part = np.take(x, index, axis)
+        np.testing.assert_array_equal(np.take(whole, index, axis), fake_quantize(part, amax_of(part)))
+
+
+@given(positive)
+def test_every_scale_made_from_an_amax_comes_back(amax: float) -> None:
+    """scale -> amax -> scale is the identity on scales that are amax / 127"""
+    scale = scale_from_amax(np.float32(amax))
+    assert scale_from_amax(amax_from_scale(scale)).tobytes() == scale.tobytes()
+
+
+@given(arrays, st.randoms(use_true_random=False))
+def test_minmax_ignores_order_and_splitting(x: np.ndarray, random: object) -> None:
+    """minmax ignores order and splitting"""
+    flat = x.ravel()
+    order = np.random.default_rng(abs(hash(random)) % 2**32).permutation(flat.size)
+    whole, parts = MinMax(), MinMax()
+    whole.observe(flat)
+    for part in np.array_split(flat[order], 3):
+        parts.observe(part)
+    assert whole.compute_amax() == parts.compute_amax()
+
+
+@given(st.lists(arrays, min_size=1, max_size=5))
+def test_histogram_mass_equals_element_count(batches: list[np.ndarray]) -> None:
+    """histogram mass equals element count"""
+    histogram = Histogram()
+    for x in batches:
+        histogram.observe(x)
+    assert histogram.total == sum(x.size for x in batches)
+    assert histogram.range >= max(float(amax_of(x)) for x in batches)
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(np.int64, BINS, elements=st.integers(0, 50), fill=st.just(0)), st.integers(1, 3000))
+def test_entropy_search_equals_the_definition(counts: np.ndarray, bulk: int) -> None:
+    """m = argmin KL over all candidates, the largest on ties, 2048 if none is finite"""
+    counts = counts.copy()
+    counts[1:40] += bulk
+    h = counts.astype(np.float64)
+    h[0] = h[1]
+    best, best_i = np.inf, BINS
+    for i in range(LEVELS, BINS + 1):
+        outliers = h[i:].sum()
+        if outliers > 0 and (h[i - 1] == 0 or (h[:i] > 0).sum() == 1):
+            continue
+        kl = _divergence(h, i)
+        if kl <= best:
+            best, best_i = kl, i
+    assert best_candidate(counts) == best_i
+
+
+@given(arrays)
+def test_compute_amax_twice_gives_the_same(x: np.ndarray) -> None:
+    """compute_amax twice gives the same"""
+    observer = Entropy()
+    observer.observe(x)
+    assert observer.compute_amax().tobytes() == observer.compute_amax().tobytes()
+
+
+names = st.text(st.characters(exclude_characters="\n\r", exclude_categories=("Cs",)), min_size=1, max_size=20)
+
+
+@given(st.dictionaries(names, positive, min_size=1, max_size=5))
+def test_cache_round_trip_keeps_every_bit(amax: dict[str, float]) -> None:
+    """cache -> table -> cache gives the same bytes"""
+    scales = {n: np.float32(np.float32(a) / np.float32(127)) for n, a in amax.items()}
+    content = TrtCache("TRT-8600-EntropyCalibration2", scales).to_bytes()
+    cache = TrtCache.from_bytes(content)
+    assert cache.to_bytes() == content
+    assert cache_from_table(table_from_cache(cache)).to_bytes() == content
