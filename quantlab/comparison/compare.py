@@ -82,10 +82,11 @@ def compare_models(
 
     labels: int (N,) for all samples in order; without them a `LabeledBatches` stream brings its own. They are used
     first to check FP32: a top-1 no better than guessing means a wrong preprocess, model or labels, and raises
-    DataError. Quantized models run with graph optimisation off (see `Session`).
+    DataError. All models run with graph optimisation off (see `Session`), so that only quantization differs.
     """
     _check_interfaces(fp32, candidates)
-    models = {FP32: Session(fp32)} | {c.name: Session(c.proto, optimize=False) for c in candidates}
+    protos = {FP32: fp32} | {c.name: c.proto for c in candidates}
+    models = {name: Session(proto, optimize=False) for name, proto in protos.items()}
     names = [o.name for o in output_specs(fp32)]
     scores = _scores_output(fp32)
     sums = {model: {name: ErrorSums() for name in names} for model in models}
@@ -113,7 +114,6 @@ def compare_models(
     if labels is not None and len(labels) != samples:
         raise DataError(f"there are {len(labels)} labels for {samples} samples", hint="one label per sample, in order")
     warnings = _fp32_warnings(counts[FP32], fp32, scores) if scores and used_labels else ()
-    sizes = {FP32: fp32.ByteSize()} | {c.name: c.proto.ByteSize() for c in candidates}
     results = tuple(
         ModelResult(
             model,
@@ -121,7 +121,7 @@ def compare_models(
             counts[model].top1 if scores else None,
             counts[model].top5 if scores else None,
             counts[model].agreement if scores else None,
-            sizes[model],
+            protos[model].ByteSize(),
         )
         for model in models
     )

@@ -19,13 +19,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise DataError(f"array file {path} does not exist", hint="give an .npy or .npz file")
     try:
-        loaded = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
+        if path.suffix == ".npy":
+            return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        pickled = "pickle" in str(error)
+        pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
         what = "holds pickled objects, which can run code when loaded" if pickled else f"cannot be read: {error}"
         raise DataError(
             f"array file {path} {what}", hint="save plain numeric arrays with numpy.save or numpy.savez"

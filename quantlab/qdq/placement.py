@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from quantlab.errors import GraphError
 from quantlab.qdq.rules import EPILOGUE_OPS, RULES, QdqRule
 
 
@@ -49,6 +50,11 @@ def plan(prepared: onnx.ModelProto, exclude: Collection[str] = ()) -> Placement:
     """Apply the rules to a prepared model. exclude: names of nodes to leave in float."""
     graph = gs.import_onnx(prepared)
     order = {node.name: index for index, node in enumerate(graph.nodes)}
+    if unknown := sorted(set(exclude) - set(order)):
+        raise GraphError(
+            f"there is no node named '{unknown[0]}' to exclude",
+            hint=f"node names look like '{next(iter(order))}'",
+        )
     activations: list[tuple[str, int, str]] = []
     weights: list[WeightSite] = []
     skipped: list[Skipped] = []

@@ -92,6 +92,7 @@ def _fold_batch_norm(graph: gs.Graph) -> None:
         scaled = weight * factor.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
         bias = conv.inputs[2].values if len(conv.inputs) > 2 else 0.0
         folded = gs.Constant(f"{conv.name}_folded_bias", ((bias - mean) * factor + beta).astype(weight.dtype))
-        conv.inputs[1:] = [gs.Constant(f"{conv.name}_folded_weight", scaled.astype(weight.dtype)), folded]
+        kernel = gs.Constant(f"{conv.name}_folded_weight", scaled.astype(weight.dtype))
+        conv.inputs = [conv.inputs[0], kernel, folded]
         conv.outputs = [norm.outputs[0]]
         norm.outputs = []

@@ -59,7 +59,7 @@ def build_document(
             "model_hash": comparison.model_hash,
             "preprocess": comparison.preprocess,
             "calibration": {k: v for k, v in asdict(provenance).items() if k != "algorithm"} if provenance else None,
-            "judge": "ONNX Runtime on the CPU; quantized models with graph optimisation off. Its speed says nothing "
+            "judge": "Judged on ONNX Runtime on the CPU with graph optimisation off; its speed says nothing "
             "about TensorRT and is not reported.",
             "quantlab": quantlab.__version__,
             "python": platform.python_version(),

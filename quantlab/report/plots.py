@@ -7,6 +7,7 @@ or dark theme.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -133,7 +134,6 @@ def _svg(figure: Figure, name: str, description: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
-    for number in range(1, len(figure.axes) + 40):  # ids must be unique on the page that holds several plots
-        text = text.replace(f'id="axes_{number}"', f'id="{name}_axes_{number}"')
-    text = text.replace('id="figure_1"', f'id="{name}_figure"')
+    # ids must be unique on a page that holds several plots
+    text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)

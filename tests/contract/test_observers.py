@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from models import floats
 
+from models import floats
 from quantlab.errors import ConfigError, DataError, NotCalibratedError
 from quantlab.observers import (
     OBSERVERS,

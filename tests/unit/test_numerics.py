@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from models import floats, parse
 from onnx.reference import ReferenceEvaluator
 
+from models import floats, parse
 from quantlab.errors import ConfigError, DataError
 from quantlab.numerics import (
     PerChannel,

@@ -1,0 +1,317 @@
+"""Offline calibration, tables and caches."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import quantlab
+from models import conv_net, floats, image_batches, parse
+from quantlab.calibration import CalibrationTable, Provenance, TrtCache, cache_from_table, load_table, table_from_cache
+from quantlab.errors import ConfigError, DataError, GraphError
+from quantlab.observers import MinMax
+
+
+def every_activation(model, batches) -> dict[str, list[np.ndarray]]:
+    """All node outputs through ONNX Runtime, by an independent path."""
+    import onnx
+
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    names = [o for n in model.graph.node for o in n.output]
+    del exposed.graph.output[:]
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names)
+    session = onnxruntime.InferenceSession(exposed.SerializeToString(), providers=["CPUExecutionProvider"])
+    values: dict[str, list[np.ndarray]] = {n: [] for n in [*names, "image"]}
+    for batch in batches:
+        for name, value in zip(names, session.run(names, batch), strict=True):
+            values[name].append(value)
+        values["image"].append(batch["image"])
+    return values
+
+
+def test_minmax_of_all_tensors_equals_onnx_runtimes_values() -> None:
+    model, batches = conv_net(), image_batches()
+    table = quantlab.calibrate(model, batches, MinMax(), tensors="all")
+    expected = every_activation(model, batches)
+    assert list(table.amax) == ["image", "a", "r", "c", "s", "t", "p", "f", "logits"]
+    for name, amax in table.amax.items():
+        np.testing.assert_allclose(amax, max(np.abs(v).max() for v in expected[name]), rtol=1e-6)
+
+
+def test_default_tensors_are_those_that_quantize_needs() -> None:
+    table = quantlab.calibrate(conv_net(), image_batches())
+    assert set(table.amax) == {"image", "r", "f"}
+    named = quantlab.calibrate(conv_net(), image_batches(), tensors=["s"])
+    assert set(named.amax) == {"s"}
+
+
+def test_every_batch_reaches_the_observer_once_in_order_with_its_own_content() -> None:
+    """every batch reaches the observer once, in order, with its own content"""
+    seen: list[np.ndarray] = []
+
+    class Spy:
+        def observe(self, x: np.ndarray) -> None:
+            seen.append(x.copy())
+
+        def compute_amax(self) -> np.ndarray:
+            return np.asarray(1, np.float32)
+
+    batches = image_batches(5)
+    Spy.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]  # one observer, to look into
+    quantlab.calibrate(conv_net(), batches, Spy(), tensors=["image"])
+    assert len(seen) == 5
+    for got, batch in zip(seen, batches, strict=True):
+        np.testing.assert_array_equal(got, batch["image"])
+
+
+def test_several_algorithms_in_one_pass_equal_one_at_a_time() -> None:
+    batches = image_batches()
+    run = quantlab.calibrate_all(conv_net(), batches, quantlab.OBSERVERS)
+    for name, observer in quantlab.OBSERVERS.items():
+        assert run.tables[name].amax == quantlab.calibrate(conv_net(), batches, observer).amax
+        assert run.tables[name].provenance.algorithm == name
+
+
+def test_provenance_counts_and_hashes() -> None:
+    table = quantlab.calibrate(conv_net(), image_batches(3, 4))
+    p = table.provenance
+    assert (p.batches, p.samples, p.batch_size, p.algorithm) == (3, 12, 4, "entropy")
+    again = quantlab.calibrate(conv_net(), image_batches(3, 4)).provenance
+    other = quantlab.calibrate(conv_net(), image_batches(3, 4, seed=9)).provenance
+    assert p.data_hash == again.data_hash != other.data_hash
+    assert p.model_hash == again.model_hash
+
+
+def test_model_hash_ignores_storage_and_names_of_tools(tmp_path: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    from quantlab.model import load_model, model_hash
+
+    model = conv_net()
+    onnx.save(model, tmp_path / "m.onnx")
+    typed = onnx.ModelProto()
+    typed.CopyFrom(model)
+    typed.producer_name = "another"
+    for tensor in typed.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        tensor.ClearField("raw_data")
+        tensor.float_data.extend(values.ravel().tolist())
+    assert model_hash(model) == model_hash(typed) == model_hash(load_model(tmp_path / "m.onnx"))
+    changed = conv_net()
+    changed.graph.initializer[0].CopyFrom(numpy_helper.from_array(floats(8, 3, 3, 3, seed=99), "w1"))
+    assert model_hash(changed) != model_hash(model)
+
+
+def test_fixed_batch_leaves_out_a_short_end_and_says_so() -> None:
+    batches = [*image_batches(2, 6), *image_batches(1, 4, seed=8)]
+    table = quantlab.calibrate(conv_net(batch="6"), batches)
+    assert table.provenance.samples == 12
+    assert any("last 4 samples do not fill" in w for w in table.warnings)
+
+
+def test_fixed_batch_with_a_short_middle_raises() -> None:
+    batches = [*image_batches(1, 6), *image_batches(1, 4), *image_batches(1, 6)]
+    with pytest.raises(DataError, match="batch 1 has 4 samples, fewer than"):
+        quantlab.calibrate(conv_net(batch="6"), batches)
+
+
+def test_dynamic_batch_takes_a_short_end() -> None:
+    table = quantlab.calibrate(conv_net(), [*image_batches(1, 6), *image_batches(1, 2)])
+    assert table.provenance.samples == 8
+    assert not table.warnings
+
+
+def test_several_inputs_are_fed_by_name() -> None:
+    model = parse("two (float[N,4] x, float[N,4] y) => (float[N,4] z) { z = Add (x, y) }")
+    batches = [{"y": floats(3, 4, seed=2), "x": floats(3, 4, seed=1)}]
+    table = quantlab.calibrate(model, batches, MinMax(), tensors="all")
+    assert table.amax["z"] == np.abs(batches[0]["x"] + batches[0]["y"]).max()
+
+
+def test_all_zero_tensor_is_a_warning_not_a_crash() -> None:
+    batches = [{"image": -np.abs(floats(2, 3, 8, 8)) * 0}]
+    table = quantlab.calibrate(conv_net(), batches)
+    assert table.amax["image"] == 0
+    assert "tensor 'image' is all zero in the calibration data" in table.warnings
+    quantized = quantlab.quantize(conv_net(), table)
+    assert any("'image' was all zero" in w for w in quantized.warnings)
+
+
+@pytest.mark.parametrize(
+    ("batch", "match"),
+    [
+        ({"picture": floats(2, 3, 8, 8)}, r"batch 1 has input\(s\) picture, the model has image"),
+        (
+            {"image": floats(2, 8, 8, 3)},
+            r"batch 1, input 'image': got float32 \(2, 8, 8, 3\), expected float32 \(N, 3, 8",
+        ),
+        ({"image": floats(3, 8, 8)}, r"batch 1, input 'image': got float32 \(3, 8, 8\)"),
+        ({"image": floats(2, 3, 8, 8).astype(np.float64)}, "batch 1, input 'image': got float64"),
+        ({"image": [1, 2]}, "batch 1, input 'image': got list"),
+        ({"image": floats(0, 3, 8, 8)}, "batch 1 is empty"),
+        ({"image": np.full((2, 3, 8, 8), np.nan, np.float32)}, "batch 1, input 'image' contains NaN"),
+        ({"image": np.full((2, 3, 8, 8), np.inf, np.float32)}, "batch 1, input 'image' contains infinity"),
+    ],
+)
+def test_batch_that_does_not_fit_names_batch_and_input(batch: dict, match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        quantlab.calibrate(conv_net(), [image_batches(1)[0], batch])
+
+
+def test_nan_inside_the_network_names_batch_and_tensor() -> None:
+    model = parse("m (float[N,4] x) => (float[N,4] z) { y = Sqrt (x)  z = Relu (y) }")
+    good, bad = {"x": np.ones((1, 4), np.float32)}, {"x": -np.ones((1, 4), np.float32)}
+    with pytest.raises(DataError, match="batch 1, tensor 'y': values contain NaN"):
+        quantlab.calibrate(model, [good, bad], tensors="all")
+
+
+def test_no_batches_raise() -> None:
+    with pytest.raises(DataError, match="no calibration batches"):
+        quantlab.calibrate(conv_net(), [])
+
+
+def test_unknown_tensor_raises() -> None:
+    with pytest.raises(GraphError, match="no tensor 'nope'"):
+        quantlab.calibrate(conv_net(), image_batches(1), tensors=["nope"])
+
+
+def test_loader_error_comes_out_unchanged() -> None:
+    def broken():
+        yield image_batches(1)[0]
+        raise OSError("disk on fire")
+
+    with pytest.raises(OSError, match="disk on fire"):
+        quantlab.calibrate(conv_net(), quantlab.IterableBatches(broken))
+
+
+def test_memory_of_activations_does_not_grow_with_batches() -> None:
+    import tracemalloc
+
+    def peak(count: int) -> int:
+        def stream():
+            for k in range(count):
+                yield {"image": floats(8, 3, 8, 8, seed=k)}
+
+        tracemalloc.start()
+        quantlab.calibrate(conv_net(), quantlab.IterableBatches(stream), tensors="all")
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    peak(2)  # what is cached on first use does not count
+    assert peak(40) < 1.2 * peak(4)
+
+
+# --- tables
+
+
+def table() -> CalibrationTable:
+    amax = {"a": np.float32(0.1), "b": np.float32(3.4e38), "zero": np.float32(0)}
+    return CalibrationTable(amax, Provenance("entropy", "m", "d", {"color": "rgb"}, 1, 2, 2), ("careful",))
+
+
+def test_table_survives_json_bit_for_bit(tmp_path: Path) -> None:
+    table().save(tmp_path / "t.json")
+    back = CalibrationTable.load(tmp_path / "t.json")
+    assert back == table()
+    assert load_table(tmp_path / "t.json") == table()
+
+
+def test_table_scale_of_missing_tensor_raises() -> None:
+    with pytest.raises(DataError, match="no tensor 'x'"):
+        table().scale("x")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1])
+def test_table_with_bad_amax_raises(bad: float) -> None:
+    with pytest.raises(DataError, match="amax of tensor 'a'"):
+        CalibrationTable({"a": np.float32(bad)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "other"},
+        {"version": 2},
+        {"provenance": {"surprise": 1}},
+        {"amax": {"a": "x"}},
+        {"amax": [1]},
+        {"amax": {"a": -1}},
+    ],
+)
+def test_table_file_with_wrong_content_raises(change: dict[str, object]) -> None:
+    text = json.dumps(json.loads(table().to_json()) | change)
+    with pytest.raises(DataError):
+        CalibrationTable.from_json(text)
+
+
+def test_table_file_broken_or_missing_raises(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a quantlab calibration table"):
+        CalibrationTable.from_json("{")
+    with pytest.raises(DataError, match="cannot be read"):
+        CalibrationTable.load(tmp_path / "none.json")
+
+
+def test_table_of_another_model_is_refused_by_hash_and_by_names() -> None:
+    made = quantlab.calibrate(conv_net(), image_batches(1))
+    with pytest.raises(DataError, match="made for another model"):
+        quantlab.quantize(conv_net(batch="7"), made)
+    foreign = CalibrationTable({"image": np.float32(1), "elsewhere": np.float32(1)})
+    with pytest.raises(DataError, match=r"of another model: 1 of its 2 tensors \(first: 'elsewhere'\)"):
+        quantlab.quantize(conv_net(), foreign)
+
+
+# --- caches
+
+
+def test_cache_first_line_lines_and_zero_are_as_tensorrts() -> None:
+    amax = {"x": np.float32(127), "a: b": np.float32(0), "ü": np.float32(1e-40)}
+    content = cache_from_table(CalibrationTable(amax)).to_bytes()
+    assert content.startswith(b"TRT-8600-EntropyCalibration2\nx: 3f800000\na: b: 0\n")
+    assert content.endswith(b"\n")
+    assert TrtCache.from_bytes(content).to_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "line 1"),
+        (b"hello\nx: 3f800000\n", "line 1: 'hello'"),
+        (b"TRT-8600-EntropyCalibration2\n", "has no tensors"),
+        (b"TRT-8600-EntropyCalibration2\nx: 3f800000\nbroken\n", "line 3: 'broken' is corrupt"),
+        (b"TRT-8600-EntropyCalibration2\nx: 3f80000000\n", "line 2"),
+        (b"TRT-8600-EntropyCalibration2\nx: 7fc00000\n", "line 2"),
+        (b"TRT-8600-EntropyCalibration2\nx: bf800000\n", "line 2"),
+        (b"TRT-8600-EntropyCalibration2\nx: 3f800000\nx: 3f800000\n", "line 3"),
+        (b"\xff\xfe", "is not text"),
+    ],
+)
+def test_corrupt_cache_names_the_line(content: bytes, match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        TrtCache.from_bytes(content)
+
+
+def test_cache_with_windows_line_ends_is_read() -> None:
+    cache = TrtCache.from_bytes(b"TRT-8600-MinMaxCalibration\r\nx: 3f800000\r\n")
+    assert table_from_cache(cache).amax == {"x": np.float32(127)}
+
+
+def test_name_with_a_line_break_cannot_be_cached() -> None:
+    with pytest.raises(DataError, match="cannot stand in a calibration cache"):
+        TrtCache("TRT-8600-MinMaxCalibration", {"a\nb": np.float32(1)}).to_bytes()
+
+
+def test_missing_cache_raises(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        TrtCache.load(tmp_path / "none.cache")
+
+
+def test_a_loader_that_is_a_generator_is_refused_with_a_remedy() -> None:
+    with pytest.raises(ConfigError, match="Hint: pass the function that makes it"):
+        quantlab.IterableBatches(b for b in image_batches())

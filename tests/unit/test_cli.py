@@ -1,0 +1,262 @@
+"""The command line: results, and one clear error with exit code 2 and nothing half-written for every bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from conftest import CliResult
+from models import conv_net, floats
+
+Cli = Callable[..., CliResult]
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A model, calibration arrays, labelled test arrays."""
+    import onnxruntime
+
+    onnx.save(conv_net(), tmp_path / "m.onnx")
+    np.save(tmp_path / "calib.npy", floats(20, 3, 8, 8, seed=1))
+    x = floats(40, 3, 8, 8, seed=2)
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    labels = session.run(None, {"image": x})[0].argmax(1).astype(np.int64)
+    np.savez(tmp_path / "test.npz", images=x, labels=labels)
+    return tmp_path
+
+
+def calibrated(cli: Cli, work: Path) -> Path:
+    result = cli("calibrate", work / "m.onnx", "--data", work / "calib.npy", "-o", work / "t.json")
+    assert result.code == 0, result.err
+    return work / "t.json"
+
+
+def test_chain_from_arrays_to_report(cli: Cli, work: Path) -> None:
+    table = calibrated(cli, work)
+    assert cli("quantize", work / "m.onnx", "--table", table, "-o", work / "q.onnx").code == 0
+    result = cli(
+        "compare", work / "m.onnx", f"int8={work / 'q.onnx'}", "--data", f"{work / 'test.npz'}:images",
+        "--labels", f"{work / 'test.npz'}:labels", "-o", work / "report",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert "int8" in result.out
+    document = json.loads((work / "report" / "report.json").read_text())
+    fp32, int8 = document["comparison"]["models"]
+    assert fp32["top1"] == 1
+    assert int8["sqnr_db"] > 20
+    assert (work / "report" / "report.html").stat().st_size > 5000
+    assert "| int8 |" in (work / "report" / "report.md").read_text()
+
+
+def test_calibrate_to_a_cache_holds_every_tensor(cli: Cli, work: Path) -> None:
+    result = cli("calibrate", work / "m.onnx", "--data", work / "calib.npy", "-o", work / "c.cache")
+    assert result.code == 0
+    lines = (work / "c.cache").read_text().splitlines()
+    assert lines[0] == "TRT-8600-EntropyCalibration2"
+    assert [line.split(":")[0] for line in lines[1:]] == ["image", "a", "r", "c", "s", "t", "p", "f", "logits"]
+    assert cli("quantize", work / "m.onnx", "--table", work / "c.cache", "-o", work / "q.onnx").code == 0
+
+
+def test_inspect_table_cache_and_model(cli: Cli, work: Path) -> None:
+    table = calibrated(cli, work)
+    cli("calibrate", work / "m.onnx", "--data", work / "calib.npy", "-o", work / "c.cache")
+    assert "3 tensors, algorithm entropy" in cli("inspect", table).out
+    assert "9 tensors, algorithm TRT-8600-EntropyCalibration2" in cli("inspect", work / "c.cache").out
+    shown = cli("inspect", work / "m.onnx").out
+    assert "input 'image': float32 (N, 3, 8, 8)" in shown
+    assert "quantize would put 3 activation tensors and 3 weights in INT8" in shown
+    cli("quantize", work / "m.onnx", "--table", table, "-o", work / "q.onnx")
+    assert "already has Q/DQ" in cli("inspect", work / "q.onnx").out
+
+
+def test_presets_lists_and_prints_json_that_preprocess_takes(cli: Cli, work: Path) -> None:
+    assert "imagenet-127" in cli("presets").out
+    (work / "p.json").write_text(cli("presets", "none").out)
+    from PIL import Image
+
+    (work / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(work / "images" / "a.png")
+    args = ("--data", work / "images", "--preprocess", work / "p.json", "-o", work / "t2.json")
+    assert cli("calibrate", work / "m.onnx", *args).code == 0
+
+
+@pytest.mark.parametrize("command", ["demo", "calibrate", "quantize", "compare", "inspect", "presets"])
+def test_help_of_every_command_has_an_example(cli: Cli, command: str) -> None:
+    result = cli(command, "--help")
+    assert result.code == 0
+    assert f"Example:\n    quantlab {command}" in result.out or f"Example:\n  quantlab {command}" in result.out
+
+
+def test_percentile_of_any_share_by_name(cli: Cli, work: Path) -> None:
+    args = ("--data", work / "calib.npy", "--algorithm", "percentile-97.5", "-o", work / "t.json")
+    assert cli("calibrate", work / "m.onnx", *args).code == 0
+    assert json.loads((work / "t.json").read_text())["provenance"]["algorithm"] == "percentile-97.5"
+
+
+def spoil(work: Path) -> None:
+    """Every kind of bad file."""
+    from PIL import Image
+
+    (work / "empty.onnx").write_bytes(b"")
+    (work / "cut.onnx").write_bytes((work / "m.onnx").read_bytes()[:-300])
+    (work / "text.onnx").write_text("this is not a model at all")
+    (work / "nothing").mkdir()
+    (work / "images").mkdir()
+    noise = (np.random.default_rng(0).random((8, 8, 3)) * 255).astype(np.uint8)
+    Image.fromarray(noise).save(work / "images" / "a.png")
+    (work / "images" / "b.png").write_bytes((work / "images" / "a.png").read_bytes()[:120])
+    np.save(work / "nhwc.npy", floats(4, 8, 8, 3))
+    np.save(work / "double.npy", floats(4, 3, 8, 8).astype(np.float64))
+    np.save(work / "nan.npy", np.full((4, 3, 8, 8), np.nan, np.float32))
+    np.savez(work / "pickled.npz", x=np.array([{}], object))
+    (work / "file").write_text("x")
+    (work / "bad.json").write_text("{}")
+    (work / "bad.cache").write_text("TRT-8600-EntropyCalibration2\nimage: zzz\n")
+    (work / "other.cache").write_text("TRT-8600-EntropyCalibration2\nelsewhere: 3f800000\n")
+    (work / "pre.json").write_text('{"colour": "rgb"}')
+    (work / "list.json").write_text("[]")
+    (work / "few.txt").write_text("1\n2\n")
+
+
+C = "calibrate"
+BAD = {
+    "model missing": ((C, "none.onnx", "--data", "calib.npy"), "none.onnx does not exist"),
+    "model empty": ((C, "empty.onnx", "--data", "calib.npy"), "empty.onnx is empty"),
+    "model truncated": ((C, "cut.onnx", "--data", "calib.npy"), "cut.onnx"),
+    "model not onnx": ((C, "text.onnx", "--data", "calib.npy"), "text.onnx"),
+    "no images": ((C, "m.onnx", "--data", "nothing", "--preset", "none"), "no images in"),
+    "no folder": ((C, "m.onnx", "--data", "nowhere", "--preset", "none"), "nowhere does not exist"),
+    "truncated image": ((C, "m.onnx", "--data", "images", "--preset", "none"), "b.png cannot be decoded"),
+    "no preprocess": ((C, "m.onnx", "--data", "images"), "need a preprocess"),
+    "unknown preset": ((C, "m.onnx", "--data", "images", "--preset", "imagnet"), "no preset 'imagnet'"),
+    "two presets": ((C, "m.onnx", "--data", "images", "--preset", "none", "--preprocess", "pre.json"), "both given"),
+    "bad preprocess": ((C, "m.onnx", "--data", "images", "--preprocess", "pre.json"), "unknown key(s) colour"),
+    "preprocess list": ((C, "m.onnx", "--data", "images", "--preprocess", "list.json"), "not a JSON object"),
+    "preprocess missing": ((C, "m.onnx", "--data", "images", "--preprocess", "no.json"), "cannot be read"),
+    "wrong shape": ((C, "m.onnx", "--data", "nhwc.npy"), "batch 0, input 'image': got float32 (4, 8, 8, 3)"),
+    "wrong dtype": ((C, "m.onnx", "--data", "double.npy"), "got float64"),
+    "nan": ((C, "m.onnx", "--data", "nan.npy"), "batch 0, input 'image' contains NaN"),
+    "pickled": ((C, "m.onnx", "--data", "pickled.npz"), "pickled objects"),
+    "algorithm": ((C, "m.onnx", "--data", "calib.npy", "--algorithm", "percentile-x"), "no algorithm 'percentile-x'"),
+    "limit": ((C, "m.onnx", "--data", "calib.npy", "--limit", "0"), "limit 0"),
+    "batch size": ((C, "m.onnx", "--data", "calib.npy", "--batch-size", "0"), "batch size 0"),
+    "table broken": (("quantize", "m.onnx", "--table", "bad.json"), "bad.json is not a quantlab calibration table"),
+    "cache corrupt": (("quantize", "m.onnx", "--table", "bad.cache"), "bad.cache, line 2"),
+    "cache of other": (("quantize", "m.onnx", "--table", "other.cache"), "of another model"),
+    "labels": (
+        ("compare", "m.onnx", "m.onnx", "--data", "calib.npy", "--labels", "few.txt"),
+        "labels have shape (2,), expected (20,)",
+    ),
+    "same names": (("compare", "m.onnx", "a=m.onnx", "a=m.onnx", "--data", "calib.npy"), "the same name"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_error_with_a_hint_exit_2_and_no_file(
+    cli: Cli, work: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    spoil(work)
+    monkeypatch.chdir(work)
+    before = sorted(work.rglob("*"))
+    args, expected = BAD[case]
+    result = cli(*args, "-o", "out.json")
+    assert result.code == 2
+    assert expected in result.err
+    assert "error: " in result.err
+    assert "hint: " in result.err
+    assert "Traceback" not in result.err
+    left = sorted(p for p in work.rglob("*") if p.is_file() and p not in before)
+    assert not left
+
+
+def test_model_with_qdq_is_refused(cli: Cli, work: Path) -> None:
+    table = calibrated(cli, work)
+    cli("quantize", work / "m.onnx", "--table", table, "-o", work / "q.onnx")
+    again = cli("quantize", work / "q.onnx", "--table", table, "-o", work / "qq.onnx")
+    assert again.code == 2
+    assert "already has" in again.err
+    assert not (work / "qq.onnx").exists()
+
+
+def test_skip_bad_counts_and_names(cli: Cli, work: Path) -> None:
+    spoil(work)
+    args = ("--data", work / "images", "--preset", "none", "--skip-bad", "-o", work / "t.json")
+    result = cli("calibrate", work / "m.onnx", *args)
+    assert result.code == 0
+    assert "b.png cannot be decoded" in result.err
+    assert "1 samples" in result.out
+
+
+@pytest.mark.parametrize("output", ["file/t.json", "nowhere/t.json", "nothing"])
+def test_output_that_cannot_be_written_is_refused_before_the_work(cli: Cli, work: Path, output: str) -> None:
+    spoil(work)
+    result = cli("calibrate", work / "m.onnx", "--data", work / "calib.npy", "-o", work / output)
+    assert result.code == 2
+    assert "hint: " in result.err
+    assert "calibrating" not in result.err
+
+
+def test_report_folder_that_cannot_be_made_is_refused_before_the_work(cli: Cli, work: Path) -> None:
+    spoil(work)
+    args = ("--data", work / "calib.npy", "-o", work / "file" / "report")
+    result = cli("compare", work / "m.onnx", work / "m.onnx", *args)
+    assert result.code == 2
+    assert "cannot be made" in result.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder_is_refused(cli: Cli, work: Path) -> None:
+    (work / "locked").mkdir(mode=0o500)
+    result = cli("calibrate", work / "m.onnx", "--data", work / "calib.npy", "-o", work / "locked" / "t.json")
+    assert result.code == 2
+    assert "cannot be written" in result.err
+
+
+def test_unknown_option_is_exit_2(cli: Cli) -> None:
+    assert cli("calibrate", "--nope").code == 2
+
+
+def test_a_bug_is_a_traceback_and_exit_1(work: Path) -> None:
+    code = (
+        "import sys, quantlab.pipeline as p, quantlab.cli as c\n"
+        "def broken(*a, **k): raise RuntimeError('a bug')\n"
+        "p.calibrate = broken\n"
+        f"sys.argv = ['quantlab', 'calibrate', {str(work / 'm.onnx')!r}, '--data', {str(work / 'calib.npy')!r},"
+        f" '-o', {str(work / 't.json')!r}]\n"
+        "c.main()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "RuntimeError: a bug" in result.stderr
+
+
+def test_ctrl_c_is_one_line_exit_2_and_no_file(work: Path) -> None:
+    np.save(work / "many.npy", np.zeros((200_000, 3, 8, 8), np.float32) + floats(3, 8, 8))
+    args = ["calibrate", work / "m.onnx", "--data", work / "many.npy", "--batch-size", "8", "-o", work / "t.json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "quantlab", *map(str, args)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    time.sleep(0.1)
+    deadline = time.monotonic() + 60
+    while not Path(f"/proc/{process.pid}/task").exists() or len(os.listdir(f"/proc/{process.pid}/task")) < 2:  # noqa: PTH208
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1.0)  # inside the calibration
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert not (work / "t.json").exists()
+    assert not list(work.glob(".quantlab-*"))

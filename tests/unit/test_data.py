@@ -1,0 +1,448 @@
+"""Batches from every kind of source; images of every kind; order, labels, errors."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quantlab.data import ArrayBatches, ImageBatches, IterableBatches, LoaderBatches, image_folder, read_arrays
+from quantlab.data.decode import open_image, to_mode
+from quantlab.data.images import image_files
+from quantlab.data.labels import read_labels
+from quantlab.data.prefetch import map_ahead
+from quantlab.data.preprocess import Preprocess
+from quantlab.data.presets import PRESETS
+from quantlab.data.source import DataOptions, open_data, split_key
+from quantlab.errors import ConfigError, DataError
+
+
+def save(path: Path, value: int = 0, size: tuple[int, int] = (8, 6)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, value)).save(path)
+    return path
+
+
+def rgb(path: Path) -> np.ndarray:
+    return np.asarray(to_mode(open_image(path), "RGB"))
+
+
+# --- kinds of images
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[0, 0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown rotated by 90 degrees clockwise
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    upright = rgb(tmp_path / "a.png")
+    assert upright.shape == (6, 4, 3)
+    assert upright[0, 3].tolist() == [255, 255, 255]
+
+
+def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 257, 32896, 65535]], np.uint16)).save(tmp_path / "a.png")
+    assert rgb(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_alpha_is_laid_over_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (2, 2), (10, 20, 30, 0)).save(tmp_path / "clear.png")
+    Image.new("LA", (2, 2), (10, 255)).save(tmp_path / "opaque.png")
+    assert rgb(tmp_path / "clear.png")[0, 0].tolist() == [255, 255, 255]
+    assert rgb(tmp_path / "opaque.png")[0, 0].tolist() == [10, 10, 10]
+
+
+def test_palette_with_and_without_transparency(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([200, 0, 0, 0, 100, 0])
+    image.putdata([0, 1]) if hasattr(image, "putdata") else None
+    image.save(tmp_path / "plain.png")
+    image.save(tmp_path / "clear.png", transparency=1)
+    assert rgb(tmp_path / "plain.png")[0].tolist() == [[200, 0, 0], [0, 100, 0]]
+    assert rgb(tmp_path / "clear.png")[0].tolist() == [[200, 0, 0], [255, 255, 255]]
+
+
+def test_cmyk_jpeg_and_one_bit_and_gray(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 0, 0, 0)).save(tmp_path / "white.jpg")
+    Image.new("CMYK", (8, 8), (0, 0, 0, 255)).save(tmp_path / "black.jpg")
+    Image.new("1", (8, 8), 1).save(tmp_path / "bit.png")
+    Image.new("L", (8, 8), 77).save(tmp_path / "gray.png")
+    assert rgb(tmp_path / "white.jpg").min() > 250
+    assert rgb(tmp_path / "black.jpg").max() < 5
+    assert rgb(tmp_path / "bit.png").min() == 255
+    assert rgb(tmp_path / "gray.png")[0, 0].tolist() == [77, 77, 77]
+
+
+def test_float_image_raises(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(DataError, match=r"a\.tiff.*floating point"):
+        list(ImageBatches([tmp_path / "a.tiff"], Preprocess(), input_name="x"))
+
+
+def test_thirty_two_bit_integers_raise(tmp_path: Path) -> None:
+    Image.fromarray(np.full((2, 2), 70000, np.int32)).save(tmp_path / "a.tiff")
+    with pytest.raises(DataError, match="beyond 16 bits"):
+        list(ImageBatches([tmp_path / "a.tiff"], Preprocess(), input_name="x"))
+
+
+# --- preprocess
+
+
+def gradient(height: int, width: int) -> Image.Image:
+    y, x = np.mgrid[0:height, 0:width]
+    return Image.fromarray(np.stack([y % 256, x % 256, (x + y) % 256], -1).astype(np.uint8))
+
+
+def test_short_side_keeps_aspect_and_crop_is_centred() -> None:
+    out = Preprocess("short_side", (32, 32)).apply(gradient(64, 100))
+    assert out.shape == (3, 32, 50)
+    image = gradient(10, 12)
+    crop = Preprocess(crop=(4, 6), layout="nhwc").apply(image)
+    np.testing.assert_array_equal(crop, np.asarray(image)[3:7, 3:9])
+
+
+def test_exact_and_letterbox_sizes_and_padding() -> None:
+    assert Preprocess("exact", (20, 30)).apply(gradient(64, 100)).shape == (3, 20, 30)
+    out = Preprocess("letterbox", (40, 40), pad_value=9).apply(Image.new("RGB", (80, 40), (255, 255, 255)))
+    assert out.shape == (3, 40, 40)
+    assert (out[:, :10] == 9).all()
+    assert (out[:, 30:] == 9).all()
+    assert (out[:, 10:30] == 255).all()
+
+
+def test_channel_order_layout_and_normalization() -> None:
+    image = Image.new("RGB", (2, 2), (10, 20, 30))
+    assert Preprocess().apply(image)[:, 0, 0].tolist() == [10, 20, 30]
+    assert Preprocess(color="bgr", layout="nhwc").apply(image)[0, 0].tolist() == [30, 20, 10]
+    assert Preprocess(color="gray").apply(image).shape == (1, 2, 2)
+    x = Preprocess(scale=1 / 255, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.4)).apply(image)[:, 0, 0]
+    expected = (np.array([10, 20, 30]) / 255 - [0.5, 0.4, 0.3]) / [0.1, 0.2, 0.4]
+    np.testing.assert_allclose(x, expected, rtol=1e-5)
+    assert x.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
+def test_dtype_of_the_result(dtype: str) -> None:
+    assert Preprocess(dtype=dtype).apply(Image.new("RGB", (2, 2), (1, 2, 3))).dtype == dtype
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_survives_json_and_gives_finite_values(name: str) -> None:
+    preset = PRESETS[name]
+    assert Preprocess.from_dict(preset.to_dict()) == preset
+    assert np.isfinite(preset.apply(gradient(300, 400))).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"resize": "stretch"}, "resize is 'stretch'"),
+        ({"resize": "exact"}, "has no size"),
+        ({"size": [0, 3]}, r"size is \(0, 3\)"),
+        ({"std": [0.0]}, "std has a 0"),
+        ({"mean": [1.0, 2.0]}, "2 values for 3"),
+        ({"colour": "rgb"}, "unknown key"),
+        ({"std": 3}, "wrong type"),
+    ],
+)
+def test_bad_preprocess_raises(values: dict[str, object], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        Preprocess.from_dict(values)
+
+
+def test_crop_larger_than_image_names_the_image(tmp_path: Path) -> None:
+    path = save(tmp_path / "small.png")
+    with pytest.raises(ConfigError, match=r"small\.png.*crop 20x20 is larger"):
+        list(ImageBatches([path], Preprocess(crop=(20, 20)), input_name="x"))
+
+
+# --- folders
+
+
+def test_class_folders_give_labels_and_take_turns(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        for k in range(3):
+            save(tmp_path / name / f"{k}.png")
+    files, labels = image_files(tmp_path)
+    assert labels is not None
+    assert [f"{f.parent.name}{f.stem}" for f in files] == ["cat0", "dog0", "cat1", "dog1", "cat2", "dog2"]
+    assert labels.tolist() == [0, 1, 0, 1, 0, 1]
+
+
+def test_numbered_class_folders_are_labels_not_positions(tmp_path: Path) -> None:
+    for name in ("2_cat", "10_dog"):
+        save(tmp_path / name / "a.png")
+    files, labels = image_files(tmp_path)
+    assert labels is not None
+    assert {f.parent.name: int(y) for f, y in zip(files, labels, strict=True)} == {"2_cat": 2, "10_dog": 10}
+
+
+def test_flat_folder_has_no_labels_and_skips_hidden_and_text(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    (tmp_path / ".hidden.png").write_bytes(b"x")
+    (tmp_path / "notes.txt").write_text("x")
+    files, labels = image_files(tmp_path)
+    assert [f.name for f in files] == ["a.png"]
+    assert labels is None
+
+
+def test_folder_batches_keep_order_and_last_is_short(tmp_path: Path) -> None:
+    for k in range(7):
+        save(tmp_path / f"{k}.png", value=k)
+    batches = image_folder(tmp_path, Preprocess(), input_name="x", batch_size=3)
+    for _ in range(2):  # re-iterable
+        assert [b["x"][:, 0, 0, 0].tolist() for b in batches] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert len(batches) == 3
+
+
+def test_missing_and_empty_folder_raise(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        image_files(tmp_path / "none")
+    with pytest.raises(DataError, match="no images in"):
+        image_files(tmp_path)
+
+
+def test_truncated_and_foreign_files_are_named_or_skipped(tmp_path: Path) -> None:
+    good = save(tmp_path / "0.png", 5, size=(64, 64))
+    (tmp_path / "1.png").write_bytes(good.read_bytes()[:-40])
+    (tmp_path / "2.bin").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"1\.png cannot be decoded"):
+        list(image_folder(tmp_path, Preprocess(), input_name="x"))
+    with pytest.raises(DataError, match=r"2\.bin is not an image"):
+        open_image(tmp_path / "2.bin")
+    batches = image_folder(tmp_path, Preprocess(), input_name="x", skip_bad=True)
+    assert [len(b["x"]) for b in batches] == [1]
+    assert [Path(s.split()[1]).name for s in batches.skipped] == ["1.png", "2.bin"]
+
+
+def test_skip_bad_keeps_labels_aligned(tmp_path: Path) -> None:
+    for k, name in enumerate(("0_a", "1_b", "2_c")):
+        save(tmp_path / name / "x.png", value=k)
+    (tmp_path / "1_b" / "x.png").write_bytes(b"broken")
+    batches = image_folder(tmp_path, Preprocess(), input_name="x", skip_bad=True)
+    (batch, labels), *_ = list(batches.labeled())
+    assert labels is not None
+    assert labels.tolist() == batch["x"][:, 0, 0, 0].tolist() == [0, 2]
+
+
+def test_all_bad_raises(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="none of 1 images can be read"):
+        image_folder(tmp_path, Preprocess(), input_name="x", skip_bad=True)
+
+
+def test_sizes_that_differ_without_resize_raise(tmp_path: Path) -> None:
+    save(tmp_path / "0.png", size=(8, 8))
+    save(tmp_path / "1.png", size=(9, 8))
+    with pytest.raises(DataError, match=r"1\.png is \(3, 8, 9\) after preprocessing"):
+        list(image_folder(tmp_path, Preprocess(), input_name="x"))
+
+
+# --- arrays
+
+
+def test_npy_and_npz_with_key_and_by_input_name(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(6, dtype=np.float32).reshape(6, 1))
+    np.savez(tmp_path / "b.npz", u=np.zeros((4, 2), np.float32), v=np.ones((4, 3), np.float32))
+    options = DataOptions(batch_size=4)
+    assert [b["x"].shape for b in open_data(tmp_path / "a.npy", ["x"], None, options)] == [(4, 1), (2, 1)]
+    assert [b["x"].shape for b in open_data(f"{tmp_path / 'b.npz'}:v", ["x"], None, options)] == [(4, 3)]
+    (both,) = open_data(tmp_path / "b.npz", ["u", "v"], None, options)
+    assert {n: x.shape for n, x in both.items()} == {"u": (4, 2), "v": (4, 3)}
+
+
+def test_npz_of_pixels_goes_through_the_preprocess(tmp_path: Path) -> None:
+    np.savez(tmp_path / "b.npz", images=np.full((3, 5, 5, 3), 255, np.uint8), labels=np.arange(3))
+    options = DataOptions(batch_size=2, limit=2, labels=f"{tmp_path / 'b.npz'}:labels")
+    batches = open_data(f"{tmp_path / 'b.npz'}:images", ["x"], Preprocess(scale=1 / 255), options)
+    assert isinstance(batches, ImageBatches)
+    ((batch, labels),) = list(batches.labeled())
+    assert batch["x"].shape == (2, 3, 5, 5)
+    assert labels is not None
+    assert labels.tolist() == [0, 1]
+
+
+def test_pickled_npz_and_npy_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.array([{"evil": 1}], object))
+    np.save(tmp_path / "a.npy", np.array([{"evil": 1}], object), allow_pickle=True)
+    for name in ("a.npz", "a.npy"):
+        with pytest.raises(DataError, match="pickled objects"):
+            read_arrays(tmp_path / name)
+
+
+def test_truncated_npz_and_missing_file_raise(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros(100))
+    (tmp_path / "b.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:200])
+    (tmp_path / "c.npy").write_bytes(b"")
+    for name in ("b.npz", "c.npy"):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_arrays(tmp_path / name)
+    with pytest.raises(DataError, match="does not exist"):
+        read_arrays(tmp_path / "none.npy")
+
+
+def test_several_arrays_without_a_choice_raise(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", u=np.zeros((2, 1)), v=np.zeros((2, 1)))
+    with pytest.raises(DataError, match="holds several arrays"):
+        open_data(tmp_path / "a.npz", ["x"], None)
+    with pytest.raises(DataError, match="has no array 'w'"):
+        open_data(f"{tmp_path / 'a.npz'}:w", ["x"], None)
+
+
+def test_arrays_of_different_length_raise() -> None:
+    with pytest.raises(DataError, match="samples"):
+        ArrayBatches({"a": np.zeros((2, 1)), "b": np.zeros((3, 1))})
+    with pytest.raises(DataError, match=r"labels have shape \(1,\)"):
+        ArrayBatches({"a": np.zeros((2, 1))}, labels=np.zeros(1, np.int64))
+
+
+def test_source_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        open_data(tmp_path / "none", ["x"], None)
+    (tmp_path / "a.zip").write_bytes(b"x")
+    with pytest.raises(DataError, match="no folder, .npy or .npz"):
+        open_data(tmp_path / "a.zip", ["x"], None)
+    with pytest.raises(ConfigError, match="need a preprocess"):
+        open_data(tmp_path, ["x"], None)
+    with pytest.raises(ConfigError, match="batch size 0"):
+        open_data(tmp_path, ["x"], None, DataOptions(batch_size=0))
+    save(tmp_path / "images" / "a.png")
+    with pytest.raises(ConfigError, match="the model has 2 inputs"):
+        open_data(tmp_path / "images", ["x", "y"], Preprocess())
+
+
+def test_float_array_as_image_raises() -> None:
+    with pytest.raises(DataError, match="number 0: image array is float32"):
+        list(ImageBatches(np.zeros((1, 4, 4, 3), np.float32), Preprocess(), input_name="x"))
+
+
+def test_no_images_raise() -> None:
+    with pytest.raises(DataError, match="there are no images"):
+        ImageBatches([], Preprocess(), input_name="x")
+
+
+def test_split_key_only_after_npz() -> None:
+    assert split_key("a/b.npz:calib") == (Path("a/b.npz"), "calib")
+    assert split_key("C:/images") == (Path("C:/images"), "")
+
+
+# --- labels
+
+
+def test_labels_from_csv_by_name_with_header(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("file,label\nb.png,7\nsub/a.png,3\n")
+    assert read_labels(tmp_path / "l.csv", "", ["sub/a.png", "b.png"]).tolist() == [3, 7]
+
+
+def test_labels_one_per_line(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text("1\n2\n3\n")
+    assert read_labels(tmp_path / "l.txt", "", None).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "match"),
+    [
+        ("a.png,1\n", ["a.png", "b.png"], r"no label for 1 of 2 images \(first: b.png\)"),
+        ("a.png,1\nb.png,cat\n", ["a.png"], "has no class number"),
+        ("a.png,1\n", None, "names files, but the data are arrays"),
+    ],
+)
+def test_bad_labels_file_raises(tmp_path: Path, text: str, names: list[str] | None, match: str) -> None:
+    (tmp_path / "l.csv").write_text(text)
+    with pytest.raises(DataError, match=match):
+        read_labels(tmp_path / "l.csv", "", names)
+
+
+def test_labels_of_wrong_number_type_or_place_raise(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png")
+    (tmp_path / "l.txt").write_text("1\n2\n")
+    with pytest.raises(DataError, match="2 labels for 1 images"):
+        open_data(tmp_path / "images", ["x"], Preprocess(), DataOptions(labels=str(tmp_path / "l.txt")))
+    with pytest.raises(DataError, match="labels file .* does not exist"):
+        open_data(tmp_path / "images", ["x"], Preprocess(), DataOptions(labels=str(tmp_path / "none.txt")))
+    np.save(tmp_path / "l.npy", np.zeros(1, np.float32))
+    with pytest.raises(DataError, match="expected integers"):
+        open_data(tmp_path / "images", ["x"], Preprocess(), DataOptions(labels=str(tmp_path / "l.npy")))
+    (tmp_path / "l.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_labels(tmp_path / "l.csv", "", None)
+
+
+# --- iterables and loaders
+
+
+def test_iterable_of_a_generator_raises_and_of_a_function_repeats() -> None:
+    def make() -> Iterator[dict[str, np.ndarray]]:
+        yield {"x": np.zeros(1)}
+
+    with pytest.raises(ConfigError, match="read only once"):
+        IterableBatches(make())
+    batches = IterableBatches(make)
+    assert len(list(batches)) == len(list(batches)) == 1
+
+
+class Tensor:
+    """Behaves as a torch tensor does."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def detach(self) -> Tensor:
+        return self
+
+    def cpu(self) -> Tensor:
+        return self
+
+    def numpy(self) -> np.ndarray:
+        return self.array
+
+
+def test_loader_of_tuples_splits_inputs_and_labels() -> None:
+    loader = [(Tensor(np.zeros((2, 3), np.float32)), Tensor(np.array([4, 5])))]
+    ((batch, labels),) = list(LoaderBatches(loader, ["x"]).labeled())
+    assert batch["x"].shape == (2, 3)
+    assert labels is not None
+    assert labels.tolist() == [4, 5]
+
+
+def test_loader_of_mappings_picks_the_inputs() -> None:
+    loader = [{"x": Tensor(np.zeros((2, 3))), "extra": 1}]
+    (batch,) = LoaderBatches(loader, ["x"])
+    assert set(batch) == {"x"}
+
+
+def test_loader_that_does_not_fit_raises() -> None:
+    with pytest.raises(DataError, match="batch 0 has 3 elements"):
+        list(LoaderBatches([(1, 2, 3)], ["x"]))
+    with pytest.raises(DataError, match="batch 0 has no x"):
+        list(LoaderBatches([{"y": 1}], ["x"]))
+    with pytest.raises(ConfigError, match="read only once"):
+        LoaderBatches(iter([]), ["x"])
+
+
+# --- prefetch
+
+
+def test_map_ahead_keeps_order_bounds_the_work_and_raises_in_place() -> None:
+    started: list[int] = []
+    lock = threading.Lock()
+
+    def work(item: int) -> int:
+        with lock:
+            started.append(item)
+        time.sleep(0.002 * (item % 3))
+        if item == 7:
+            raise DataError("item 7 is bad")
+        return item
+
+    results = map_ahead(work, range(100), ahead=4)
+    assert [next(results) for _ in range(7)] == list(range(7))
+    assert max(started) <= 7 + 4
+    with pytest.raises(DataError, match="item 7 is bad"):
+        next(results)

@@ -1,0 +1,76 @@
+"""Reading models: every broken file has one clear error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from models import conv_net, parse
+from quantlab.errors import GraphError
+from quantlab.model import fixed_batch, input_specs, load_model, output_specs
+from quantlab.ort import Session
+
+
+def test_specs_and_batch() -> None:
+    (image,) = input_specs(conv_net())
+    assert (image.name, image.dtype.name, image.shape) == ("image", "float32", ("N", 3, 8, 8))
+    assert str(output_specs(conv_net())[0]) == "float32 (N, 5)"
+    assert fixed_batch(conv_net()) is None
+    assert fixed_batch(conv_net(batch="4")) == 4
+
+
+def test_missing_file_raises(tmp_path: Path) -> None:
+    with pytest.raises(GraphError, match="none.onnx does not exist"):
+        load_model(tmp_path / "none.onnx")
+
+
+def test_empty_file_raises(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"")
+    with pytest.raises(GraphError, match=r"is empty \(0 bytes\)"):
+        load_model(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("cut", [10, 200, 1500])
+def test_truncated_file_raises(tmp_path: Path, cut: int) -> None:
+    (tmp_path / "m.onnx").write_bytes(conv_net().SerializeToString()[:-cut])
+    with pytest.raises(GraphError, match=r"m\.onnx"):
+        load_model(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n" + bytes(100), b"hello world, this is text\n", bytes(50)])
+def test_file_that_is_not_onnx_raises(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(GraphError, match=r"m\.onnx"):
+        load_model(tmp_path / "m.onnx")
+
+
+def test_invalid_graph_raises() -> None:
+    model = conv_net()
+    model.graph.node[1].input[0] = "nowhere"
+    with pytest.raises(GraphError, match="not a valid ONNX model"):
+        load_model(model)
+
+
+def test_missing_external_data_raises(tmp_path: Path) -> None:
+    onnx.save(conv_net(), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    assert load_model(tmp_path / "m.onnx").graph.initializer
+    (tmp_path / "m.data").unlink()
+    with pytest.raises(GraphError, match="external data cannot be read"):
+        load_model(tmp_path / "m.onnx")
+
+
+def test_model_that_onnx_runtime_cannot_load_raises() -> None:
+    header = '<ir_version: 8, opset_import: ["" : 13, "my.ops" : 1]>'
+    model = parse("m (float[N,4] x) => (float[N,4] y) { y = my.ops.Magic (x) }", header=header)
+    with pytest.raises(GraphError, match="ONNX Runtime cannot load the model"):
+        Session(model)
+
+
+def test_model_that_fails_at_run_time_raises() -> None:
+    import numpy as np
+
+    model = parse("m (float[N,M] x) => (float[2,3] y) { y = Reshape (x, s) }", {"s": np.array([2, 3])})
+    with pytest.raises(GraphError, match="ONNX Runtime failed on batch 3"):
+        Session(model).run({"x": np.zeros((1, 4), np.float32)}, number=3)

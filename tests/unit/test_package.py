@@ -1,0 +1,65 @@
+"""What importing costs, and the embedded sample."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import quantlab
+from quantlab.data.images import image_files
+from quantlab.errors import MissingDependencyError
+from quantlab.sample import sample_folder
+
+HEAVY = ("tensorrt", "pycuda", "cuda", "onnxruntime", "matplotlib", "onnx", "torch")
+
+
+def test_import_loads_nothing_heavy() -> None:
+    code = f"import sys, quantlab; print([m for m in {HEAVY!r} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_main_job_loads_neither_tensorrt_nor_cuda_nor_matplotlib() -> None:
+    heavy = ("tensorrt", "pycuda", "cuda", "matplotlib")
+    code = f"import sys, quantlab.pipeline; print([m for m in {heavy!r} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_every_public_name_loads() -> None:
+    for name in quantlab.__all__:
+        assert getattr(quantlab, name) is not None
+    assert set(quantlab.__all__) <= set(dir(quantlab))
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        _ = quantlab.nope  # type: ignore[attr-defined]
+
+
+def test_sample_counts_labels_and_checksums() -> None:
+    folder = sample_folder()
+    for part, count in (("calibration", 512), ("test", 2000)):
+        files, labels = image_files(folder / part)
+        assert len(files) == count
+        assert labels is not None
+        assert np.bincount(labels).min() >= count // 10
+    sums = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    assert sums["model.onnx"] == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    for part in ("calibration", "test"):
+        digest = hashlib.sha256()
+        for file in sorted((folder / part).rglob("*.png")):
+            digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + Image.open(file).tobytes())
+        assert sums[f"{part}/"] == digest.hexdigest()
+
+
+def test_sample_is_disjoint() -> None:
+    folder = sample_folder()
+    parts = [{f.read_bytes() for f in (folder / part).rglob("*.png")} for part in ("calibration", "test")]
+    assert not parts[0] & parts[1]
+
+
+def test_missing_sample_raises(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setattr("quantlab.sample.__file__", f"{tmp_path}/quantlab/sample.py")
+    with pytest.raises(MissingDependencyError, match="sample is not installed"):
+        sample_folder()

@@ -1,0 +1,292 @@
+"""Preparation, placement and insertion: graphs in ONNX text, exact decisions and numbers out."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+import quantlab
+from models import conv_net, floats, image_batches, parse
+from quantlab.calibration import CalibrationTable
+from quantlab.errors import DataError, GraphError
+from quantlab.numerics import PerChannel, amax_of, fake_quantize
+from quantlab.observers import MinMax
+from quantlab.qdq import plan, prepare
+
+
+def run(model: onnx.ModelProto, batch: dict[str, np.ndarray]) -> list[np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, batch)
+
+
+def quantized(model: onnx.ModelProto, batches: list[dict[str, np.ndarray]], **kwargs: object) -> quantlab.Quantized:
+    return quantlab.quantize(model, quantlab.calibrate(model, batches, MinMax()), **kwargs)
+
+
+def structure(model: onnx.ModelProto) -> list[tuple[str, list[str], list[str]]]:
+    return [(n.op_type, list(n.input), list(n.output)) for n in model.graph.node]
+
+
+def initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def test_conv_net_gets_exactly_these_nodes() -> None:
+    result = quantized(conv_net(), image_batches())
+    got = [(op, inputs) for op, inputs, _ in structure(result.model)]
+    assert got == [
+        ("QuantizeLinear", ["image", "image_scale", "image_zero_point"]),
+        ("DequantizeLinear", ["image_quantized", "image_scale", "image_zero_point"]),
+        ("DequantizeLinear", ["w1_quantized", "w1_scale", "w1_zero_point"]),
+        ("Conv", ["image_dequantized", "w1_dequantized", "b1"]),
+        ("Relu", ["a"]),
+        ("QuantizeLinear", ["r", "r_scale", "r_zero_point"]),
+        ("DequantizeLinear", ["r_quantized", "r_scale", "r_zero_point"]),
+        ("DequantizeLinear", ["w2_quantized", "w2_scale", "w2_zero_point"]),
+        ("Conv", ["r_dequantized", "w2_dequantized"]),
+        ("Add", ["c", "r_dequantized"]),  # only the skip branch
+        ("Relu", ["s"]),
+        ("GlobalAveragePool", ["t"]),
+        ("Flatten", ["p"]),
+        ("QuantizeLinear", ["f", "f_scale", "f_zero_point"]),
+        ("DequantizeLinear", ["f_quantized", "f_scale", "f_zero_point"]),
+        ("DequantizeLinear", ["w3_quantized", "w3_scale", "w3_zero_point"]),
+        ("Gemm", ["f_dequantized", "w3_dequantized", "b3"]),
+    ]
+    assert [(s.op, s.reason) for s in result.placement.skipped] == [
+        ("Relu", "no rule quantizes Relu"),
+        ("Relu", "no rule quantizes Relu"),
+        ("GlobalAveragePool", "no rule quantizes GlobalAveragePool"),
+        ("Flatten", "no rule quantizes Flatten"),
+    ]
+
+
+def test_same_inputs_outputs_and_identical_bytes_twice() -> None:
+    model = conv_net()
+    first, second = quantized(model, image_batches()), quantized(model, image_batches())
+    assert first.model.SerializeToString(deterministic=True) == second.model.SerializeToString(deterministic=True)
+    assert [i.name for i in first.model.graph.input] == ["image"]
+    assert [o.name for o in first.model.graph.output] == ["logits"]
+    assert first.model.graph.input[0].type == model.graph.input[0].type
+    onnx.checker.check_model(first.model, full_check=True)
+
+
+def test_input_model_is_not_changed() -> None:
+    model = conv_net()
+    before = model.SerializeToString(deterministic=True)
+    quantized(model, image_batches())
+    assert model.SerializeToString(deterministic=True) == before
+
+
+def test_output_equals_fake_quantized_arithmetic_by_hand() -> None:
+    model = parse("m (float[N,6] x) => (float[N,4] y) { y = MatMul (x, w) }", {"w": floats(6, 4, seed=1)})
+    batch = {"x": floats(5, 6, seed=2)}
+    result = quantized(model, [batch])
+    x = fake_quantize(batch["x"], amax_of(batch["x"]))
+    w = fake_quantize(floats(6, 4, seed=1), amax_of(floats(6, 4, seed=1), PerChannel(1)), PerChannel(1))
+    np.testing.assert_allclose(run(result.model, batch)[0], x @ w, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "weight", "axis"),
+    [
+        ("m (float[N,3,8,8] x) => (float[N,4,6,6] y) { y = Conv (x, w) }", (4, 3, 3, 3), 0),
+        ("m (float[N,4,8,8] x) => (float[N,4,6,6] y) { y = Conv <group = 4> (x, w) }", (4, 1, 3, 3), 0),
+        ("m (float[N,3,8] x) => (float[N,4,6] y) { y = Conv (x, w) }", (4, 3, 3), 0),
+        ("m (float[N,3,6,6] x) => (float[N,5,8,8] y) { y = ConvTranspose (x, w) }", (3, 5, 3, 3), 1),
+        ("m (float[N,6] x) => (float[N,4] y) { y = Gemm (x, w) }", (6, 4), 1),
+        ("m (float[N,6] x) => (float[N,4] y) { y = Gemm <transB = 1> (x, w) }", (4, 6), 0),
+        ("m (float[N,6] x) => (float[N,4] y) { y = MatMul (x, w) }", (6, 4), 1),
+        ("m (float[2,N,6] x) => (float[2,N,4] y) { y = MatMul (x, w) }", (2, 6, 4), 2),
+    ],
+)
+def test_weight_scales_lie_along_the_output_channels(text: str, weight: tuple[int, ...], axis: int) -> None:
+    w = floats(*weight, seed=3)
+    model = parse(text, {"w": w})
+    shape = [d.dim_value or 2 for d in model.graph.input[0].type.tensor_type.shape.dim]
+    result = quantized(model, [{"x": floats(*shape)}])
+    (node,) = [n for n in result.model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == "w_quantized"]
+    assert {a.name: a.i for a in node.attribute} == {"axis": axis}
+    constants = initializers(result.model)
+    assert constants["w_quantized"].dtype == np.int8
+    np.testing.assert_array_equal(constants["w_scale"], amax_of(w, PerChannel(axis)) / np.float32(127))
+    assert run(result.model, {"x": floats(*shape)})[0].shape[-1] > 0
+
+
+def test_matmul_of_two_activations_quantizes_both() -> None:
+    model = parse("m (float[N,3,4] a, float[N,4,5] b) => (float[N,3,5] y) { y = MatMul (a, b) }")
+    result = quantized(model, [{"a": floats(2, 3, 4), "b": floats(2, 4, 5)}])
+    assert result.placement.tensors == ("a", "b")
+    assert not result.placement.weights
+
+
+def test_tensor_with_several_consumers_gets_one_pair() -> None:
+    text = "m (float[N,6] x) => (float[N,4] y, float[N,4] z) { y = MatMul (x, w)  z = MatMul (x, v) }"
+    result = quantized(parse(text, {"w": floats(6, 4), "v": floats(6, 4, seed=1)}), [{"x": floats(2, 6)}])
+    assert [n.op_type for n in result.model.graph.node].count("QuantizeLinear") == 1
+
+
+def test_shared_weight_is_stored_once() -> None:
+    text = "m (float[N,4] x) => (float[N,4] z) { y = MatMul (x, w)  z = MatMul (y, w) }"
+    result = quantized(parse(text, {"w": floats(4, 4)}), [{"x": floats(2, 4)}])
+    assert [n for n in initializers(result.model) if n.endswith("_quantized")] == ["w_quantized"]
+
+
+RESIDUAL = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {{
+    a = Conv (x, w)
+    b = Conv (x, v)
+    y = Add ({first}, {second})
+}}"""
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
+def test_residual_add_of_two_convs_quantizes_the_earlier_branch(first: str, second: str) -> None:
+    weights = {"w": floats(4, 4, 1, 1), "v": floats(4, 4, 1, 1, seed=1)}
+    result = quantized(parse(RESIDUAL.format(first=first, second=second), weights), [{"x": floats(1, 4, 8, 8)}])
+    assert result.placement.tensors == ("x", "a")
+
+
+def test_add_without_a_convolution_stays_float_with_a_reason() -> None:
+    text = "m (float[N,4] x) => (float[N,4] z) { y = Relu (x)  z = Add (x, y) }"
+    placement = plan(prepare(parse(text)))
+    assert ("Add", "neither input is a convolution whose kernel could take the addition") in [
+        (s.op, s.reason) for s in placement.skipped
+    ]
+
+
+def test_add_of_a_constant_and_broadcast_add_are_not_residual() -> None:
+    text = """m (float[N,4,8,8] x, float[N,4,1,1] g) => (float[N,4,8,8] z) {
+        a = Conv (x, w)
+        b = Add (a, c)
+        d = Conv (b, w)
+        z = Add (d, g)
+    }"""
+    placement = plan(prepare(parse(text, {"w": floats(4, 4, 1, 1), "c": floats(4, 1, 1)})))
+    reasons = [s.reason for s in placement.skipped if s.op == "Add"]
+    assert reasons == ["no rule quantizes Add", "one input is broadcast over the other"]
+
+
+def test_batch_norm_is_folded_and_the_numbers_stay() -> None:
+    text = """m (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+        c = Conv (x, w, b)
+        n = BatchNormalization (c, gamma, beta, mean, var)
+        y = Relu (n)
+    }"""
+    weights = {"w": floats(4, 3, 1, 1), "b": floats(4, seed=1), "gamma": floats(4, seed=2), "beta": floats(4, seed=3)}
+    weights |= {"mean": floats(4, seed=4), "var": np.abs(floats(4, seed=5)) + np.float32(0.1)}
+    model = parse(text, weights)
+    prepared = prepare(model)
+    assert [n.op_type for n in prepared.graph.node] == ["Conv", "Relu"]
+    batch = {"x": floats(2, 3, 8, 8)}
+    np.testing.assert_allclose(run(prepared, batch)[0], run(model, batch)[0], rtol=1e-5, atol=1e-5)
+    result = quantized(model, [batch])
+    assert [n.op_type for n in result.model.graph.node][-2:] == ["Conv", "Relu"]
+
+
+def test_batch_norm_after_a_conv_with_another_consumer_stays() -> None:
+    text = """m (float[N,3,8,8] x) => (float[N,4,8,8] y, float[N,4,8,8] z) {
+        c = Conv (x, w)
+        y = BatchNormalization (c, g, g, g, g)
+        z = Relu (c)
+    }"""
+    prepared = prepare(parse(text, {"w": floats(4, 3, 1, 1), "g": np.ones(4, np.float32)}))
+    assert "BatchNormalization" in [n.op_type for n in prepared.graph.node]
+
+
+def test_constants_are_folded_and_shapes_disappear() -> None:
+    text = """m (float[2,3,8,8] x) => (float[2,3,10,10] y) {
+        zeros = ConstantOfShape (four)
+        pads = Cast <to = 7> (zeros)
+        both = Concat <axis = 0> (pads, ends)
+        y = Pad (x, both)
+    }"""
+    weights = {"four": np.array([4], np.int64), "ends": np.array([0, 0, 2, 2], np.int64)}
+    assert [n.op_type for n in prepare(parse(text, weights)).graph.node] == ["Pad"]
+
+
+def test_unnamed_and_doubled_node_names_become_unique() -> None:
+    model = conv_net()
+    for node in model.graph.node[:3]:
+        node.name = "same"
+    names = [n.name for n in prepare(model).graph.node]
+    assert all(names)
+    assert len(set(names)) == len(names)
+
+
+def test_old_opset_is_converted() -> None:
+    header = '<ir_version: 6, opset_import: ["" : 11]>'
+    text = "m (float[N,6] x) => (float[N,4] y) { y = Gemm <transB = 1> (x, w) }"
+    model = parse(text, {"w": floats(4, 6)}, header)
+    result = quantized(model, [{"x": floats(2, 6)}])
+    assert result.model.opset_import[0].version == 13
+    onnx.checker.check_model(result.model, full_check=True)
+
+
+def test_name_taken_by_the_model_is_not_taken_again() -> None:
+    text = "m (float[N,6] x) => (float[N,4] x_quantized) { x_quantized = MatMul (x, w) }"
+    result = quantized(parse(text, {"w": floats(6, 4)}), [{"x": floats(2, 6)}])
+    onnx.checker.check_model(result.model, full_check=True)
+    assert [o.name for o in result.model.graph.output] == ["x_quantized"]
+
+
+def test_excluded_node_stays_float_and_is_listed() -> None:
+    model = conv_net()
+    name = next(n.name for n in prepare(model).graph.node if n.op_type == "Gemm")
+    result = quantized(model, image_batches(), exclude=[name])
+    assert ("Gemm", "excluded by name") in [(s.op, s.reason) for s in result.placement.skipped]
+    assert "w3" in initializers(result.model)
+
+
+def test_excluded_node_that_does_not_exist_raises() -> None:
+    with pytest.raises(GraphError, match="no node named 'nope'"):
+        quantized(conv_net(), image_batches(), exclude=["nope"])
+
+
+def test_other_types_and_domains_and_subgraphs_are_left_with_a_reason() -> None:
+    text = """m (float16[N,6] x) => (float16[N,4] y) { y = MatMul (x, w) }"""
+    placement = plan(prepare(parse(text, {"w": floats(6, 4).astype(np.float16)})))
+    (skipped,) = placement.skipped
+    assert skipped.reason == "input 0 ('x') is float16, not float32"
+    branch = """m (bool c, float[N] x) => (float[N] y) {
+        y = If (c) <then_branch = a () => (float[N] t) { t = Relu (x) },
+                    else_branch = b () => (float[N] e) { e = Neg (x) }>
+    }"""
+    (skipped,) = plan(prepare(parse(branch))).skipped
+    assert "holds a subgraph" in skipped.reason
+
+
+def test_dead_channel_is_reported_and_harmless() -> None:
+    w = floats(4, 3, 1, 1)
+    w[2] = 0
+    model = parse("m (float[N,3,8,8] x) => (float[N,4,8,8] y) { y = Conv (x, w) }", {"w": w})
+    result = quantized(model, [{"x": floats(1, 3, 8, 8)}])
+    assert any("1 of 4 channels are all zero" in warning for warning in result.warnings)
+    assert not run(result.model, {"x": floats(1, 3, 8, 8)})[0][:, 2].any()
+
+
+def test_weight_with_nan_is_named() -> None:
+    w = floats(6, 4)
+    w[0, 0] = np.nan
+    model = parse("m (float[N,6] x) => (float[N,4] y) { y = MatMul (x, w) }", {"w": w})
+    table = CalibrationTable({"x": np.float32(1)})
+    with pytest.raises(GraphError, match="weight 'w' of node .*NaN"):
+        quantlab.quantize(model, table)
+
+
+def test_model_that_has_qdq_is_refused() -> None:
+    result = quantized(conv_net(), image_batches())
+    table = quantlab.calibrate(conv_net(), image_batches())
+    with pytest.raises(GraphError, match="already has 9 QuantizeLinear/DequantizeLinear nodes"):
+        quantlab.quantize(result.model, table)
+    with pytest.raises(GraphError, match="calibration needs the FP32 model"):
+        quantlab.calibrate(result.model, image_batches())
+
+
+def test_table_that_lacks_a_tensor_is_refused() -> None:
+    with pytest.raises(DataError, match="no tensor 'r'"):
+        quantlab.quantize(conv_net(), CalibrationTable({"image": np.float32(1)}))
