@@ -1,6 +1,6 @@
 """ONNX Runtime, imported in this folder only."""
 
 from quantlab.ort.activations import ActivationReader
-from quantlab.ort.session import Session, check_batch
+from quantlab.ort.session import Session
 
-__all__ = ["ActivationReader", "Session", "check_batch"]
+__all__ = ["ActivationReader", "Session"]

@@ -1,0 +1,183 @@
+"""What a TensorRT calibrator needs, without TensorRT: batches on the device, one after another, checked, counted.
+
+TensorRT takes None from `get_batch` as the end of the data and swallows exceptions, so that a loader which fails in the
+middle gives a calibration on too few batches, in silence. The feeder keeps the first error with its batch number and
+counts what was asked for; `raise_problem` after the build brings it out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from quantlab.data.batches import Batch, Batches
+from quantlab.data.check import check_batch
+from quantlab.errors import DataError, QuantlabError
+from quantlab.memory.buffers import DeviceMemory, device_address
+from quantlab.model import TensorSpec
+
+_SLOTS = 2  # one batch is calibrated while the next is loaded and staged
+
+
+class BatchFeeder:
+    """Streams batches to device memory, the next one loading while TensorRT works on this one.
+
+    specs: the network's inputs, with the calibration profile's shapes. expected: how many batches there must be;
+    by default `len(batches)` where it is known. Data on the device already (`__cuda_array_interface__`) is passed on as
+    it is. A last batch smaller than the first is left out and reported in `warnings`.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        specs: Sequence[TensorSpec],
+        open_memory: Callable[[], DeviceMemory],
+        expected: int | None = None,
+    ) -> None:
+        self.specs = tuple(specs)
+        self.expected = expected if expected is not None else _length(batches)
+        self.count = self.samples = self.batch_size = 0
+        self.ended = False
+        self.error: BaseException | None = None
+        self.warnings: tuple[str, ...] = ()
+        self._batches, self._open_memory = batches, open_memory
+        self._digest = hashlib.sha256()
+        self._source: Iterator[Batch] | None = None
+        self._loader: ThreadPoolExecutor | None = None
+        self._next: Future[Batch | None] | None = None
+        self._memory: DeviceMemory | None = None
+
+    def next_batch(self, names: Sequence[str]) -> list[int] | None:
+        """Device addresses of one batch in the order of `names`; None at the end or after an error. Never raises."""
+        if self.ended or self.error is not None:
+            return None
+        try:
+            return self._advance(names)
+        except BaseException as error:  # whatever it is, TensorRT must not see it
+            self.error = _with_batch_number(error, self.count)
+            self.close()
+            return None
+
+    def _advance(self, names: Sequence[str]) -> list[int] | None:
+        if self._memory is None:
+            self._memory = self._open_memory().__enter__()
+            self._source = iter(self._batches)
+            self._loader = ThreadPoolExecutor(1, thread_name_prefix="quantlab-feeder")
+            self._next = self._loader.submit(self._load)
+        assert self._next is not None
+        assert self._loader is not None
+        batch = self._next.result()
+        if batch is None or self._is_short_end(batch):
+            self.ended = True
+            self.close()
+            return None
+        addresses = self._place(batch, names)
+        self._next = self._loader.submit(self._load)
+        return addresses
+
+    def _load(self) -> Batch | None:
+        assert self._source is not None
+        return next(self._source, None)
+
+    def _is_short_end(self, batch: Batch) -> bool:
+        size = _size(batch)
+        if not 0 < size < self.batch_size:
+            return False
+        if self._load() is not None:
+            raise DataError(f"it has {size} samples, the ones before {self.batch_size}", hint="make batches of one size")
+        self.warnings = (f"the last {size} samples do not fill a batch of {self.batch_size} and were left out",)
+        return True
+
+    def _place(self, batch: Batch, names: Sequence[str]) -> list[int]:
+        assert self._memory is not None
+        if missing := sorted(set(names) ^ {s.name for s in self.specs}):
+            raise DataError(f"TensorRT asks for input(s) {', '.join(names)}, the network has others: {missing}")
+        on_host = {n: x for n, x in batch.items() if device_address(x) is None}
+        if len(on_host) == len(batch):
+            check_batch(batch, self.specs, self.count)
+            self._hash(batch)
+        else:
+            self._digest.update(b"on device")  # what is on the device is not read back to be hashed
+        addresses = [self._address(name, batch[name]) for name in names]
+        self.batch_size = self.batch_size or _size(batch)
+        self.samples += _size(batch)
+        self.count += 1
+        return addresses
+
+    def _address(self, name: str, value: Any) -> int:
+        assert self._memory is not None
+        spec = next(s for s in self.specs if s.name == name)
+        placed = device_address(value)
+        if placed is None:
+            return self._memory.upload(f"{name}/{self.count % _SLOTS}", np.ascontiguousarray(value))
+        address, shape, dtype = placed
+        if dtype != spec.dtype or len(shape) != len(spec.shape):
+            raise DataError(f"input '{name}' on the device is {dtype} {shape}, expected {spec}", hint="cast it first")
+        return address
+
+    def _hash(self, batch: Batch) -> None:
+        for name in sorted(batch):
+            x = np.ascontiguousarray(batch[name])
+            self._digest.update(f"{name}:{x.dtype}:{x.shape}".encode())
+            self._digest.update(x.data)
+
+    @property
+    def data_hash(self) -> str:
+        """SHA-256 over what was fed so far; the same as offline calibration's for the same batches."""
+        return self._digest.hexdigest()
+
+    def raise_problem(self) -> None:
+        """Raise the first error of the stream, or DataError if it was shorter than expected or not read to its end."""
+        if self.error is not None:
+            raise self.error
+        if not self.ended:
+            raise DataError(
+                f"TensorRT stopped after {self.count} batches, before the end of the data",
+                hint="look at TensorRT's own messages",
+            )
+        wanted = None if self.expected is None else self.expected - len(self.warnings)
+        if self.count == 0 or (wanted is not None and self.count < wanted):
+            raise DataError(
+                f"the calibration stream ended after {self.count} batches, expected {self.expected}",
+                hint="check the loader; scales from too little data are not what was asked for",
+            )
+
+    def close(self) -> None:
+        """Stop loading and free the device memory; harmless when done already."""
+        if self._loader is not None:
+            self._loader.shutdown(wait=True, cancel_futures=True)
+            self._loader = None
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+
+
+def _length(batches: Batches) -> int | None:
+    try:
+        return len(batches)  # type: ignore[arg-type]  # not every stream has a length
+    except TypeError:
+        return None
+
+
+def _size(batch: Batch) -> int:
+    first: Any = next(iter(batch.values()), None)
+    placed = device_address(first)
+    shape = placed[1] if placed else np.shape(first)
+    return int(shape[0]) if shape else 0
+
+
+def _with_batch_number(error: BaseException, number: int) -> BaseException:
+    """The same exception, saying in which batch it happened."""
+    text = f"while calibrating, in batch {number}"
+    if isinstance(error, QuantlabError):
+        if f"batch {number}" not in error.message:
+            error.message = f"batch {number}: {error.message}"
+    elif hasattr(error, "add_note"):
+        error.add_note(text)
+    else:  # Python 3.10 has no notes
+        error.args = (f"{error.args[0]} ({text})" if error.args else text, *error.args[1:])
+    return error

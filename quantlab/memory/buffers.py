@@ -1,0 +1,110 @@
+"""Named device buffers over any driver: grown on demand, filled through page-locked memory, all freed at the end."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.memory.driver import Driver
+
+
+class DeviceMemory:
+    """A context manager that frees everything. Use it in the thread that entered it."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self._device: dict[str, tuple[int, int]] = {}  # name -> address, capacity
+        self._pinned: dict[str, NDArray[np.uint8]] = {}
+        self._layout: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        self._open = False
+
+    def __enter__(self) -> DeviceMemory:
+        self.driver.activate()
+        self.stream = self.driver.new_stream()
+        self._open = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free every buffer and leave the context; harmless when done already."""
+        if not self._open:
+            return
+        self._open = False
+        for address, _ in self._device.values():
+            self.driver.free(address)
+        for array in self._pinned.values():
+            self.driver.free_pinned(array)
+        self._device.clear()
+        self._pinned.clear()
+        self.driver.free_stream(self.stream)
+        del self.stream
+        self.driver.deactivate()
+        self.driver.close()
+
+    def reserve(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+        """Device address of a buffer for such an array; its content is undefined. It may move when it has to grow."""
+        size = max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        address, capacity = self._device.get(name, (0, 0))
+        if size > capacity:
+            if address:
+                del self._device[name]
+                self.driver.free(address)
+            address = self.driver.allocate(size)
+            self._device[name] = (address, size)
+        self._layout[name] = (shape, dtype)
+        return address
+
+    def staging(self, name: str) -> NDArray[Any]:
+        """Page-locked host memory in the shape of buffer `name`; valid until the buffer grows."""
+        shape, dtype = self._layout[name]
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        if name not in self._pinned or self._pinned[name].size < size:
+            if name in self._pinned:
+                self.driver.free_pinned(self._pinned.pop(name))
+            self._pinned[name] = self.driver.allocate_pinned(max(1, size))
+        return self._pinned[name][:size].view(dtype).reshape(shape)
+
+    def send(self, name: str, stream: Any = None) -> None:
+        """Staging to device, ordered in the stream (the memory's own by default); returns before it is done."""
+        host = self.staging(name).reshape(-1).view(np.uint8)
+        self.driver.copy_in(self._device[name][0], host, self.stream if stream is None else stream)
+
+    def fetch(self, name: str, stream: Any = None) -> None:
+        """Device to staging, ordered in the stream; returns before it is done."""
+        host = self.staging(name).reshape(-1).view(np.uint8)
+        self.driver.copy_out(host, self._device[name][0], self.stream if stream is None else stream)
+
+    def upload(self, name: str, array: NDArray[Any]) -> int:
+        """Device address of a copy of `array`, valid until the next upload of `name`."""
+        address = self.reserve(name, array.shape, array.dtype)
+        self.driver.synchronize(self.stream)  # an earlier copy may still read the staging memory
+        np.copyto(self.staging(name), array)
+        self.send(name)
+        self.driver.synchronize(self.stream)
+        return address
+
+    def download(self, name: str) -> NDArray[Any]:
+        """A copy of what buffer `name` holds."""
+        self.fetch(name)
+        self.driver.synchronize(self.stream)
+        return self.staging(name).copy()
+
+
+def device_address(value: object) -> tuple[int, tuple[int, ...], np.dtype[Any]] | None:
+    """(address, shape, dtype) of data that is on a device already (`__cuda_array_interface__`), else None."""
+    interface = getattr(value, "__cuda_array_interface__", None)
+    if interface is None:
+        return None
+    shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
+    strides = interface.get("strides")
+    dense = tuple(int(np.prod(shape[i + 1 :], dtype=np.int64)) * dtype.itemsize for i in range(len(shape)))
+    if strides is not None and tuple(strides) != dense:
+        return None
+    return int(interface["data"][0]), shape, dtype

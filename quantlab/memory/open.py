@@ -1,0 +1,55 @@
+"""Choosing a provider: the one named, else the first that is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quantlab.errors import ConfigError, DeviceError, MissingDependencyError
+from quantlab.memory.buffers import DeviceMemory
+from quantlab.memory.driver import Driver
+
+
+def _cuda_python(index: int) -> Driver:
+    from quantlab.memory.cuda_python import CudaPythonDriver
+
+    return CudaPythonDriver(index)
+
+
+def _pycuda(index: int) -> Driver:
+    from quantlab.memory.pycuda import PycudaDriver
+
+    return PycudaDriver(index)
+
+
+PROVIDERS: dict[str, Callable[[int], Driver]] = {"cuda-python": _cuda_python, "pycuda": _pycuda}
+INSTALL = {"cuda-python": "pip install 'quantlab[cuda]'", "pycuda": "pip install 'quantlab[pycuda]'"}
+
+
+def open_driver(provider: str | None = None, index: int = 0) -> Driver:
+    """A driver of device `index`. MissingDependencyError if no provider is installed, DeviceError without a GPU."""
+    if provider is not None and provider not in PROVIDERS:
+        raise ConfigError(f"there is no memory provider '{provider}'", hint=f"use {', '.join(PROVIDERS)}")
+    missing = []
+    for name in [provider] if provider else PROVIDERS:
+        try:
+            return PROVIDERS[name](index)
+        except ModuleNotFoundError as error:
+            missing.append(f"{name}: {error}")
+        except ImportError as error:  # installed, but its library is not there
+            raise DeviceError(
+                f"{name} cannot load the CUDA driver: {error}", hint="install the NVIDIA driver; see quantlab doctor"
+            ) from error
+        except RuntimeError as error:  # cuda-python raises it at the first call without a driver
+            raise DeviceError(
+                f"{name} cannot load the CUDA driver: {error}", hint="install the NVIDIA driver; see quantlab doctor"
+            ) from error
+    names = [provider] if provider else list(PROVIDERS)
+    raise MissingDependencyError(
+        f"no device memory provider is installed ({'; '.join(missing)})",
+        hint=" or ".join(INSTALL[name] for name in names),
+    )
+
+
+def open_memory(provider: str | None = None, index: int = 0) -> DeviceMemory:
+    """Device memory to use in a `with` statement."""
+    return DeviceMemory(open_driver(provider, index))
