@@ -88,7 +88,9 @@ class BatchFeeder:
         if not 0 < size < self.batch_size:
             return False
         if self._load() is not None:
-            raise DataError(f"it has {size} samples, the ones before {self.batch_size}", hint="make batches of one size")
+            raise DataError(
+                f"it has {size} samples, the ones before {self.batch_size}", hint="make batches of one size"
+            )
         self.warnings = (f"the last {size} samples do not fill a batch of {self.batch_size} and were left out",)
         return True
 

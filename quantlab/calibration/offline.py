@@ -24,6 +24,10 @@ Progress = Callable[[int], None]
 """Called after every batch with the number of samples so far."""
 
 
+SATURATED = 0.01
+"""Share of a tensor's values above its amax from which a table warns: ten times what percentile-99.9 gives up."""
+
+
 @dataclass(frozen=True, slots=True)
 class CalibrationRun:
     """One pass over the data. tables: one per observer, by name. histograms: per tensor, for reports."""
@@ -61,15 +65,26 @@ def run_calibration(
     zero = [name for name in groups if groups[name].histogram.range == 0]
     warnings = (*feed.warnings, *(f"tensor '{name}' is all zero in the calibration data" for name in zero))
     provenance = feed.provenance(batches)
-    return CalibrationRun(
-        {
-            key: CalibrationTable(
-                {name: np.float32(amax[name][key]) for name in groups}, replace(provenance, algorithm=key), warnings
-            )
-            for key in observers
-        },
-        {name: group.histogram for name, group in groups.items()},
-    )
+    histograms = {name: group.histogram for name, group in groups.items()}
+    tables = {}
+    for key in observers:
+        kept = {name: np.float32(amax[name][key]) for name in groups}
+        saturated = _saturation_warnings(key, kept, histograms)
+        tables[key] = CalibrationTable(kept, replace(provenance, algorithm=key), (*warnings, *saturated))
+    return CalibrationRun(tables, histograms)
+
+
+def _saturation_warnings(
+    algorithm: str, amax: Mapping[str, np.float32], histograms: Mapping[str, Histogram]
+) -> list[str]:
+    """Tensors of which an algorithm cuts off more than SATURATED: it may be right to, but its user should know."""
+    shares = {name: histograms[name].share_above(float(kept)) for name, kept in amax.items()}
+    return [
+        f"{algorithm} saturates {share:.1%} of the values of tensor '{name}' (keeps {float(amax[name]):.4g} of "
+        f"{float(histograms[name].range):.4g})"
+        for name, share in shares.items()
+        if share > SATURATED
+    ]
 
 
 class _Feed:

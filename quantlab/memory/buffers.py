@@ -69,7 +69,8 @@ class DeviceMemory:
             if name in self._pinned:
                 self.driver.free_pinned(self._pinned.pop(name))
             self._pinned[name] = self.driver.allocate_pinned(max(1, size))
-        return self._pinned[name][:size].view(dtype).reshape(shape)
+        array: NDArray[Any] = self._pinned[name][:size].view(dtype).reshape(shape)
+        return array
 
     def send(self, name: str, stream: Any = None) -> None:
         """Staging to device, ordered in the stream (the memory's own by default); returns before it is done."""

@@ -95,7 +95,9 @@ class PycudaDriver:
         return int(total - free)
 
     def capture(self, stream: Any, work: Callable[[], None]) -> Any:  # noqa: ARG002
-        raise DeviceError("pycuda has no CUDA graphs", hint="pip install cuda-python, and use the provider 'cuda-python'")
+        raise DeviceError(
+            "pycuda has no CUDA graphs", hint="pip install cuda-python, and use the provider 'cuda-python'"
+        )
 
     def launch(self, graph: Any, stream: Any) -> None:  # noqa: ARG002
         raise DeviceError("pycuda has no CUDA graphs", hint="use the provider 'cuda-python'")

@@ -42,6 +42,13 @@ class Histogram:
         width: np.float32 = self.range / np.float32(BINS)
         return width
 
+    def share_above(self, amax: float) -> float:
+        """Share of all values that lie above `amax` and would saturate, 0..1, to the resolution of a bin."""
+        if self.range == 0:
+            return 0.0
+        first = int(np.ceil(amax / float(self.bin_width)))
+        return float(self.counts[first:].sum()) / self.total
+
     def observe(self, x: NDArray[np.float32]) -> None:
         """Add one calibration batch (all samples of it together). NaN or infinity raise DataError."""
         amax = np.float32(amax_of(x))

@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 _INK = "#010203"
 _COLORS = ("#3b7dd8", "#d9730d", "#2a9d5c", "#b04ac1", "#c43d3d", "#8a8d18", "#1aa6a6", "#7d6b5d")
@@ -81,6 +82,7 @@ def plot_amax(tensors: Sequence[Mapping[str, Any]]) -> str:
             y[y == 0] = np.nan  # an all-zero tensor has no place on a log axis
             axes.plot(x, y, color=colors[name], label=name, marker="o", markersize=3, linewidth=1)
         axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("tensor, in network order")
         axes.set_ylabel("amax (kept magnitude)")
         axes.legend(frameon=False, ncols=min(4, len(algorithms)), fontsize=8)

@@ -11,14 +11,16 @@ try:
     import tensorrt as trt
 except ImportError as error:
     raise MissingDependencyError(
-        f"TensorRT cannot be imported: {error}", hint="pip install 'quantlab[tensorrt]' (on a machine with an NVIDIA GPU)"
+        f"TensorRT cannot be imported: {error}",
+        hint="pip install 'quantlab[tensorrt]' (on a machine with an NVIDIA GPU)",
     ) from error
 
 VERSION: str = trt.__version__
 MAJOR = int(VERSION.split(".")[0])
 if MAJOR < 8 or tuple(int(p) for p in VERSION.split(".")[:2]) < (8, 5):
     raise MissingDependencyError(
-        f"TensorRT {VERSION} is too old: it has no named tensors", hint="pip install 'quantlab[tensorrt]' (8.6 or newer)"
+        f"TensorRT {VERSION} is too old: it has no named tensors",
+        hint="pip install 'quantlab[tensorrt]' (8.6 or newer)",
     )
 
 
@@ -67,5 +69,5 @@ def require_weak_typing(what: str) -> None:
     if not FEATURES.weak_typing:
         raise MissingDependencyError(
             f"TensorRT {VERSION} builds strongly typed networks only: {what} is not available, the last version is 10.16",
-            hint="put the types into the ONNX model (Q/DQ for INT8), or pip install 'tensorrt<11'",
+            hint="put the types into the ONNX model (Q/DQ for INT8), or use 'tensorrt<11'",
         )

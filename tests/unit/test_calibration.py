@@ -315,3 +315,26 @@ def test_missing_cache_raises(tmp_path: Path) -> None:
 def test_a_loader_that_is_a_generator_is_refused_with_a_remedy() -> None:
     with pytest.raises(ConfigError, match="Hint: pass the function that makes it"):
         quantlab.IterableBatches(b for b in image_batches())
+
+
+def test_table_warns_where_an_algorithm_cuts_off_much() -> None:
+    class Tenth(MinMax):
+        name = "tenth"
+
+        def compute_amax(self) -> np.ndarray:
+            return super().compute_amax() / np.float32(10)
+
+    run = quantlab.calibrate_all(conv_net(), image_batches(), {"minmax": MinMax(), "tenth": Tenth()})
+    assert not run.tables["minmax"].warnings
+    assert any(w.startswith("tenth saturates") and "'image'" in w for w in run.tables["tenth"].warnings)
+
+
+def test_share_above_is_the_share_of_values_above() -> None:
+    from quantlab.observers import Histogram
+
+    x = floats(50_000)
+    histogram = Histogram()
+    histogram.observe(x)
+    for amax in (0.5, 1.0, 2.0, 10.0):
+        assert abs(histogram.share_above(amax) - (np.abs(x) > amax).mean()) < 2e-3
+    assert Histogram().share_above(1.0) == 0
