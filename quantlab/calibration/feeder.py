@@ -16,10 +16,12 @@ import numpy as np
 
 from quantlab.data.batches import Batch, Batches
 from quantlab.data.check import check_batch
+from quantlab.data.hash import hash_batch
 from quantlab.errors import DataError, QuantlabError
 from quantlab.memory.buffers import DeviceMemory, device_address
 from quantlab.model import TensorSpec
 
+ON_DEVICE = b"on device"  # data on the device are not read back to be hashed
 _SLOTS = 2  # one batch is calibrated while the next is loaded and staged
 
 
@@ -101,9 +103,9 @@ class BatchFeeder:
         on_host = {n: x for n, x in batch.items() if device_address(x) is None}
         if len(on_host) == len(batch):
             check_batch(batch, self.specs, self.count)
-            self._hash(batch)
+            hash_batch(self._digest, batch)
         else:
-            self._digest.update(b"on device")  # what is on the device is not read back to be hashed
+            self._digest.update(ON_DEVICE)
         addresses = [self._address(name, batch[name]) for name in names]
         self.batch_size = self.batch_size or _size(batch)
         self.samples += _size(batch)
@@ -120,12 +122,6 @@ class BatchFeeder:
         if dtype != spec.dtype or len(shape) != len(spec.shape):
             raise DataError(f"input '{name}' on the device is {dtype} {shape}, expected {spec}", hint="cast it first")
         return address
-
-    def _hash(self, batch: Batch) -> None:
-        for name in sorted(batch):
-            x = np.ascontiguousarray(batch[name])
-            self._digest.update(f"{name}:{x.dtype}:{x.shape}".encode())
-            self._digest.update(x.data)
 
     @property
     def data_hash(self) -> str:
@@ -156,6 +152,22 @@ class BatchFeeder:
         if self._memory is not None:
             self._memory.close()
             self._memory = None
+
+
+def fingerprint(batches: Batches) -> tuple[str, int, int]:
+    """(data_hash, batches, batch_size) that a feeder would have at the end of this stream, from one read of it."""
+    digest = hashlib.sha256()
+    count = batch_size = 0
+    for batch in batches:
+        if 0 < _size(batch) < batch_size:
+            break
+        batch_size = batch_size or _size(batch)
+        count += 1
+        if any(device_address(x) for x in batch.values()):
+            digest.update(ON_DEVICE)
+        else:
+            hash_batch(digest, batch)
+    return digest.hexdigest(), count, batch_size
 
 
 def _length(batches: Batches) -> int | None:

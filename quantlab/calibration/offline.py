@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from quantlab.calibration.table import CalibrationTable, Provenance
 from quantlab.data.batches import Batch, Batches
+from quantlab.data.hash import hash_batch
 from quantlab.data.preprocess import recorded
 from quantlab.errors import DataError
 from quantlab.model import input_specs
@@ -116,10 +116,7 @@ class _Feed:
         self.samples += size
         self.count += 1
         self.batch_size = max(self.batch_size, size)
-        for name in sorted(batch):
-            x: NDArray[Any] = np.ascontiguousarray(batch[name])
-            self._digest.update(f"{name}:{x.dtype}:{x.shape}".encode())
-            self._digest.update(x.data if x.size else b"")
+        hash_batch(self._digest, batch)
 
     def provenance(self, batches: Batches) -> Provenance:
         return Provenance(

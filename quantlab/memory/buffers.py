@@ -95,7 +95,7 @@ class DeviceMemory:
         """A copy of what buffer `name` holds."""
         self.fetch(name)
         self.driver.synchronize(self.stream)
-        return self.staging(name).copy()
+        return np.array(self.staging(name))
 
 
 def device_address(value: object) -> tuple[int, tuple[int, ...], np.dtype[Any]] | None:

@@ -15,6 +15,17 @@ except ImportError as error:
         hint="pip install 'quantlab[tensorrt]' (on a machine with an NVIDIA GPU)",
     ) from error
 
+__all__ = [
+    "FEATURES",
+    "MAJOR",
+    "VERSION",
+    "Features",
+    "features_of",
+    "require_calibrators",
+    "require_weak_typing",
+    "trt",
+]
+
 VERSION: str = trt.__version__
 MAJOR = int(VERSION.split(".")[0])
 if MAJOR < 8 or tuple(int(p) for p in VERSION.split(".")[:2]) < (8, 5):
@@ -68,6 +79,6 @@ def require_weak_typing(what: str) -> None:
     typed."""
     if not FEATURES.weak_typing:
         raise MissingDependencyError(
-            f"TensorRT {VERSION} builds strongly typed networks only: {what} is not available, the last version is 10.16",
+            f"TensorRT {VERSION} has strongly typed networks only, and no {what}: 10.16 is the last with it",
             hint="put the types into the ONNX model (Q/DQ for INT8), or use 'tensorrt<11'",
         )

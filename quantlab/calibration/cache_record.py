@@ -1,0 +1,93 @@
+"""A calibration cache with its provenance: a JSON file beside it that says what it was made from.
+
+TensorRT reads any cache for any model without a word. Here a cache is used only if its record says it fits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from quantlab import files
+from quantlab.calibration.table import read_text
+from quantlab.calibration.trt_cache import TrtCache
+from quantlab.errors import DataError
+
+FORMAT = "quantlab.calibration_cache"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRecord:
+    """What a cache was made from. Empty strings and None stand for unknown; an unknown is never held against a cache
+    that says more."""
+
+    algorithm: str = ""
+    model_hash: str = ""
+    data_hash: str = ""
+    preprocess: Mapping[str, Any] | None = None
+    batch_size: int = 0
+    batches: int = 0
+    tensorrt: str = ""
+    gpu: str = ""
+    cache_hash: str = ""
+
+
+def record_path(cache: Path) -> Path:
+    """The record of `calibration.cache` is `calibration.cache.json`."""
+    return cache.with_name(cache.name + ".json")
+
+
+def save_cache(path: Path, content: bytes, record: CacheRecord) -> None:
+    """Write cache and record, the record last: a cache without one is not used."""
+    values = asdict(record) | {"format": FORMAT, "cache_hash": hashlib.sha256(content).hexdigest()}
+    record_path(path).unlink(missing_ok=True)
+    files.write_bytes(path, content)
+    files.write_text(record_path(path), json.dumps(values, indent=1) + "\n")
+
+
+def load_record(cache: Path) -> CacheRecord:
+    """The record of a cache; DataError if it is missing or broken."""
+    path = record_path(cache)
+    if not path.is_file():
+        raise DataError(
+            f"calibration cache {cache} has no record {path.name} of what it was made from",
+            hint="delete the cache, or use it all the same with trust_cache",
+        )
+    try:
+        values = json.loads(read_text(path, "cache record"))
+        if values.pop("format") != FORMAT:
+            raise ValueError("unknown format")
+        if unknown := set(values) - {f.name for f in fields(CacheRecord)}:
+            raise ValueError(f"unknown keys {sorted(unknown)}")
+        return CacheRecord(**values)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"cache record {path} cannot be read: {error}", hint="delete cache and record") from error
+
+
+def refusals(cache: Path, expected: CacheRecord, tensors: Collection[str] = ()) -> list[str]:
+    """The reasons not to use a cache: empty if it fits. tensors: names that must have a scale.
+
+    expected: what is about to be calibrated; fields that are unknown there are not compared.
+    """
+    content = TrtCache.load(cache)  # a corrupt cache raises here, naming the line
+    record = load_record(cache)
+    reasons = []
+    if record.cache_hash != hashlib.sha256(cache.read_bytes()).hexdigest():
+        reasons.append("it was changed after its record was written")
+    for name in ("algorithm", "model_hash", "data_hash", "preprocess", "batch_size", "batches", "tensorrt", "gpu"):
+        wanted, got = getattr(expected, name), getattr(record, name)
+        if wanted and wanted != got:
+            reasons.append(f"its {name} is {_short(got)}, this calibration's {_short(wanted)}")
+    missing = [t for t in tensors if t not in content.scales]
+    if missing:
+        reasons.append(f"it is incomplete: {len(missing)} tensors are missing (first: '{missing[0]}')")
+    return reasons
+
+
+def _short(value: object) -> str:
+    text = str(value) or "unknown"
+    return text if len(text) <= 40 else text[:16] + "..."

@@ -1,0 +1,57 @@
+"""Questions to a parsed network, and scales into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from quantlab.calibration.table import CalibrationTable
+from quantlab.errors import ConfigError, DataError
+from quantlab.model import TensorSpec
+from quantlab.trt.features import FEATURES, VERSION, trt
+
+WHOLE_NETWORK = ("EntropyCalibration2", "MinMaxCalibration")
+"""The calibrators that see every tensor before fusion, so that a cache of theirs must hold all of them."""
+
+
+def cached_tensors(network: Any) -> tuple[str, ...]:
+    """The tensors that a complete cache has: inputs and outputs of layers that hold float values."""
+    names = [network.get_input(i).name for i in range(network.num_inputs)]
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        for output in range(layer.num_outputs):
+            tensor = layer.get_output(output)
+            if tensor is not None and tensor.dtype == trt.float32 and not tensor.is_shape_tensor:
+                names.append(tensor.name)
+    return tuple(names)
+
+
+def network_inputs(network: Any, shapes: Mapping[str, tuple[int, ...]] | None = None) -> list[TensorSpec]:
+    """The inputs of a `trt.INetworkDefinition`. A dynamic dimension is None, or what `shapes` says for the input."""
+    specs = []
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        chosen = (shapes or {}).get(tensor.name, tensor.shape)
+        shape = tuple(None if d < 0 else int(d) for d in chosen)
+        specs.append(TensorSpec(tensor.name, np.dtype(trt.nptype(tensor.dtype)), shape))
+    return specs
+
+
+def set_dynamic_ranges(network: Any, table: CalibrationTable) -> None:
+    """+-amax of the table for every tensor of the network that it names; an all-zero tensor gets +-1. DataError if it
+    names none."""
+    if not FEATURES.dynamic_range:
+        raise ConfigError(f"TensorRT {VERSION} has no set_dynamic_range", hint="quantlab quantize (explicit path)")
+    tensors = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        outputs = [layer.get_output(i) for i in range(layer.num_outputs)]
+        tensors |= {t.name: t for t in outputs if t is not None}
+    hit = [name for name in tensors if name in table.amax]
+    if not hit:
+        raise DataError("the table has no tensor of this network", hint="calibrate this model")
+    for name in hit:
+        amax = float(table.amax[name]) or float(np.float32(1.0))
+        tensors[name].set_dynamic_range(-amax, amax)
