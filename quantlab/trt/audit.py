@@ -22,8 +22,8 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 @dataclass(frozen=True, slots=True)
 class LayerAudit:
-    """One layer of the engine. precision: what it computes in ('int8', 'fp16', 'fp32', or 'other'). time_ms: mean device
-    time, 0 for layers without a kernel. nodes: the ONNX nodes it came from."""
+    """One layer of the engine. precision: what it computes in ('int8', 'fp16', 'fp32', or 'other'). time_ms: mean
+    device time, 0 for layers without a kernel. nodes: the ONNX nodes it came from."""
 
     name: str
     kind: str

@@ -157,10 +157,23 @@ def _result(
     batches_per_s, energy, power = _throughput(lanes, work, options.duration_s)
     copies = _transfers(lanes[0], work[0]) if options.transfers else (None, None, None)
     return BenchResult(
-        name, size, float(everything.mean()), p50, p90, p99, *copies, batches_per_s * size,
-        None if energy is None else energy / size, power, memory_mib, len(engine.plan) / 2**20,
-        engine.record.build_seconds, tuple(float(np.median(t)) for t in times),
-    )  # fmt: skip
+        name=name,
+        batch_size=size,
+        mean_ms=float(everything.mean()),
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        copy_in_ms=copies[0],
+        copy_out_ms=copies[1],
+        host_ms=copies[2],
+        samples_per_s=batches_per_s * size,
+        energy_mj=None if energy is None else energy / size,
+        power_w=power,
+        memory_mib=memory_mib,
+        engine_mib=len(engine.plan) / 2**20,
+        build_s=engine.record.build_seconds,
+        rounds_ms=tuple(float(np.median(t)) for t in times),
+    )
 
 
 def _throughput(

@@ -168,7 +168,8 @@ def _holds(limits: tuple[Any, Any, Any], shape: tuple[int, ...]) -> bool:
 
 
 def _specs(engine: Any) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    inputs, outputs = [], []
+    inputs: list[TensorSpec] = []
+    outputs: list[TensorSpec] = []
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         shape = tuple(None if d < 0 else int(d) for d in engine.get_tensor_shape(name))
