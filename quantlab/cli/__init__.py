@@ -1,4 +1,5 @@
-"""The command line: parse and dispatch. Exit code 0 is success, 2 bad input, 1 a bug (with its traceback)."""
+"""The command line: parse and dispatch. Exit code 0 is success, 2 bad input, 3 a threshold
+that was not reached, 1 a bug (with its traceback)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,19 @@ import click
 import quantlab
 from quantlab.errors import QuantlabError
 
-COMMANDS = ("demo", "calibrate", "quantize", "compare", "inspect", "presets")
+COMMANDS = (
+    "demo",
+    "calibrate",
+    "quantize",
+    "compare",
+    "inspect",
+    "presets",
+    "build",
+    "run",
+    "bench",
+    "audit",
+    "doctor",
+)
 
 
 class _Commands(click.Group):
@@ -37,13 +50,16 @@ def cli() -> None:
     quantlab calibrate model.onnx --data images/ --preset imagenet -o table.json
     quantlab quantize model.onnx --table table.json -o model.qdq.onnx
     quantlab compare model.onnx model.qdq.onnx --data val/ --preset imagenet -o report/
+    quantlab doctor                                  which paths work on this machine
     """
 
 
 def main() -> None:
     """Entry point of the `quantlab` command."""
     try:
-        cli.main(prog_name="quantlab", standalone_mode=False)
+        code = cli.main(prog_name="quantlab", standalone_mode=False)
+        if isinstance(code, int) and code:  # from ctx.exit
+            sys.exit(code)
     except QuantlabError as error:
         click.echo(f"error: {error.message}", err=True)
         if error.hint:

@@ -32,7 +32,7 @@ def command(model: Path, quantized: tuple[str, ...], labels: str | None, output:
     from quantlab.model import load_model
     from quantlab.report import build_document, write_report
 
-    candidates = dict(_named(text) for text in quantized)
+    candidates = dict(named_path(text) for text in quantized)
     if len(candidates) != len(quantized):
         raise ConfigError("two quantized models have the same name", hint="name them: first=a.onnx second=b.onnx")
     proto = load_model(model)
@@ -47,6 +47,7 @@ def command(model: Path, quantized: tuple[str, ...], labels: str | None, output:
     click.echo(f"report: {paths.html}")
 
 
-def _named(text: str) -> tuple[str, Path]:
+def named_path(text: str) -> tuple[str, Path]:
+    """`name=path`, or a path, whose stem is then the name."""
     name, separator, path = text.partition("=")
     return (name, Path(path)) if separator and not Path(text).exists() else (Path(text).stem, Path(text))

@@ -22,11 +22,22 @@ PATH = click.Path(path_type=Path)
 
 
 def data_options(function: F) -> F:
-    """--data, --preset, --preprocess, --batch-size, --limit, --skip-bad."""
+    """--data (required), --preset, --preprocess, --batch-size, --limit, --skip-bad."""
+    return _data_options(function, required=True)
+
+
+def optional_data_options(function: F) -> F:
+    """The same, with --data not required."""
+    return _data_options(function, required=False)
+
+
+def _data_options(function: F, required: bool) -> F:
     for option in reversed(
         [
             click.option(
-                "--data", required=True, help="A folder of images, an .npy, or an .npz (file.npz:key picks an array)."
+                "--data",
+                required=required,
+                help="A folder of images, an .npy, or an .npz (file.npz:key picks an array).",
             ),
             click.option("--preset", help="A preprocess by name, see `quantlab presets`."),
             click.option("--preprocess", "preprocess_file", type=PATH, help="A preprocess as a JSON file."),
@@ -64,17 +75,25 @@ def read_preprocess(preset: str | None, file: Path | None) -> Preprocess | None:
 
 def open_batches(proto: onnx.ModelProto, values: dict[str, Any], labels: str | None) -> ImageBatches | ArrayBatches:
     """The batches that the data options (their values by name) describe, for this model."""
-    from quantlab.data import open_data
-    from quantlab.data.source import DataOptions
     from quantlab.model import fixed_batch, input_specs
 
-    fixed, asked = fixed_batch(proto), values["batch_size"]
+    return open_source([s.name for s in input_specs(proto)], fixed_batch(proto), values, labels)
+
+
+def open_source(
+    input_names: list[str], fixed: int | None, values: dict[str, Any], labels: str | None
+) -> ImageBatches | ArrayBatches:
+    """The batches that the data options describe, for inputs of these names and perhaps a fixed batch size."""
+    from quantlab.data import open_data
+    from quantlab.data.source import DataOptions
+
+    asked = values["batch_size"]
     if fixed and asked and fixed != asked:
         raise ConfigError(f"--batch-size {asked} but the model has a fixed batch of {fixed}", hint="leave it out")
     batch_size = next((size for size in (fixed, asked) if size is not None), 32)
     options = DataOptions(batch_size, values["limit"], labels, values["skip_bad"])
     preprocess = read_preprocess(values["preset"], values["preprocess_file"])
-    batches = open_data(values["data"], [s.name for s in input_specs(proto)], preprocess, options)
+    batches = open_data(values["data"], input_names, preprocess, options)
     for problem in getattr(batches, "skipped", ()):
         click.echo(f"skipped: {problem}", err=True)
     return batches

@@ -1,0 +1,74 @@
+"""`quantlab bench`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from quantlab import files
+from quantlab.cli.compare import named_path
+from quantlab.cli.options import PATH
+from quantlab.cli.trt_options import made_up_batch
+
+
+@click.command("bench")
+@click.argument("engines", nargs=-1, required=True)
+@click.option("--shapes", default="", help="input:64x3x32x32[,...] for dynamic shapes.  [default: profile 0's opt]")
+@click.option("--warm-up", type=float, default=200.0, show_default=True, help="Milliseconds per engine.")
+@click.option("--duration", type=float, default=3.0, show_default=True, help="Seconds per engine.")
+@click.option("--iterations", type=int, help="Runs per engine in place of a duration.")
+@click.option("--streams", type=int, default=1, show_default=True, help="Contexts at work at once, for the throughput.")
+@click.option("--use-cuda-graph", is_flag=True, help="Replay a captured graph.")
+@click.option("--no-data-transfers", is_flag=True, help="Do not measure the copies.")
+@click.option("-o", "--output", type=PATH, help="Also write the results as JSON.")
+def command(
+    engines: tuple[str, ...],
+    shapes: str,
+    warm_up: float,
+    duration: float,
+    iterations: int | None,
+    streams: int,
+    use_cuda_graph: bool,
+    no_data_transfers: bool,
+    output: Path | None,
+) -> None:
+    """Measure ENGINES (paths, or name=path) interleaved; the first is the base of the ratios.
+
+    Inputs are seeded random values: good for speed, not for accuracy.
+
+    \b
+    Example:
+      quantlab bench fp16=a.engine int8=b.engine --use-cuda-graph
+    """
+    if output is not None:
+        files.check_writable(output)
+    from quantlab.trt.bench import BenchOptions, bench, ratio_of
+    from quantlab.trt.engine import Engine
+    from quantlab.trt.run import Runner
+
+    loaded = {name: Engine.load(path) for name, path in map(named_path, engines)}
+    with Runner(next(iter(loaded.values()))) as runner:
+        batch = made_up_batch(runner, shapes)
+    options = BenchOptions(
+        warm_up, duration, iterations, streams=streams, cuda_graph=use_cuda_graph, transfers=not no_data_transfers
+    )
+    results = bench(loaded, batch, options)
+    ratios = [ratio_of(result, results[0]) for result in results]
+    table = Table(title=f"batch {results[0].batch_size}, device time in ms")
+    for column in ("engine", "p50", "p99", "ratio (95 %)", "samples/s", "mJ/sample", "MiB", "engine MiB", "build s"):
+        table.add_column(column, justify="left" if column == "engine" else "right")
+    for r, q in zip(results, ratios, strict=True):
+        energy = "–" if r.energy_mj is None else f"{r.energy_mj:.4f}"
+        table.add_row(
+            r.name, f"{r.p50_ms:.4f}", f"{r.p99_ms:.4f}", f"{q.ratio:.3f} ({q.low:.3f}-{q.high:.3f})",
+            f"{r.samples_per_s:,.0f}", energy, f"{r.memory_mib:.0f}", f"{r.engine_mib:.1f}", f"{r.build_s:.1f}",
+        )  # fmt: skip
+    Console(highlight=False, markup=False).print(table)
+    if output is not None:
+        rows = [asdict(r) | {"ratio": asdict(q)} for r, q in zip(results, ratios, strict=True)]
+        files.write_text(output, json.dumps(rows, indent=1) + "\n")

@@ -1,0 +1,139 @@
+"""trtexec's options by trtexec's names, and what they resolve to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import numpy as np
+
+from quantlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from quantlab.data.batches import Batch
+    from quantlab.trt.options import BuildOptions, Profile
+    from quantlab.trt.run import Runner
+
+F = TypeVar("F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+_BUILD = (
+    click.option("--fp16", is_flag=True, help="Allow FP16."),
+    click.option("--int8", is_flag=True, help="Allow INT8 (a Q/DQ model, or scales by --data, --table or --cache)."),
+    click.option("--best", is_flag=True, help="--int8 and --fp16."),
+    click.option("--no-tf32", is_flag=True, help="True FP32."),
+    click.option("--shapes", multiple=True, help="input:1x3x224x224[,other:...]: min, opt and max shape in one."),
+    click.option("--min-shapes", multiple=True, help="As --shapes; repeat all three for several profiles."),
+    click.option("--opt-shapes", multiple=True, help="The last profile's are the calibration shapes."),
+    click.option("--max-shapes", multiple=True, help="As --min-shapes."),
+    click.option("--mem-pool-size", default="", help="workspace:1024[,dla_local_dram:...], in MiB."),
+    click.option("--timing-cache", type=PATH, help="Timing cache to read and extend; builds may share it."),
+    click.option("--layer-precisions", default="", help="pattern:fp16[,pattern:fp32]; * and ? are wildcards."),
+    click.option("--layer-output-types", default="", help="pattern:fp32[,...]."),
+    click.option("--precision-constraints", default="none", show_default=True, help="none, prefer or obey."),
+    click.option("--sparsity", is_flag=True, help="Use kernels for 2:4 sparse weights."),
+    click.option("--use-dla-core", type=int, help="Run on this DLA core."),
+    click.option("--allow-gpu-fallback", is_flag=True, help="What the DLA cannot do runs on the GPU."),
+    click.option("--profiling-verbosity", default="detailed", show_default=True, help="What quantlab audit can read."),
+    click.option("--builder-optimization-level", type=int, help="0 (fast build) to 5.  [default: TensorRT's, 3]"),
+    click.option("--version-compatible", is_flag=True, help="The engine also loads in later versions."),
+    click.option("--strongly-typed", is_flag=True, help="Take all types from the ONNX model (TensorRT 10 and newer)."),
+    click.option("--refit", is_flag=True, help="Weights can be replaced later."),
+    click.option("--tactic-sources", default="", help="cublas,cudnn,... : only these."),
+)
+
+
+def build_options(function: F) -> F:
+    """All options of a build."""
+    for option in reversed(_BUILD):
+        function = option(function)
+    return function
+
+
+def to_build_options(v: dict[str, Any]) -> BuildOptions:
+    """The `BuildOptions` of the values of `build_options`."""
+    from quantlab.trt.options import BuildOptions
+
+    int8, fp16 = v["int8"] or v["best"], v["fp16"] or v["best"]
+    precision = "best" if int8 and fp16 else "int8" if int8 else "fp16" if fp16 else "fp32" if v["no_tf32"] else "tf32"
+    if v["no_tf32"] and (int8 or fp16):
+        raise ConfigError("--no-tf32 with --fp16 or --int8", hint="give --no-tf32 alone for true FP32")
+    return BuildOptions(
+        precision=precision,
+        profiles=_profiles(v),
+        memory_pools_mib={k: _float(x, "--mem-pool-size") for k, x in _pairs(v["mem_pool_size"], "--mem-pool-size")},
+        timing_cache=v["timing_cache"],
+        layer_precisions=dict(_pairs(v["layer_precisions"], "--layer-precisions")),
+        layer_output_types=dict(_pairs(v["layer_output_types"], "--layer-output-types")),
+        precision_constraints=v["precision_constraints"],
+        sparsity=v["sparsity"],
+        dla_core=v["use_dla_core"],
+        gpu_fallback=v["allow_gpu_fallback"],
+        profiling_verbosity=v["profiling_verbosity"],
+        optimization_level=v["builder_optimization_level"],
+        version_compatible=v["version_compatible"],
+        strongly_typed=v["strongly_typed"],
+        refit=v["refit"],
+        tactic_sources=tuple(v["tactic_sources"].split(",")) if v["tactic_sources"] else None,
+    )
+
+
+def _profiles(v: dict[str, Any]) -> tuple[Profile, ...]:
+    from quantlab.trt.options import Profile
+
+    three = (v["min_shapes"], v["opt_shapes"], v["max_shapes"])
+    if len({len(x) for x in three}) != 1:
+        raise ConfigError(
+            "--min-shapes, --opt-shapes and --max-shapes were not given equally often", hint="give all three"
+        )
+    fixed = [Profile.fixed(parse_shapes(text)) for text in v["shapes"]]
+    ranges = [Profile(*(parse_shapes(text) for text in texts)) for texts in zip(*three, strict=True)]
+    return (*fixed, *ranges)
+
+
+def parse_shapes(text: str) -> dict[str, tuple[int, ...]]:
+    """`a:1x3x8x8,b:4` -> {'a': (1, 3, 8, 8), 'b': (4,)}. Names may hold colons: the last one counts."""
+    shapes = {}
+    for name, value in _pairs(text, "shapes"):
+        try:
+            shapes[name] = tuple(int(d) for d in value.split("x"))
+        except ValueError as error:
+            raise ConfigError(f"'{value}' is not a shape", hint="write 1x3x224x224") from error
+    return shapes
+
+
+def _pairs(text: str, option: str) -> list[tuple[str, str]]:
+    pairs = []
+    for part in filter(None, text.split(",")):
+        name, colon, value = part.rpartition(":")
+        if not (name and colon and value):
+            raise ConfigError(f"{option}: '{part}' is not name:value", hint="see --help")
+        pairs.append((name, value))
+    return pairs
+
+
+def _float(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: '{text}' is not a number", hint="sizes are in MiB") from error
+
+
+def made_up_batch(runner: Runner, shapes: str = "", seed: int = 0) -> Batch:
+    """Seeded normal values for every input: for speed only. Shapes: those given, the engine's, or profile 0's opt."""
+    chosen = parse_shapes(shapes)
+    generator = np.random.default_rng(seed)
+    batch = {}
+    for spec in runner.inputs:
+        shape = chosen.get(spec.name)
+        if shape is None:
+            fixed = [d for d in spec.shape if isinstance(d, int)]
+            opt = runner.cuda_engine.get_tensor_profile_shape(spec.name, 0)[1]
+            shape = tuple(fixed) if len(fixed) == len(spec.shape) else tuple(int(d) for d in opt)
+        values = generator.standard_normal(shape)
+        batch[spec.name] = (
+            values.astype(spec.dtype) if np.issubdtype(spec.dtype, np.floating) else np.zeros(shape, spec.dtype)
+        )
+    return batch

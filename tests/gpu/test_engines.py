@@ -1,0 +1,260 @@
+"""Engines: accuracy, what runs in INT8, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+pytest.importorskip("tensorrt")
+
+import quantlab
+from models import conv_net, floats, image_batches, parse
+from quantlab.data import ArrayBatches
+from quantlab.errors import BuildError, ConfigError, DataError
+from quantlab.model import load_model
+from quantlab.trt.audit import audit
+from quantlab.trt.bench import BenchOptions, bench, ratio_of
+from quantlab.trt.build import DynamicRanges, build
+from quantlab.trt.calibrators import EntropyCalibrator2, MinMaxCalibrator, TableCalibrator
+from quantlab.trt.engine import Engine
+from quantlab.trt.options import BuildOptions, Profile
+from quantlab.trt.run import Runner
+
+
+def top1(engine: Engine, images: ArrayBatches) -> float:
+    hits = total = 0
+    with Runner(engine) as run:
+        for batch, labels in images.labeled():
+            assert labels is not None
+            hits += int((run(batch)["logits"].argmax(1) == labels).sum())
+            total += int((labels >= 0).sum())
+    assert total == 2000
+    return hits / total
+
+
+@pytest.fixture(scope="session")
+def fp32_top1(resnet20: Path, test_images: ArrayBatches, timing_cache: Path) -> float:
+    return top1(build(resnet20, BuildOptions("fp32", timing_cache=timing_cache, optimization_level=1)), test_images)
+
+
+@pytest.mark.parametrize("source", ["entropy2", "minmax", "percentile table", "dynamic ranges"])
+def test_int8_accuracy_and_precision_of_every_layer(
+    source: str,
+    resnet20: Path,
+    calibration: ArrayBatches,
+    test_images: ArrayBatches,
+    fp32_top1: float,
+    timing_cache: Path,
+) -> None:
+    table = quantlab.calibrate(resnet20, calibration, quantlab.Percentile(99.99), tensors="all")
+    int8 = {
+        "entropy2": lambda: EntropyCalibrator2(calibration),
+        "minmax": lambda: MinMaxCalibrator(calibration),
+        "percentile table": lambda: TableCalibrator(table),
+        "dynamic ranges": lambda: DynamicRanges(table),
+    }[source]()
+    engine = build(resnet20, BuildOptions("int8", timing_cache=timing_cache, optimization_level=2), int8)
+    accuracy = top1(engine, test_images)
+    result = audit(engine, load_model(resnet20), next(iter(calibration)))
+    print(
+        f"{source}: top-1 {accuracy:.4f}, FP32 {fp32_top1:.4f}; INT8 {result.int8_share:.3f} of "
+        f"{len(result.weighted)} nodes, {result.int8_time_share:.3f} of the time; built in {engine.record.build_seconds:.0f} s"
+    )
+    for layer in result.layers:
+        print(f"  {layer.precision:6s} {layer.time_ms:8.4f} {layer.kind:16s} {layer.nodes}")
+    for fallback in result.fallbacks:
+        print(f"  {fallback}")
+    assert abs(accuracy - fp32_top1) <= 0.005
+    assert len(result.weighted) == 20
+    assert not result.fallbacks
+
+
+def test_qdq_engine_agrees_with_onnx_runtime_on_the_same_model(timing_cache: Path) -> None:
+    from quantlab.ort import Session
+
+    batches = image_batches(4, 8)
+    result = quantlab.quantize(conv_net(), quantlab.calibrate(conv_net(), batches, quantlab.MinMax()))
+    profile = Profile.fixed({"image": (8, 3, 8, 8)})
+    options = BuildOptions("int8", profiles=(profile,), timing_cache=timing_cache, optimization_level=1)
+    with Runner(build(result.model, options)) as run:
+        got = run(batches[0])["logits"]
+    want = Session(result.model, optimize=False).run(batches[0])["logits"]
+    assert 10 * np.log10((want**2).sum() / ((want - got) ** 2).sum()) > 25
+
+
+def test_dynamic_shapes_profiles_and_several_contexts(timing_cache: Path) -> None:
+    def shapes(n: int) -> dict[str, tuple[int, ...]]:
+        return {"image": (n, 3, 8, 8)}
+
+    small, large = Profile(shapes(1), shapes(2), shapes(4)), Profile(shapes(8), shapes(16), shapes(32))
+    options = BuildOptions("fp32", profiles=(small, large), timing_cache=timing_cache, optimization_level=1)
+    engine = build(conv_net(), options)
+    from quantlab.ort import Session
+
+    session = Session(conv_net(), optimize=False)
+    with Runner(engine) as run:
+        lane = run.new_lane()
+        for n in (1, 4, 8, 32, 3):
+            batch = {"image": floats(n, 3, 8, 8, seed=n)}
+            want = session.run(batch)["logits"]
+            np.testing.assert_allclose(run(batch)["logits"], want, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(lane(batch)["logits"], want, rtol=1e-4, atol=1e-4)
+        with pytest.raises(DataError, match="no optimization profile holds"):
+            run({"image": floats(6, 3, 8, 8)})
+        with pytest.raises(DataError, match="got float64"):
+            run({"image": floats(1, 3, 8, 8).astype(np.float64)})
+
+
+def test_implicit_int8_with_dynamic_shapes_calibrates_at_the_last_profiles_opt(timing_cache: Path) -> None:
+    profile = Profile({"image": (1, 3, 8, 8)}, {"image": (6, 3, 8, 8)}, {"image": (16, 3, 8, 8)})
+    options = BuildOptions("int8", profiles=(profile,), timing_cache=timing_cache, optimization_level=0)
+    calibrator = EntropyCalibrator2(image_batches(4, 6))
+    engine = build(conv_net(), options, calibrator)
+    assert calibrator.feeder.samples == 24
+    with Runner(engine) as run:
+        assert run({"image": floats(9, 3, 8, 8)})["logits"].shape == (9, 5)
+    with pytest.raises(DataError, match=r"batch 0, input 'image': got float32 \(5, 3, 8, 8\)"):
+        build(conv_net(), options, EntropyCalibrator2(image_batches(4, 5)))
+
+
+def test_offline_entropy_of_the_sample_equals_tensorrts(timing_cache: Path) -> None:
+    from quantlab.calibration import TrtCache
+    from quantlab.sample import PRESET, sample_folder
+
+    folder = sample_folder()
+    batches = quantlab.image_folder(folder / "calibration", quantlab.PRESETS[PRESET], input_name="image", batch_size=64)
+    calibrator = EntropyCalibrator2(batches)
+    profile = Profile.fixed({"image": (64, 1, 28, 28)})
+    options = BuildOptions("int8", profiles=(profile,), timing_cache=timing_cache, optimization_level=0)
+    build(folder / "model.onnx", options, calibrator)
+    assert calibrator.written is not None
+    theirs = TrtCache.from_bytes(calibrator.written)
+    ours = quantlab.calibrate(folder / "model.onnx", batches, tensors="all")
+    common = [t for t in theirs.scales if t in ours.amax]
+    near = [t for t in common if abs(float(theirs.scales[t]) * 127 / float(ours.amax[t]) - 1) < 1e-3]
+    print(f"{len(near)} of {len(common)} tensors in the same bin", sorted(set(common) - set(near)))
+    print("only in TensorRT's", [t for t in theirs.scales if t not in ours.amax])
+    print("only in ours", [t for t in ours.amax if t not in theirs.scales])
+    assert len(near) >= 0.95 * len(common)
+
+
+def test_engine_file_round_trip_and_every_way_to_break_it(tmp_path: Path, timing_cache: Path) -> None:
+    path = tmp_path / "e.engine"
+    options = BuildOptions("fp16", profiles=(Profile.fixed({"image": (2, 3, 8, 8)}),), optimization_level=1)
+    build(conv_net(), options).save(path)
+    record = Engine.load(path).record
+    with Runner(Engine.load(path)) as run:
+        assert run(image_batches(1, 2)[0])["logits"].shape == (2, 5)
+    content = path.read_bytes()
+    path.write_bytes(content[:-100])
+    with pytest.raises(BuildError, match="is truncated"):
+        Engine.load(path)
+    path.write_bytes(b"x" + content[1:])
+    with pytest.raises(BuildError, match="not the one its record describes"):
+        Engine.load(path)
+    broken = Engine(b"not an engine", record)
+    with pytest.raises(BuildError, match="cannot load the engine"), Runner(broken):
+        pass
+
+
+def test_unsupported_operator_is_named() -> None:
+    header = '<ir_version: 8, opset_import: ["" : 13, "my.ops" : 1]>'
+    model = parse("m (float[2,4] x) => (float[2,4] y) { y = my.ops.Magic (x) }", header=header)
+    model.graph.node[0].name = "the_magic_node"
+    with pytest.raises(BuildError, match="Magic"):
+        build(model, BuildOptions("fp32"))
+
+
+def test_requests_that_do_not_fit_together_are_refused_before_building() -> None:
+    with pytest.raises(ConfigError, match="without scales"):
+        build(conv_net("2"), BuildOptions("int8"))
+    with pytest.raises(ConfigError, match="does not allow INT8"):
+        build(conv_net("2"), BuildOptions("fp16"), EntropyCalibrator2([]))
+    with pytest.raises(ConfigError, match="has dynamic shape"):
+        build(conv_net(), BuildOptions("fp32"))
+    with pytest.raises(ConfigError, match="no layer matches"):
+        options = BuildOptions("fp16", layer_precisions={"nope*": "fp32"}, precision_constraints="obey")
+        build(conv_net("2"), options)
+    with pytest.raises(ConfigError, match="does not fit input"):
+        build(conv_net(), BuildOptions("fp32", profiles=(Profile.fixed({"image": (2, 4, 8, 8)}),)))
+    with pytest.raises(ConfigError, match="the profile names input 'x'"):
+        build(conv_net(), BuildOptions("fp32", profiles=(Profile.fixed({"x": (2, 4, 8, 8)}),)))
+    table = quantlab.CalibrationTable({"elsewhere": np.float32(1)})
+    with pytest.raises(DataError, match="no tensor of this network"):
+        build(conv_net("2"), BuildOptions("int8"), DynamicRanges(table))
+
+
+def test_layer_precisions_are_obeyed(timing_cache: Path) -> None:
+    model = conv_net("8")
+    for node in model.graph.node:
+        node.name = f"{node.op_type}_{node.output[0]}"
+    table = quantlab.calibrate(model, image_batches(2, 8), tensors="all")
+    options = BuildOptions(
+        "int8", timing_cache=timing_cache, optimization_level=1,
+        layer_precisions={"Conv_c*": "fp32"}, layer_output_types={"Conv_c*": "fp32"}, precision_constraints="obey",
+    )  # fmt: skip
+    engine = build(model, options, DynamicRanges(table))
+    result = audit(engine, model, image_batches(1, 8)[0])
+    assert result.weighted["Conv_c"] == "fp32"
+    assert any(f.node == "Conv_c" for f in result.fallbacks)
+
+
+def test_every_other_option_builds(timing_cache: Path) -> None:
+    options = BuildOptions(
+        "fp16", memory_pools_mib={"workspace": 256}, timing_cache=timing_cache, sparsity=True, refit=True,
+        optimization_level=1, tactic_sources=("cudnn", "jit_convolutions", "edge_mask_convolutions"),
+        profiling_verbosity="layer_names_only",
+    )  # fmt: skip
+    engine = build(conv_net("2"), options)
+    with pytest.raises(BuildError, match="without details"):
+        audit(engine, conv_net("2"), image_batches(1, 2)[0])
+    compatible = BuildOptions("fp16", version_compatible=True, optimization_level=1)
+    try:
+        engine = build(conv_net("2"), compatible)
+    except BuildError as error:  # needs TensorRT's lean runtime, which not every installation has
+        assert "lean" in str(error).lower()
+    else:
+        with Runner(engine) as run:
+            run(image_batches(1, 2)[0])
+
+
+def test_dla_without_one_is_an_error() -> None:
+    with pytest.raises((ConfigError, BuildError)):
+        build(conv_net("2"), BuildOptions("fp16", dla_core=0, optimization_level=1))
+
+
+def test_broken_timing_cache_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.cache").write_bytes(b"not a timing cache, but long enough to look at")
+    with pytest.raises(BuildError, match="timing cache"):
+        build(conv_net("2"), BuildOptions("fp32", timing_cache=tmp_path / "t.cache"))
+
+
+def test_bench_is_repeatable_and_interleaved(resnet20: Path, calibration: ArrayBatches, timing_cache: Path) -> None:
+    engines = {
+        p: build(resnet20, BuildOptions(p, timing_cache=timing_cache, optimization_level=1)) for p in ("fp32", "fp16")
+    }
+    batch = next(iter(calibration))
+    options = BenchOptions(cuda_graph=True, duration_s=2.0, streams=2)
+    first, second = bench(engines, batch, options), bench(engines, batch, options)
+    for a, b in zip(first, second, strict=True):
+        print(a)
+        assert abs(a.p50_ms / b.p50_ms - 1) < 0.05
+        assert a.energy_mj is not None
+        assert b.energy_mj is not None
+        assert abs(a.energy_mj / b.energy_mj - 1) < 0.05
+    ratio = ratio_of(first[1], first[0])
+    assert ratio.low <= ratio.ratio <= ratio.high
+    plain = bench({"fp16": engines["fp16"]}, batch, BenchOptions(iterations=100, duration_s=0.2))
+    assert plain[0].host_ms is not None
+    assert plain[0].host_ms > plain[0].p50_ms
+
+
+def test_model_is_not_changed_by_a_build(timing_cache: Path) -> None:
+    model = conv_net("2")
+    before = onnx.ModelProto()
+    before.CopyFrom(model)
+    build(model, BuildOptions("fp32", timing_cache=timing_cache, optimization_level=0))
+    assert model == before
