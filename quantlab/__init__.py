@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from quantlab.errors import QuantlabError
     from quantlab.observers import OBSERVERS, Entropy, MinMax, Mse, Observer, Percentile
-    from quantlab.pipeline import Quantized, calibrate, calibrate_all, compare, quantize
+    from quantlab.pipeline import Quantized, calibrate, calibrate_all, compare, quantize, tensorrt_cache
     from quantlab.report import write_report
 
 __version__ = "0.1.0"
@@ -52,6 +52,7 @@ _HOME = {
     "cache_from_table": "calibration",
     "quantize": "pipeline",
     "Quantized": "pipeline",
+    "tensorrt_cache": "pipeline",
     "compare": "pipeline",
     "Comparison": "comparison",
     "write_report": "report",
@@ -85,6 +86,7 @@ __all__ = [
     "open_data",
     "quantize",
     "table_from_cache",
+    "tensorrt_cache",
     "write_report",
 ]
 

@@ -12,6 +12,10 @@ from quantlab.errors import ConfigError
 def check_writable(path: Path) -> None:
     """ConfigError unless a file can be written at `path`. Asked before long work, so that none of it is lost."""
     folder = path.parent
+    if len(path.name.encode()) > 240:
+        raise ConfigError(f"output name {path.name[:40]}... is too long", hint="choose a shorter one")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ConfigError(f"output {path} is no ordinary file and is not replaced", hint="choose another name")
     if path.is_dir():
         raise ConfigError(f"output {path} is a folder, expected a file name", hint=f"use {path / 'NAME'}")
     if not folder.is_dir():
@@ -36,6 +40,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.umask(umask)
         Path(name).chmod(0o666 & ~umask)
         Path(name).replace(path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise ConfigError(f"output {path} cannot be written: {error.strerror}", hint="is the disk full?") from error
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -44,6 +51,22 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """`write_bytes` of UTF-8 with LF line ends."""
     write_bytes(path, content.encode("utf-8"))
+
+
+def check_output(path: Path, *inputs: Path) -> None:
+    """`check_writable`, and ConfigError if it would replace one of the inputs."""
+    check_writable(path)
+    for file in inputs:
+        if path.exists() and file.exists() and path.samefile(file):
+            raise ConfigError(f"output {path} is the input {file}", hint="write to another file")
+
+
+def check_folder(path: Path) -> None:
+    """ConfigError unless folder `path` exists and can be written, or can be made."""
+    nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"output folder {path} cannot be made: {nearest} is a file", hint="choose another folder")
+    check_writable(nearest / "file")
 
 
 def make_folder(path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
@@ -33,7 +34,7 @@ class TensorSpec:
 
 
 def load_model(model: Model) -> onnx.ModelProto:
-    """The ModelProto, checked. GraphError if the file is missing, empty, truncated, not ONNX or not valid ONNX."""
+    """The ModelProto, checked, local functions inlined. GraphError if it is missing, empty, truncated or not ONNX."""
     if isinstance(model, onnx.ModelProto):
         proto, name = model, "model"
     else:
@@ -41,6 +42,8 @@ def load_model(model: Model) -> onnx.ModelProto:
         proto, name = _read(path), str(path)
     if not proto.HasField("graph") or not proto.graph.node:
         raise GraphError(f"{name} is not an ONNX model: it has no graph", hint="is this file an export that failed?")
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:
@@ -55,7 +58,7 @@ def _read(path: Path) -> onnx.ModelProto:
     if path.stat().st_size == 0:
         raise GraphError(f"model {path} is empty (0 bytes)", hint="export or download it again")
     try:
-        return onnx.load(str(path))
+        return onnx.load(str(path), format="protobuf")
     except DecodeError as error:
         raise GraphError(
             f"model {path} is truncated or not an ONNX file ({path.stat().st_size} bytes)",
@@ -99,7 +102,7 @@ def fixed_batch(proto: onnx.ModelProto) -> int | None:
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     tensor = value.type.tensor_type
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)) if tensor.elem_type else np.dtype("V")
-    shape = tuple(d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim)
+    shape = tuple(d.dim_value if d.dim_value > 0 else (d.dim_param or None) for d in tensor.shape.dim)
     return TensorSpec(value.name, dtype, shape)
 
 
@@ -127,6 +130,10 @@ def _hash_parts(proto: onnx.ModelProto) -> Iterator[bytes]:
         plain.CopyFrom(node)
         plain.ClearField("doc_string")
         yield plain.SerializeToString(deterministic=True)
+    for sparse in graph.sparse_initializer:
+        yield sparse.SerializeToString(deterministic=True)
+    for function in proto.functions:
+        yield function.SerializeToString(deterministic=True)
     for tensor in sorted(graph.initializer, key=lambda t: t.name):
         yield f"{tensor.name}:{tensor.data_type}:{list(tensor.dims)}".encode()
         yield np.ascontiguousarray(numpy_helper.to_array(tensor)).tobytes()

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from quantlab.calibration.offline import CalibrationRun, Progress, run_calibration
 from quantlab.calibration.table import CalibrationTable
+from quantlab.calibration.trt_cache import TrtCache, cache_from_table
 from quantlab.comparison import Candidate, Comparison, compare_models
 from quantlab.data.batches import Batches
-from quantlab.model import Model, load_model, model_hash, require_float
+from quantlab.errors import GraphError
+from quantlab.model import Model, input_specs, load_model, model_hash, require_float
 from quantlab.observers import Entropy, Observer
 from quantlab.observers.base import algorithm_name
-from quantlab.qdq import Placement, fold, insert, plan, prepare
+from quantlab.qdq import Placement, fold, insert, plan, prepare, read_scales
 
 QDQ_TENSORS = "qdq"
 ALL_TENSORS = "all"
@@ -65,7 +67,11 @@ def calibrate_all(
     if tensors == ALL_TENSORS:
         wanted = None
     elif tensors == QDQ_TENSORS:
-        wanted = plan(prepare(proto)).tensors
+        placement = plan(prepare(proto))
+        wanted = placement.tensors
+        if not wanted:
+            reasons = sorted({f"{s.op}: {s.reason}" for s in placement.skipped})
+            raise GraphError(f"nothing in the model can be INT8: {'; '.join(reasons)}", hint="is this the right model?")
     else:
         wanted = list(tensors)
     run = run_calibration(fold(proto), batches, observers, wanted, on_batch)
@@ -78,7 +84,7 @@ def calibrate_all(
 
 
 def quantize(model: Model, table: CalibrationTable, *, exclude: Collection[str] = ()) -> Quantized:
-    """Q/DQ nodes with the scales of `table` into an FP32 model; inputs and outputs stay as they are.
+    """Q/DQ nodes with the scales of `table` into an FP32 model; what must be fed and what comes out stay as they are.
 
     exclude: names of nodes to leave in float. Raises GraphError for a model that already has Q/DQ, DataError for a
     table of another model or one that lacks a tensor.
@@ -92,7 +98,24 @@ def quantize(model: Model, table: CalibrationTable, *, exclude: Collection[str] 
     zero = tuple(
         f"tensor '{t}' was all zero in calibration; its scale is 1" for t in placement.tensors if table.amax[t] == 0
     )
-    return Quantized(inserted.model, placement, (*inserted.warnings, *zero))
+    fed = {s.name for s in input_specs(proto)}
+    defaults = tuple(
+        f"input '{i.name}' has a default value; it is a constant in the Q/DQ model"
+        for i in proto.graph.input
+        if i.name not in fed
+    )
+    return Quantized(inserted.model, placement, (*inserted.warnings, *zero, *defaults))
+
+
+def tensorrt_cache(model: Model, table: CalibrationTable, calibrator: str = "EntropyCalibration2") -> TrtCache:
+    """The cache of a table of all tensors, with TensorRT's view of the network: the output of max and average pooling
+    has its input's scale. The inner tensors of a Gemm have no ONNX name and are not in it."""
+    proto = load_model(model)
+    amax = dict(table.amax)
+    for node in fold(proto).graph.node:
+        if node.op_type in ("MaxPool", "AveragePool") and node.input[0] in amax and node.output[0] in amax:
+            amax[node.output[0]] = amax[node.input[0]]
+    return cache_from_table(replace(table, amax=amax), calibrator=calibrator)
 
 
 def compare(
@@ -106,3 +129,19 @@ def compare(
     """The FP32 model against quantized ones, by name, on the same batches; see `compare_models`."""
     candidates = [Candidate(name, load_model(proto)) for name, proto in quantized.items()]
     return compare_models(load_model(model), candidates, batches, labels, on_batch)
+
+
+def activation_ranges(model: Model, quantized: Mapping[str, Model], batches: Batches) -> CalibrationRun | None:
+    """What Q/DQ models keep of each tensor (their scales as tables), with histograms of the FP32 model on `batches`.
+
+    Only tensors that all of them quantize and the FP32 model has; None if there are none.
+    """
+    proto = fold(load_model(model))
+    scales = {name: read_scales(load_model(qdq)) for name, qdq in quantized.items()}
+    inside = {s.name for s in input_specs(proto)}.union(o for n in proto.graph.node for o in n.output)
+    shared = [t for t in next(iter(scales.values()), {}) if t in inside and all(t in s for s in scales.values())]
+    if not shared:
+        return None
+    run = run_calibration(proto, batches, {}, shared)
+    tables = {name: CalibrationTable({t: found[t] for t in shared}) for name, found in scales.items()}
+    return CalibrationRun(tables, run.histograms)

@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 
 from quantlab.calibration.table import CalibrationTable, Provenance
-from quantlab.data.batches import Batch, Batches
+from quantlab.data.batches import Batch, Batches, batch_length
 from quantlab.data.hash import hash_batch
 from quantlab.data.preprocess import recorded
 from quantlab.errors import DataError
-from quantlab.model import input_specs
+from quantlab.model import fixed_batch, input_specs
 from quantlab.observers import Histogram, Observer, ObserverGroup
 from quantlab.ort import ActivationReader
 from quantlab.ort.session import VERSION as ORT_VERSION
@@ -62,8 +62,10 @@ def run_calibration(
     if feed.samples == 0:
         raise DataError("there are no calibration batches", hint="the stream is empty: check the data")
     amax = {name: group.compute_amax() for name, group in groups.items()}
+    skipped = getattr(batches, "skipped", ())
+    left_out = [f"{len(skipped)} images could not be read and were left out"] if skipped else []
     zero = [name for name in groups if groups[name].histogram.range == 0]
-    warnings = (*feed.warnings, *(f"tensor '{name}' is all zero in the calibration data" for name in zero))
+    warnings = (*feed.warnings, *left_out, *(f"tensor '{name}' is all zero in the calibration data" for name in zero))
     provenance = feed.provenance(batches)
     histograms = {name: group.histogram for name, group in groups.items()}
     tables = {}
@@ -92,7 +94,8 @@ class _Feed:
     said, where the model has a fixed batch size: padding it would count samples twice."""
 
     def __init__(self, proto: onnx.ModelProto, batches: Batches) -> None:
-        self._source, self._specs = batches, input_specs(proto)
+        self._source, self._fixed = batches, fixed_batch(proto)
+        self._first = input_specs(proto)[0].name
         self._digest = hashlib.sha256()
         self.samples = self.count = self.batch_size = 0
         self.warnings: tuple[str, ...] = ()
@@ -102,9 +105,8 @@ class _Feed:
         for number, batch in enumerate(self._source):
             if short:
                 raise DataError(f"batch {number - 1} has {short} samples, fewer than the model's fixed batch size")
-            size = batch_length(batch)
-            fixed = self._specs[0].shape[0] if self._specs and self._specs[0].shape else None
-            if isinstance(fixed, int) and 0 < size < fixed and number:
+            size = batch_length(batch, self._first, number)
+            if self._fixed is not None and 0 < size < self._fixed and number:
                 short = size
                 continue
             self._count(batch, size)
@@ -128,9 +130,3 @@ class _Feed:
             source="quantlab offline calibration",
             versions={"numpy": np.__version__, "onnx": onnx.__version__, "onnxruntime": ORT_VERSION},
         )
-
-
-def batch_length(batch: Batch) -> int:
-    """Number of samples: the first dimension of the first array."""
-    first = next(iter(batch.values()), None)
-    return int(first.shape[0]) if isinstance(first, np.ndarray) and first.ndim else 0

@@ -66,7 +66,8 @@ class CalibrationTable:
                 f"this model's {model_hash(proto)[:12]})",
                 hint="calibrate this model",
             )
-        self.check_names(proto)
+        if not self.provenance.model_hash:
+            self.check_names(proto)
 
     def check_names(self, proto: onnx.ModelProto) -> None:
         """DataError if the table names tensors that the model does not have."""

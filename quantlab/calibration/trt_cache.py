@@ -34,16 +34,22 @@ class TrtCache:
     def from_bytes(cls, content: bytes, source: str = "calibration cache") -> TrtCache:
         """Parse a cache; DataError names the line that cannot be read."""
         try:
-            lines = content.decode("utf-8").split("\n")
+            text = content.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(f"{source} is not text", hint="give the file that TensorRT wrote") from error
+        lines = text.split("\n")
         if not _HEADER.fullmatch(lines[0].rstrip("\r")):
             raise DataError(
                 f"{source}, line 1: {lines[0][:60]!r} is not the first line of a TensorRT calibration cache",
                 hint="it reads like TRT-8600-EntropyCalibration2",
             )
+        if lines[-1]:
+            raise DataError(
+                f"{source}, line {len(lines)}: {lines[-1][:80]!r} has no line end: the file is truncated",
+                hint="delete the cache and calibrate again",
+            )
         scales: dict[str, np.float32] = {}
-        for number, line in enumerate((text.rstrip("\r") for text in lines[1:]), start=2):
+        for number, line in enumerate((row.rstrip("\r") for row in lines[1:]), start=2):
             if not line:
                 continue
             match = _LINE.fullmatch(line)

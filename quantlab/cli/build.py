@@ -32,7 +32,7 @@ def command(model: Path, output: Path, **v: Any) -> None:
     """
     from quantlab.model import load_model
 
-    files.check_writable(output)
+    files.check_output(output, model)
     options = to_build_options(v)
     proto = load_model(model)
     from quantlab.trt.build import build

@@ -33,7 +33,7 @@ def command(model: Path, algorithm: str, tensors: str | None, output: Path, **da
     from quantlab.model import load_model
 
     observer = resolve_algorithm(algorithm)
-    files.check_writable(output)
+    files.check_output(output, model)
     is_cache = output.suffix == ".cache"
     proto = load_model(model)
     batches = open_batches(proto, data, labels=None)
@@ -42,7 +42,7 @@ def command(model: Path, algorithm: str, tensors: str | None, output: Path, **da
         table = quantlab.calibrate(proto, batches, observer, tensors=wanted, on_batch=on_batch)
     if is_cache:
         header = "MinMaxCalibration" if algorithm == "minmax" else "EntropyCalibration2"
-        quantlab.cache_from_table(table, calibrator=header).save(output)
+        quantlab.tensorrt_cache(proto, table, header).save(output)
     else:
         table.save(output)
     for warning in table.warnings:

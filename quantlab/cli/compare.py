@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from quantlab.cli.options import PATH, data_options, open_batches
 from quantlab.cli.progress import progress
 from quantlab.cli.tables import print_comparison
 from quantlab.errors import ConfigError
+
+SHOWN_BATCHES = 4
+"""Batches whose activations are drawn in the report."""
 
 
 @click.command("compare")
@@ -30,6 +34,7 @@ def command(model: Path, quantized: tuple[str, ...], labels: str | None, output:
       quantlab compare resnet.onnx mse=resnet.qdq.onnx --data val/ --preset imagenet -o report/
     """
     from quantlab.model import load_model
+    from quantlab.pipeline import activation_ranges
     from quantlab.report import build_document, write_report
 
     candidates = dict(named_path(text) for text in quantized)
@@ -38,11 +43,13 @@ def command(model: Path, quantized: tuple[str, ...], labels: str | None, output:
     proto = load_model(model)
     protos = {name: load_model(path) for name, path in candidates.items()}
     batches = open_batches(proto, data, labels)
-    files.make_folder(output)
+    files.check_folder(output)
     with progress("comparing", batches.count) as on_batch:
         result = quantlab.compare(proto, protos, batches, on_batch=on_batch)
     title = f"{model.name}: INT8 against FP32"
-    paths = write_report(build_document(title, result, command=["quantlab", *sys.argv[1:]]), output)
+    run = activation_ranges(proto, protos, list(islice(batches, SHOWN_BATCHES)))
+    document = build_document(title, result, run, command=["quantlab", *sys.argv[1:]])
+    paths = write_report(document, output)
     print_comparison(result)
     click.echo(f"report: {paths.html}")
 

@@ -30,7 +30,7 @@ def command(output: Path) -> None:
     from quantlab.report import build_document, write_report
     from quantlab.sample import PRESET, sample_folder
 
-    files.make_folder(output)
+    files.check_folder(output)
     sample = sample_folder()
     proto = load_model(sample / "model.onnx")
     preprocess = quantlab.PRESETS[PRESET]
@@ -47,6 +47,7 @@ def command(output: Path) -> None:
     warnings = [w for q in quantized.values() for w in q.warnings]
     title = "Fashion-MNIST sample: INT8 against FP32"
     document = build_document(title, result, run, placement, ["quantlab", *sys.argv[1:]], warnings)
+    files.make_folder(output)
     run.tables[best.name].save(output / "table.json")
     files.write_bytes(output / "model.qdq.onnx", quantized[best.name].model.SerializeToString(deterministic=True))
     paths = write_report(document, output)

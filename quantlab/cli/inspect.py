@@ -39,7 +39,7 @@ def _inspect_table(table: CalibrationTable) -> None:
         click.echo(f"{p.samples} samples in {p.batches} batches of {p.batch_size}, preprocess {p.preprocess}")
     for warning in table.warnings:
         click.echo(f"warning: {warning}")
-    width = max(len(name) for name in table.amax)
+    width = max((len(name) for name in table.amax), default=6)
     click.echo(f"{'tensor':{width}s}  {'amax':>14s}  {'scale':>14s}")
     for name, amax in table.amax.items():
         scale = f"{float(table.scale(name)):14.8g}" if amax > 0 else f"{'(all zero)':>14s}"

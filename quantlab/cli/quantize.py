@@ -26,7 +26,7 @@ def command(model: Path, table_file: Path, exclude: tuple[str, ...], output: Pat
     """
     from quantlab.calibration import load_table
 
-    files.check_writable(output)
+    files.check_output(output, model, table_file)
     result = quantlab.quantize(model, load_table(table_file), exclude=exclude)
     files.write_bytes(output, result.model.SerializeToString(deterministic=True))
     for warning in result.warnings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import click
@@ -20,7 +19,7 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in comparison.results:
         shares = ["–" if v is None else f"{100 * v:.2f} %" for v in (row.top1, row.top5, row.agreement)]
-        sqnr = "∞" if math.isinf(row.worst_sqnr_db) else f"{row.worst_sqnr_db:.2f}"
+        sqnr = f"{row.worst_sqnr_db:.2f}".replace("inf", "∞")
         table.add_row(row.name, *shares, sqnr, f"{row.size_bytes / 1024:,.0f}")
     for warning in comparison.warnings:
         click.echo(f"warning: {warning}", err=True)

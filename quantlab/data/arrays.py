@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,28 @@ from numpy.typing import NDArray
 from quantlab.data.batches import Batch
 from quantlab.errors import DataError
 
+_BROKEN = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, NotImplementedError)
+
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file by name; a .npy file gives one named ''. DataError if unreadable or pickled."""
+    """The arrays of a file by name, without scalars; an .npy gives one named ''. DataError if unreadable or pickled."""
     if not path.is_file():
         raise DataError(f"array file {path} does not exist", hint="give an .npy or .npz file")
     try:
-        if path.suffix == ".npy":
-            return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        with path.open("rb") as file:
+            is_zip = file.read(4) == b"PK\x03\x04"
+            file.seek(0)
+            if is_zip:
+                with np.load(file, allow_pickle=False) as loaded:
+                    arrays = {name: loaded[name] for name in loaded.files}
+            else:
+                arrays = {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+        if scalars := [name for name, array in arrays.items() if array.ndim == 0]:
+            arrays = {name: array for name, array in arrays.items() if name not in scalars}
+        if not arrays:
+            raise ValueError("it holds no array with at least one dimension")
+        return arrays
+    except (*_BROKEN, KeyError) as error:
         pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
         what = "holds pickled objects, which can run code when loaded" if pickled else f"cannot be read: {error}"
         raise DataError(

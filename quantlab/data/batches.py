@@ -26,6 +26,17 @@ class LabeledBatches(Protocol):
         """Batches with the labels (N,) of their samples, or None."""
 
 
+def batch_length(batch: Batch, first: str, number: int) -> int:
+    """Number of samples: the first dimension of input `first`. DataError if the batch is no mapping of arrays."""
+    if not isinstance(batch, Mapping):
+        raise DataError(
+            f"batch {number} is a {type(batch).__name__}, expected a mapping of input name to array",
+            hint="wrap a torch DataLoader in quantlab.LoaderBatches(loader, input_names)",
+        )
+    shape = np.shape(batch[first]) if first in batch else ()
+    return int(shape[0]) if shape else 0
+
+
 class IterableBatches:
     """Any re-iterable of `{input: array}`, or a function that returns a new iterator each time.
 

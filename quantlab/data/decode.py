@@ -22,7 +22,7 @@ def open_image(path: Path) -> Image.Image:
         raise DataError(
             f"image {path} is not an image file", hint="remove it, or skip such files with --skip-bad"
         ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, NotImplementedError, Image.DecompressionBombError) as error:
         raise DataError(
             f"image {path} cannot be decoded: {error}", hint="replace it, or skip such files with --skip-bad"
         ) from error
@@ -52,6 +52,6 @@ def from_array(pixels: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Ima
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
         raise DataError(
             f"image array is {pixels.dtype} {pixels.shape}, expected uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)",
-            hint="use the preset 'none' for arrays that are preprocessed already",
+            hint="arrays that are preprocessed already need no preset: leave it out",
         )
     return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)

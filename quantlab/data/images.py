@@ -108,7 +108,7 @@ class ImageBatches:
 
 
 def image_files(folder: Path) -> tuple[list[Path], NDArray[np.int64] | None]:
-    """Image files below `folder`, and labels where all of them lie in class subfolders.
+    """Image files below `folder`, and labels where all of them lie in class subfolders (two or more).
 
     A class folder that begins with a number has that label, if all do; otherwise labels are the positions in sorted
     order. Files are taken from the classes in turn, so that the first N are as mixed as the whole. Hidden files and
@@ -123,6 +123,8 @@ def image_files(folder: Path) -> tuple[list[Path], NDArray[np.int64] | None]:
     if any(p.parent == folder for p in files):
         return files, None
     classes = sorted({p.relative_to(folder).parts[0] for p in files})
+    if len(classes) == 1:
+        return files, None  # one folder is a folder, not a class
     label_of = _class_labels(classes)
     columns = [[p for p in files if p.relative_to(folder).parts[0] == name] for name in classes]
     mixed = [p for row in zip_longest(*columns) for p in row if p is not None]

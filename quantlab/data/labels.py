@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from quantlab.data.arrays import read_arrays
 from quantlab.errors import DataError
+
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def read_labels(path: Path, key: str, names: list[str] | None) -> NDArray[np.int64]:
@@ -21,14 +24,16 @@ def read_labels(path: Path, key: str, names: list[str] | None) -> NDArray[np.int
         rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"labels file {path} cannot be read: {error}", hint="give a CSV, text or .npy file") from error
-    if rows and not rows[0][-1].strip().lstrip("-").isdigit():
+    if rows and not _NUMBER.fullmatch(rows[0][-1].strip()):
         rows = rows[1:]  # a header line
     for row in rows:
-        if not row[-1].strip().lstrip("-").isdigit():
+        if not _NUMBER.fullmatch(row[-1].strip()):
             raise DataError(f"labels file {path}: {','.join(row)!r} has no class number", hint="end the line with one")
     if all(len(row) == 1 for row in rows):
         return np.array([int(row[0]) for row in rows], np.int64)
     by_name = {row[0].strip(): int(row[-1]) for row in rows}
+    if len(by_name) != len(rows):
+        raise DataError(f"labels file {path} names a file twice", hint="give every file one label")
     if names is None:
         raise DataError(f"labels file {path} names files, but the data are arrays", hint="give one label per line")
     wanted = [name if name in by_name else Path(name).name for name in names]

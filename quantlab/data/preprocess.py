@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -47,8 +48,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
-            if value not in allowed:
+            if not isinstance(value, str) or value not in allowed:
                 raise ConfigError(f"preprocess {name} is {value!r}", hint=f"use one of {', '.join(allowed)}")
+        self._check_types()
         if self.resize != "none" and self.size is None:
             raise ConfigError(f"preprocess resize '{self.resize}' has no size", hint="add size: [height, width]")
         for name in ("size", "crop"):
@@ -65,6 +67,18 @@ class Preprocess:
                     hint="give one value, or one per channel",
                 )
 
+    def _check_types(self) -> None:
+        pairs = [value for value in (self.size, self.crop) if value is not None]
+        good = all(isinstance(v, tuple) and all(type(n) is int for n in v) for v in pairs)
+        lists = isinstance(self.mean, tuple) and isinstance(self.std, tuple)
+        numbers = (self.scale, *self.mean, *self.std) if lists else (None,)
+        good = good and all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers)
+        if not good or type(self.pad_value) is not int or not 0 <= self.pad_value <= 255:
+            raise ConfigError(
+                "preprocess has a value of the wrong type",
+                hint="size and crop: two integers; pad_value: 0..255; scale: a number; mean, std: lists of numbers",
+            )
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
         """The inverse of `to_dict`; unknown keys raise ConfigError."""
@@ -73,13 +87,8 @@ class Preprocess:
             raise ConfigError(
                 f"preprocess has unknown key(s) {', '.join(sorted(unknown))}", hint=f"known: {', '.join(sorted(known))}"
             )
-        try:
-            converted: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            return cls(**converted)
-        except TypeError as error:
-            raise ConfigError(
-                f"preprocess has a value of the wrong type: {error}", hint="see quantlab presets"
-            ) from error
+        converted: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**converted)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.errors import NotCalibratedError
+from quantlab.errors import DataError, NotCalibratedError
 from quantlab.numerics import amax_of
 
 BINS = 2048
 SMALLEST_RANGE = BINS * np.finfo(np.float32).tiny
 """2.4e-35: with a smaller range the bin width is denormal. A batch below it counts as all zero."""
+LARGEST = np.float32(1e38)
+"""A range that is doubled beyond this would overflow float32."""
 _CHUNK = 1 << 16  # values binned at a time: their temporaries stay in the L2 cache
 
 
@@ -63,6 +65,8 @@ class Histogram:
 
     def _grow(self, amax: np.float32) -> None:
         half = BINS // 2
+        if amax > LARGEST:
+            raise DataError(f"values reach {amax:.3g}, too large for a histogram", hint="such a model cannot be INT8")
         while amax > self.range:
             self.range = np.float32(self.range * np.float32(2))
             self.counts[:half] = self.counts[0::2] + self.counts[1::2]

@@ -16,13 +16,13 @@ class Percentile(HistogramObserver):
             raise ConfigError(f"percentile {percentile} is not in (0, 100]", hint="99.9, 99.99 and 99.999 are usual")
         super().__init__()
         self.percentile = percentile
-        self.name = f"percentile-{percentile:g}"
+        self.name = f"percentile-{percentile}"
 
     def _threshold(self, histogram: Histogram) -> np.float32:
         return percentile_amax(histogram, self.percentile / 100)
 
     def __repr__(self) -> str:
-        return f"Percentile({self.percentile:g})"
+        return f"Percentile({self.percentile})"
 
 
 def percentile_amax(histogram: Histogram, quantile: float) -> np.float32:

@@ -32,6 +32,9 @@ class ActivationReader:
         float_inputs = {s.name for s in self._session.inputs if np.issubdtype(s.dtype, np.floating)}
         readable = float_inputs.union(self._session.float_outputs)
         self.tensors = [t for t in wanted if t in readable]
+        if tensors is not None and len(self.tensors) != len(wanted):
+            other = next(t for t in wanted if t not in readable)
+            raise GraphError(f"tensor '{other}' is not floating point", hint="only such tensors have a range")
         self._outputs = [t for t in self.tensors if t not in inputs]
 
     def read(self, batches: Iterable[Batch]) -> Iterator[dict[str, NDArray[np.float32]]]:

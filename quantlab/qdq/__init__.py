@@ -3,6 +3,7 @@
 from quantlab.qdq.insert import insert
 from quantlab.qdq.placement import Placement, Skipped, plan
 from quantlab.qdq.prepare import fold, prepare
+from quantlab.qdq.read import read_scales
 from quantlab.qdq.rules import RULES, QdqRule
 
-__all__ = ["RULES", "Placement", "QdqRule", "Skipped", "fold", "insert", "plan", "prepare"]
+__all__ = ["RULES", "Placement", "QdqRule", "Skipped", "fold", "insert", "plan", "prepare", "read_scales"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from quantlab.errors import DataError, GraphError
 from quantlab.numerics import PerChannel, amax_of, quantize, scale_from_amax
+from quantlab.qdq.names import Names
 from quantlab.qdq.placement import Placement, WeightSite
 from quantlab.qdq.prepare import export_graph
 
@@ -31,7 +32,7 @@ def insert(prepared: onnx.ModelProto, placement: Placement, scale_of: Callable[[
     """
     graph = gs.import_onnx(prepared)
     nodes = {node.name: node for node in graph.nodes}
-    names = _Names(graph)
+    names = Names(graph)
     new: dict[str, list[gs.Node]] = {name: [] for name in nodes}  # what goes before each node, so that order stays
     pairs: dict[str, gs.Variable] = {}
     for node_name, index, tensor in placement.activations:
@@ -58,22 +59,7 @@ def insert(prepared: onnx.ModelProto, placement: Placement, scale_of: Callable[[
     return Inserted(model, tuple(warnings))
 
 
-class _Names:
-    """New tensor names that collide with none in the graph."""
-
-    def __init__(self, graph: gs.Graph) -> None:
-        self._used = set(graph.tensors()) | {node.name for node in graph.nodes}
-
-    def new(self, base: str) -> str:
-        name, number = base, 0
-        while name in self._used:
-            number += 1
-            name = f"{base}_{number}"
-        self._used.add(name)
-        return name
-
-
-def _activation_pair(names: _Names, tensor: gs.Tensor, scale: NDArray[np.float32]) -> list[gs.Node]:
+def _activation_pair(names: Names, tensor: gs.Tensor, scale: NDArray[np.float32]) -> list[gs.Node]:
     base = tensor.name
     parameters = [
         gs.Constant(names.new(f"{base}_scale"), np.asarray(scale, np.float32)),
@@ -87,7 +73,7 @@ def _activation_pair(names: _Names, tensor: gs.Tensor, scale: NDArray[np.float32
     ]
 
 
-def _weight(names: _Names, constant: gs.Constant, site: WeightSite, warnings: list[str]) -> gs.Node:
+def _weight(names: Names, constant: gs.Constant, site: WeightSite, warnings: list[str]) -> gs.Node:
     values = constant.values
     try:
         amax = amax_of(values, PerChannel(site.axis))

@@ -107,6 +107,8 @@ def _residual(node: gs.Node, graph: gs.Graph, order: dict[str, int]) -> int | st
     branches = node.inputs
     if any(isinstance(t, gs.Constant) or (not t.inputs and t not in graph.inputs) for t in branches):
         return None
+    if any(t.dtype is not None and np.dtype(t.dtype) != np.float32 for t in branches):
+        return "its inputs are not float32"
     if branches[0] is branches[1]:
         return "both inputs are the same tensor"
     if _broadcasts(branches[0], branches[1]):
@@ -121,11 +123,13 @@ def _residual(node: gs.Node, graph: gs.Graph, order: dict[str, int]) -> int | st
 
 
 def _broadcasts(a: gs.Tensor, b: gs.Tensor) -> bool:
-    """True where known dimensions differ; a dynamic one is taken to be the same in both."""
+    """True where known dimensions differ, or one is 1 and the other dynamic; two dynamic ones are taken as equal."""
     if a.shape is None or b.shape is None:
         return False
     pairs = list(zip(a.shape, b.shape, strict=False))
-    return len(a.shape) != len(b.shape) or any(isinstance(m, int) and isinstance(n, int) and m != n for m, n in pairs)
+    return len(a.shape) != len(b.shape) or any(
+        m != n and (1 in (m, n) or (isinstance(m, int) and isinstance(n, int))) for m, n in pairs
+    )
 
 
 def _stays_float(node: gs.Node) -> str:

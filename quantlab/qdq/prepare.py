@@ -11,6 +11,7 @@ from onnx import version_converter
 from onnx_graphsurgeon.logger.logger import G_LOGGER
 
 from quantlab.errors import GraphError
+from quantlab.qdq.names import Names
 
 OPSET = 13  # the first with per-channel QuantizeLinear and DequantizeLinear
 _LOG = logging.getLogger(__name__)
@@ -76,9 +77,12 @@ def _name_nodes(graph: gs.Graph) -> None:
 def _fold_batch_norm(graph: gs.Graph) -> None:
     """`y = (conv(x) - mean) * gamma / sqrt(var + eps) + beta` as one convolution, computed in float64."""
     outputs = {id(t) for t in graph.outputs}
+    names = Names(graph)
     for norm in [n for n in graph.nodes if n.op == "BatchNormalization"]:
         source = norm.inputs[0]
         conv = source.inputs[0] if len(source.inputs) == 1 else None
+        if norm.attrs.get("training_mode", 0) or len(norm.outputs) != 1:
+            continue  # it normalizes by the batch's own statistics
         alone = len(source.outputs) == 1 and id(source) not in outputs
         if conv is None or conv.op not in ("Conv", "ConvTranspose") or not alone:
             continue
@@ -91,8 +95,10 @@ def _fold_batch_norm(graph: gs.Graph) -> None:
         weight = conv.inputs[1].values
         scaled = weight * factor.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
         bias = conv.inputs[2].values if len(conv.inputs) > 2 else 0.0
-        folded = gs.Constant(f"{conv.name}_folded_bias", ((bias - mean) * factor + beta).astype(weight.dtype))
-        kernel = gs.Constant(f"{conv.name}_folded_weight", scaled.astype(weight.dtype))
+        folded = gs.Constant(
+            names.new(f"{conv.name}_folded_bias"), ((bias - mean) * factor + beta).astype(weight.dtype)
+        )
+        kernel = gs.Constant(names.new(f"{conv.name}_folded_weight"), scaled.astype(weight.dtype))
         conv.inputs = [conv.inputs[0], kernel, folded]
         conv.outputs = [norm.outputs[0]]
         norm.outputs = []

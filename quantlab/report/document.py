@@ -2,7 +2,7 @@
 
 Keys: format, version, title, verdict, comparison (samples, scores, models[]), calibration (tensors[] with amax per
 algorithm and a histogram of 128 bins), placement (quantized tensors, weights, skipped nodes by reason), warnings,
-provenance. Ratios are 0..1, sqnr_db is null where the outputs are equal.
+provenance. Ratios are 0..1. sqnr_db is a number, "inf" where the outputs are equal, "-inf" where FP32 is all zero.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def build_document(
         "provenance": {
             "model_hash": comparison.model_hash,
             "preprocess": comparison.preprocess,
-            "calibration": {k: v for k, v in asdict(provenance).items() if k != "algorithm"} if provenance else None,
+            "calibration": {k: v for k, v in asdict(provenance).items() if k != "algorithm"}
+            if provenance and provenance.samples
+            else None,
             "judge": "Judged on ONNX Runtime on the CPU with graph optimisation off; its speed says nothing "
             "about TensorRT and is not reported.",
             "quantlab": quantlab.__version__,
@@ -89,8 +91,8 @@ def _db(value: float) -> str:
     return "infinite (equal outputs)" if math.isinf(value) and value > 0 else f"{value:.1f} dB"
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _number(value: float) -> float | str:
+    return float(value) if math.isfinite(value) else ("inf" if value > 0 else "-inf")
 
 
 def _model(result: ModelResult) -> dict[str, Any]:
@@ -99,9 +101,9 @@ def _model(result: ModelResult) -> dict[str, Any]:
         "top1": result.top1,
         "top5": result.top5,
         "agreement": result.agreement,
-        "sqnr_db": _finite(result.worst_sqnr_db),
+        "sqnr_db": _number(result.worst_sqnr_db),
         "size_bytes": result.size_bytes,
-        "outputs": {name: {k: _finite(v) for k, v in asdict(e).items()} for name, e in result.errors.items()},
+        "outputs": {name: {k: _number(v) for k, v in asdict(e).items()} for name, e in result.errors.items()},
     }
 
 

@@ -21,6 +21,7 @@ _INK = "#010203"
 _COLORS = ("#3b7dd8", "#d9730d", "#2a9d5c", "#b04ac1", "#c43d3d", "#8a8d18", "#1aa6a6", "#7d6b5d")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names of models and tensors may hold a $
     "font.size": 9,
     "font.family": "sans-serif",
     "text.color": _INK,
@@ -54,19 +55,21 @@ def plot_quality(models: Sequence[Mapping[str, Any]]) -> str:
             axes[0].scatter(top1, names, color=bars, zorder=3, s=45)
             axes[0].axvline(100 * fp32["top1"], color=_INK, linewidth=1, linestyle="--")
             axes[0].set_xlabel(f"top-1 % (dashed: FP32, {100 * fp32['top1']:.2f})")
-            _annotate(axes[0], top1, "{:.2f}")
+            _annotate(axes[0], top1, [f"{v:.2f}" for v in top1])
             axes[0].margins(x=0.25)
-        sqnr = [m["sqnr_db"] if m["sqnr_db"] is not None else 0.0 for m in candidates][::-1]
+        values = [m["sqnr_db"] for m in candidates][::-1]
+        longest = max((v for v in values if isinstance(v, float)), default=1.0)
+        sqnr = [v if isinstance(v, float) else (longest if v == "inf" else 0.0) for v in values]
         axes[-1].barh(names, sqnr, color=bars, height=0.62)
         axes[-1].set_xlabel("SQNR of the output, dB (higher is closer to FP32)")
-        _annotate(axes[-1], sqnr, "{:.1f}")
+        _annotate(axes[-1], sqnr, [f"{v:.1f}" if isinstance(v, float) else v.replace("inf", "∞") for v in values])
         axes[-1].margins(x=0.12)
         return _svg(figure, "quality", "Top-1 accuracy and SQNR of every quantized model")
 
 
-def _annotate(axes: Axes, values: Sequence[float], form: str) -> None:
-    for row, value in enumerate(values):
-        axes.annotate(form.format(value), (value, row), xytext=(7, 0), textcoords="offset points", va="center")
+def _annotate(axes: Axes, values: Sequence[float], texts: Sequence[str]) -> None:
+    for row, (value, text) in enumerate(zip(values, texts, strict=True)):
+        axes.annotate(text, (value, row), xytext=(7, 0), textcoords="offset points", va="center")
 
 
 def plot_amax(tensors: Sequence[Mapping[str, Any]]) -> str:
@@ -125,8 +128,7 @@ def most_disputed(tensors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
 
 
 def _short(name: str, limit: int = 40) -> str:
-    text = name if len(name) <= limit else "…" + name[1 - limit :]
-    return text.replace("$", r"\$")  # matplotlib would read it as mathematics
+    return name if len(name) <= limit else "…" + name[1 - limit :]
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:

@@ -39,8 +39,8 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f} %"
 
 
-def _number(value: float | None, digits: int = 2) -> str:
-    return "∞" if value is None else f"{value:.{digits}f}"
+def _number(value: float | str, digits: int = 2) -> str:
+    return value.replace("inf", "∞") if isinstance(value, str) else f"{value:.{digits}f}"
 
 
 def _kib(value: int) -> str:

@@ -61,7 +61,7 @@ def test_int8_accuracy_and_precision_of_every_layer(
     result = audit(engine, load_model(resnet20), next(iter(calibration)))
     print(
         f"{source}: top-1 {accuracy:.4f}, FP32 {fp32_top1:.4f}; INT8 {result.int8_share:.3f} of "
-        f"{len(result.weighted)} nodes, {result.int8_time_share:.3f} of the time; built in {engine.record.build_seconds:.0f} s"
+        f"{len(result.weighted)} nodes, {result.int8_time_share:.3f} of the time; {engine.record.build_seconds:.0f} s"
     )
     for layer in result.layers:
         print(f"  {layer.precision:6s} {layer.time_ms:8.4f} {layer.kind:16s} {layer.nodes}")

@@ -338,3 +338,82 @@ def test_share_above_is_the_share_of_values_above() -> None:
     for amax in (0.5, 1.0, 2.0, 10.0):
         assert abs(histogram.share_above(amax) - (np.abs(x) > amax).mean()) < 2e-3
     assert Histogram().share_above(1.0) == 0
+
+
+def test_truncated_cache_is_refused_not_read_as_a_tiny_scale() -> None:
+    content = cache_from_table(CalibrationTable({"x": np.float32(1), "y": np.float32(2)})).to_bytes()
+    for cut in range(1, 10):
+        with pytest.raises(DataError, match="truncated"):
+            TrtCache.from_bytes(content[:-cut])
+
+
+def test_cache_gives_pooling_outputs_their_inputs_scale() -> None:
+    text = """m (float[N,2,8,8] x) => (float[N,2,2,2] y) {
+        a = AveragePool <kernel_shape = [2,2], strides = [2,2]> (x)
+        y = MaxPool <kernel_shape = [2,2], strides = [2,2]> (a)
+    }"""
+    model = parse(text)
+    table = quantlab.calibrate(model, [{"x": floats(2, 2, 8, 8)}], MinMax(), tensors="all")
+    assert table.amax["a"] < table.amax["x"]
+    scales = quantlab.tensorrt_cache(model, table).scales
+    assert scales["x"] == scales["a"] == scales["y"]
+
+
+def test_batches_that_are_no_mappings_raise_with_a_remedy() -> None:
+    with pytest.raises(DataError, match="batch 0 is a list.*LoaderBatches"):
+        quantlab.calibrate(conv_net(), [[floats(2, 3, 8, 8)]])
+
+
+def test_model_with_nothing_to_quantize_raises_with_the_reasons() -> None:
+    with pytest.raises(GraphError, match="nothing in the model can be INT8: Relu: no rule"):
+        quantlab.calibrate(parse("m (float[N,4] x) => (float[N,4] y) { y = Relu (x) }"), [{"x": floats(2, 4)}])
+
+
+def test_tensor_that_is_not_floating_point_raises() -> None:
+    model = parse("m (float[N,4] x) => (int64[N] y) { y = ArgMax <axis = 1, keepdims = 0> (x) }")
+    with pytest.raises(GraphError, match="tensor 'y' is not floating point"):
+        quantlab.calibrate(model, [{"x": floats(2, 4)}], tensors=["y"])
+
+
+def test_size_of_a_batch_is_that_of_the_models_first_input() -> None:
+    model = parse("m (float[6,4] x, float[4,4] w) => (float[6,4] y) { y = MatMul (x, w) }")
+    batches = [{"w": floats(4, 4), "x": floats(6, 4)}] * 2
+    table = quantlab.calibrate(model, batches)
+    assert (table.provenance.samples, table.warnings) == (12, ())
+
+
+def test_percentile_is_recorded_with_all_its_digits() -> None:
+    from quantlab.observers import Percentile
+
+    assert Percentile(99.99999).name == "percentile-99.99999"
+
+
+def test_values_beyond_the_largest_range_raise() -> None:
+    from quantlab.observers import Entropy
+
+    observer = Entropy()
+    observer.observe(np.array([5e37], np.float32))
+    with pytest.raises(DataError, match="too large for a histogram"):
+        observer.observe(np.array([2e38], np.float32))
+
+
+def test_local_functions_are_part_of_the_hash_and_are_quantized() -> None:
+    import onnx
+    from onnx import helper
+
+    from quantlab.model import load_model, model_hash
+
+    def model(op: str) -> onnx.ModelProto:
+        proto = parse(
+            "m (float[N,4] x) => (float[N,4] y) { y = my.ops.F (x, w) }",
+            {"w": floats(4, 4)},
+            '<ir_version: 8, opset_import: ["" : 13, "my.ops" : 1]>',
+        )
+        nodes = [helper.make_node("MatMul", ["a", "b"], ["c"]), helper.make_node(op, ["c"], ["d"])]
+        opsets = [helper.make_opsetid("", 13)]
+        proto.functions.append(helper.make_function("my.ops", "F", ["a", "b"], ["d"], nodes, opsets))
+        return proto
+
+    assert model_hash(load_model(model("Relu"))) != model_hash(load_model(model("Sigmoid")))
+    table = quantlab.calibrate(model("Relu"), [{"x": floats(2, 4)}])
+    assert len(quantlab.quantize(model("Relu"), table).placement.weights) == 1

@@ -260,3 +260,48 @@ def test_ctrl_c_is_one_line_exit_2_and_no_file(work: Path) -> None:
     assert "Traceback" not in err
     assert not (work / "t.json").exists()
     assert not list(work.glob(".quantlab-*"))
+
+
+def test_compare_report_shows_what_the_models_keep(cli: Cli, work: Path) -> None:
+    table = calibrated(cli, work)
+    cli("quantize", work / "m.onnx", "--table", table, "-o", work / "q.onnx")
+    args = ("--data", f"{work / 'test.npz'}:images", "-o", work / "report")
+    assert cli("compare", work / "m.onnx", f"int8={work / 'q.onnx'}", *args).code == 0
+    document = json.loads((work / "report" / "report.json").read_text())
+    amax = {t["name"]: t["amax"]["int8"] for t in document["calibration"]["tensors"]}
+    assert amax == pytest.approx(json.loads(table.read_text())["amax"], rel=1e-6)
+
+
+def test_output_never_replaces_the_input_or_a_special_file(cli: Cli, work: Path) -> None:
+    before = (work / "m.onnx").read_bytes()
+    result = cli("calibrate", work / "m.onnx", "--data", work / "calib.npy", "-o", work / "m.onnx")
+    assert result.code == 2
+    assert "is the input" in result.err
+    assert (work / "m.onnx").read_bytes() == before
+    os.mkfifo(work / "pipe")
+    result = cli("calibrate", work / "m.onnx", "--data", work / "calib.npy", "-o", work / "pipe")
+    assert result.code == 2
+    assert "no ordinary file" in result.err
+    result = cli("calibrate", work / "m.onnx", "--data", work / "calib.npy", "-o", work / ("n" * 300))
+    assert result.code == 2
+    assert "too long" in result.err
+
+
+def test_failed_compare_leaves_no_folder(cli: Cli, work: Path) -> None:
+    args = ("--data", work / "nowhere.npy", "-o", work / "report")
+    assert cli("compare", work / "m.onnx", work / "m.onnx", *args).code == 2
+    assert not (work / "report").exists()
+
+
+def test_model_and_table_in_each_others_place(cli: Cli, work: Path) -> None:
+    table = calibrated(cli, work)
+    result = cli("quantize", table, "--table", work / "m.onnx", "-o", work / "q.onnx")
+    assert result.code == 2
+    assert "cannot be read" in result.err
+    assert not (work / "q.onnx").exists()
+
+
+def test_doctor_says_what_works(cli: Cli) -> None:
+    result = cli("doctor")
+    assert result.code == 0
+    assert "calibrate, quantize, compare (CPU)" in result.out

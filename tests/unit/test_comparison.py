@@ -108,7 +108,7 @@ def test_poor_fp32_is_a_warning() -> None:
     mixed = labels.copy()
     mixed[: int(0.6 * 300)] = (mixed[: int(0.6 * 300)] + 1) % 5
     result = quantlab.compare(conv_net(), {}, [dict(b) for b in batches], mixed)
-    assert any("right on only" in w for w in result.warnings)
+    assert any("samples only: is the preprocess" in w for w in result.warnings)
 
 
 def test_labels_of_wrong_number_or_range_raise() -> None:
@@ -142,3 +142,57 @@ def test_model_without_scores_is_compared_by_error_alone() -> None:
     assert result.results[1].top1 is None
     assert result.best is not None
     assert result.best.worst_sqnr_db == math.inf
+
+
+def test_output_without_batch_dimension_is_compared_whole() -> None:
+    model = parse("m (float[N,4] x) => (float[8,2] y) { y = Reshape (x, s) }", {"s": np.array([8, 2])})
+    other = parse(
+        "m (float[N,4] x) => (float[8,2] y) { t = Reshape (x, s)  y = Mul (t, f) }",
+        {"s": np.array([8, 2]), "f": np.repeat(np.array([[1], [2]], np.float32), 4, axis=0)},
+    )
+    result = quantlab.compare(model, {"half doubled": other}, [{"x": floats(4, 4)}])
+    error = result.results[1].errors["y"]
+    expected = np.abs(floats(4, 4).reshape(8, 2)[4:]).max()
+    assert math.isclose(error.max_abs, expected, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("labels", [np.zeros((60, 1), np.int64), np.zeros(60)])
+def test_labels_of_wrong_shape_or_type_raise(labels: np.ndarray) -> None:
+    batches, _ = labelled()
+    with pytest.raises(DataError, match=r"expected integers \(N,\)"):
+        quantlab.compare(conv_net(), {}, [dict(b) for b in batches], labels)
+
+
+def test_labels_of_a_loader_with_wrong_shape_raise() -> None:
+    loader = quantlab.LoaderBatches([(floats(4, 3, 8, 8), np.zeros((4, 1), np.int64))], ["image"])
+    with pytest.raises(DataError, match=r"batch 0 has labels of shape \(4, 1\), expected \(4,\)"):
+        quantlab.compare(conv_net(), {}, loader)
+
+
+def test_labels_without_class_scores_are_a_warning() -> None:
+    model = parse("m (float[N,4] x) => (float[N,4,1] y) { y = Unsqueeze (x, axes) }", {"axes": np.array([2])})
+    result = quantlab.compare(model, {}, [{"x": floats(3, 4)}], np.arange(3))
+    assert not result.labeled
+    assert any("they were not used" in w for w in result.warnings)
+
+
+def test_few_samples_cannot_refuse_a_model() -> None:
+    batches, labels = labelled(20)
+    result = quantlab.compare(conv_net(), {}, [dict(b) for b in batches], (labels + 1) % 5)
+    assert any("samples only" in w for w in result.warnings)
+
+
+def test_qdq_model_as_reference_is_refused_and_float_candidate_is_a_warning() -> None:
+    with pytest.raises(GraphError, match="a comparison needs the FP32 model"):
+        quantlab.compare(int8(), {}, image_batches())
+    result = quantlab.compare(conv_net(), {"same": conv_net()}, image_batches(1))
+    assert any("'same' has no Q/DQ nodes" in w for w in result.warnings)
+
+
+def test_images_that_were_skipped_are_in_the_warnings() -> None:
+    class Skipping(list):
+        skipped = ("a", "b")
+
+    batches = Skipping(image_batches(1))
+    assert any(w.startswith("2 images") for w in quantlab.compare(conv_net(), {}, batches).warnings)
+    assert any(w.startswith("2 images") for w in quantlab.calibrate(conv_net(), batches).warnings)

@@ -446,3 +446,63 @@ def test_map_ahead_keeps_order_bounds_the_work_and_raises_in_place() -> None:
     assert max(started) <= 7 + 4
     with pytest.raises(DataError, match="item 7 is bad"):
         next(results)
+
+
+def test_arrays_of_every_disguise_are_read_or_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((2, 3)))
+    np.savez(tmp_path / "b.npz", x=np.zeros((2, 3)))
+    (tmp_path / "npy_inside.npz").write_bytes((tmp_path / "a.npy").read_bytes())
+    (tmp_path / "npz_inside.npy").write_bytes((tmp_path / "b.npz").read_bytes())
+    (tmp_path / "UPPER.NPY").write_bytes((tmp_path / "a.npy").read_bytes())
+    for name in ("npy_inside.npz", "npz_inside.npy", "UPPER.NPY"):
+        assert next(iter(read_arrays(tmp_path / name).values())).shape == (2, 3)
+    np.save(tmp_path / "scalar.npy", np.float32(1))
+    with pytest.raises(DataError, match="no array with at least one dimension"):
+        read_arrays(tmp_path / "scalar.npy")
+
+
+def test_corrupt_array_files_never_crash(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((2, 3)))
+    np.savez_compressed(tmp_path / "b.npz", x=np.arange(1000))
+    random = np.random.default_rng(0)
+    for name in ("a.npy", "b.npz"):
+        good = bytearray((tmp_path / name).read_bytes())
+        for _ in range(60):
+            bad = bytearray(good)
+            bad[random.integers(len(bad))] ^= 1 << int(random.integers(8))
+            (tmp_path / f"bad_{name}").write_bytes(bad)
+            try:
+                read_arrays(tmp_path / f"bad_{name}")
+            except DataError:
+                continue
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"scale": "x"}, {"scale": None}, {"scale": [1, 2, 3]}, {"mean": ["a"]}, {"mean": [[1], [2], [3]]},
+        {"size": [8.5, 8]}, {"crop": "8x8"}, {"pad_value": -5}, {"pad_value": "x"}, {"pad_value": 1e9},
+        {"std": [float("nan")]}, {"layout": ["nchw"]}, {"scale": float("inf")},
+    ],
+)  # fmt: skip
+def test_preprocess_values_of_wrong_type_raise(values: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="wrong type|layout is"):
+        Preprocess.from_dict(values)
+
+
+def test_one_folder_inside_is_no_class(tmp_path: Path) -> None:
+    save(tmp_path / "all" / "a.png")
+    assert image_files(tmp_path)[1] is None
+
+
+@pytest.mark.parametrize("line", ["a.png,\u00b2", "a.png,--5", "a.png,99999999999999999999"])
+def test_odd_numbers_are_no_labels(tmp_path: Path, line: str) -> None:
+    (tmp_path / "l.csv").write_text(f"b.png,1\n{line}\n", encoding="utf-8")
+    with pytest.raises(DataError, match="has no class number"):
+        read_labels(tmp_path / "l.csv", "", ["a.png"])
+
+
+def test_file_with_two_labels_raises(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("a.png,1\na.png,2\n")
+    with pytest.raises(DataError, match="names a file twice"):
+        read_labels(tmp_path / "l.csv", "", ["a.png"])

@@ -290,3 +290,57 @@ def test_model_that_has_qdq_is_refused() -> None:
 def test_table_that_lacks_a_tensor_is_refused() -> None:
     with pytest.raises(DataError, match="no tensor 'r'"):
         quantlab.quantize(conv_net(), CalibrationTable({"image": np.float32(1)}))
+
+
+def test_batch_norm_in_training_mode_is_not_folded() -> None:
+    text = """m (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+        c = Conv (x, w)
+        y, m2, v2 = BatchNormalization <training_mode = 1> (c, g, z, z, g)
+    }"""
+    weights = {"w": floats(4, 3, 1, 1), "g": np.ones(4, np.float32), "z": np.zeros(4, np.float32)}
+    header = '<ir_version: 8, opset_import: ["" : 15]>'
+    assert "BatchNormalization" in [n.op_type for n in prepare(parse(text, weights, header)).graph.node]
+
+
+def test_folded_weight_takes_no_name_that_is_in_use() -> None:
+    text = """m (float[N,3,8,8] x) => (float[N,3,8,8] y) {
+        c = Conv (x, w)
+        n = BatchNormalization (c, g, z, z, g)
+        y = Conv (n, Conv_0_folded_weight)
+    }"""
+    weights = {"w": floats(3, 3, 1, 1), "g": np.ones(3, np.float32), "z": np.zeros(3, np.float32)}
+    model = parse(text, weights | {"Conv_0_folded_weight": floats(3, 3, 1, 1, seed=7)})
+    model.graph.node[0].name = "Conv_0"
+    batch = {"x": floats(1, 3, 8, 8)}
+    np.testing.assert_allclose(run(prepare(model), batch)[0], run(model, batch)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_residual_add_of_float16_stays_float() -> None:
+    text = "m (float16[N,4,8,8] x) => (float16[N,4,8,8] y) { a = Conv (x, w)  y = Add (a, x) }"
+    placement = plan(prepare(parse(text, {"w": floats(4, 4, 1, 1).astype(np.float16)})))
+    assert not placement.activations
+    assert "its inputs are not float32" in [s.reason for s in placement.skipped]
+
+
+def test_add_of_a_pooled_branch_with_dynamic_size_is_a_broadcast() -> None:
+    text = """m (float[N,3,H,W] x) => (float[N,3,H,W] y) {
+        a = Conv (x, w)
+        p = GlobalAveragePool (x)
+        y = Add (a, p)
+    }"""
+    placement = plan(prepare(parse(text, {"w": floats(3, 3, 1, 1)})))
+    assert "one input is broadcast over the other" in [s.reason for s in placement.skipped]
+
+
+def test_model_that_the_converter_renames_can_be_quantized() -> None:
+    header = '<ir_version: 4, opset_import: ["" : 9]>'
+    text = "m (float[N,3,4,4] x) => (float[N,4,8,8] y) { u = Upsample (x, s)  y = Conv (u, w) }"
+    weights = {"s": np.array([1, 1, 2, 2], np.float32), "w": floats(4, 3, 1, 1)}
+    model = parse(text, weights, header)
+    assert len(quantized(model, [{"x": floats(1, 3, 4, 4)}]).placement.weights) == 1
+
+
+def test_initializer_that_is_also_an_input_is_reported() -> None:
+    text = "m (float[N,6] x, float[6,4] w) => (float[N,4] y) { y = MatMul (x, w) }"
+    result = quantized(parse(text, {"w": floats(6, 4)}), [{"x": floats(2, 6)}])
+    assert any("input 'w' has a default value" in warning for warning in result.warnings)

@@ -106,3 +106,22 @@ def test_report_without_calibration_or_candidates(tmp_path: Path) -> None:
     assert "∞" in text
     alone = quantlab.compare(conv_net(), {}, image_batches(1))
     assert "no quantized model" in build_document("t", alone)["verdict"]
+
+
+def test_infinite_and_minus_infinite_sqnr_are_told_apart() -> None:
+    from models import parse
+
+    zero = parse("m (float[N,4] x) => (float[N,4] y) { t = Sub (x, x)  y = Identity (t) }")
+    one = parse("m (float[N,4] x) => (float[N,4] y) { t = Sub (x, x)  y = Exp (t) }")
+    import numpy as np
+
+    result = quantlab.compare(zero, {"wrong": one, "right": zero}, [{"x": np.ones((2, 4), np.float32)}])
+    document = build_document("t", result)
+    assert [m["sqnr_db"] for m in document["comparison"]["models"]] == ["inf", "-inf", "inf"]
+    assert "-∞" in render_markdown(document)
+    assert "-∞" in render_html(document)
+
+
+def test_names_with_dollar_signs_are_drawn_as_they_are() -> None:
+    result = quantlab.compare(conv_net(), {"a$b_{$": conv_net()}, image_batches(1))
+    assert "a$b_{$" in render_html(build_document("t", result))
