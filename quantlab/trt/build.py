@@ -64,7 +64,10 @@ def build(model: Model, options: BuildOptions | None = None, int8: object = None
 def _build_plan(
     proto: onnx.ModelProto, options: BuildOptions, int8: Any, messages: Messages, digest: str, gpu: str
 ) -> bytes:
-    builder = trt.Builder(messages)
+    try:
+        builder = trt.Builder(messages)
+    except TypeError as error:  # the bindings' way to say that TensorRT returned nothing
+        raise BuildError(f"TensorRT cannot start: {messages.first_error}", hint="run quantlab doctor") from error
     network, parser = _parse(builder, proto, options, messages)
     config, profiles = configure(builder, network, options)
     timing_cache = load_timing_cache(config, options.timing_cache)

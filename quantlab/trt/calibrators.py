@@ -267,8 +267,7 @@ class TableCalibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
 
     def __init__(self, table: CalibrationTable) -> None:
         trt.IInt8EntropyCalibrator2.__init__(self)
-        digits = "".join(f"{int(part):02d}" if i == 1 else part for i, part in enumerate(VERSION.split(".")[:3]))
-        self.cache: TrtCache = cache_from_table(table, tensorrt=digits)
+        self.cache: TrtCache = cache_from_table(table, tensorrt=version_digits(VERSION))
         self.asked_for_batches = False
 
     def get_batch_size(self) -> int:
@@ -292,6 +291,12 @@ class TableCalibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
             raise DataError(
                 "TensorRT did not take the table's scales", hint="does the table hold tensors of this model?"
             )
+
+
+def version_digits(version: str) -> str:
+    """The version in a cache's first line: 8.6.0 is 8600, 10.16.1 is 101601 (NV_TENSORRT_VERSION)."""
+    major, minor, patch = (int(part) for part in version.split(".")[:3])
+    return str(major * (1000 if major < 10 else 10000) + minor * 100 + patch)
 
 
 CALIBRATORS: dict[str, type[StreamCalibrator]] = {
