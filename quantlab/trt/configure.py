@@ -34,8 +34,13 @@ def configure(builder: Any, network: Any, options: BuildOptions) -> tuple[Any, l
         config.builder_optimization_level = options.optimization_level
     if options.tactic_sources is not None:
         mask = 0
+        known = trt.TacticSource.__members__
         for name in options.tactic_sources:
-            mask |= 1 << int(trt.TacticSource.__members__[name.upper()])
+            if name.upper() not in known:
+                raise ConfigError(
+                    f"TensorRT {VERSION} has no tactic source '{name}'", hint=f"it has {', '.join(known).lower()}"
+                )
+            mask |= 1 << int(known[name.upper()])
         config.set_tactic_sources(mask)
     if options.dla_core is not None:
         config.default_device_type = trt.DeviceType.DLA

@@ -1,0 +1,176 @@
+"""What TensorRT gets from a stream, and what the user gets when the stream fails; without TensorRT."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import quantlab
+from models import conv_net, floats, image_batches
+from quantlab.calibration.feeder import BatchFeeder, fingerprint
+from quantlab.data import IterableBatches
+from quantlab.errors import DataError, DeviceError
+from quantlab.memory import DeviceMemory, HostDriver
+from quantlab.model import input_specs
+
+
+def feeder(batches: object, driver: HostDriver | None = None, expected: int | None = None) -> BatchFeeder:
+    driver = driver or HostDriver()
+    return BatchFeeder(batches, input_specs(conv_net()), lambda: DeviceMemory(driver), expected)  # type: ignore[arg-type]
+
+
+def drain(feed: BatchFeeder) -> int:
+    while feed.next_batch(["image"]) is not None:
+        pass
+    return feed.count
+
+
+def test_every_batch_arrives_once_in_order_with_its_own_content() -> None:
+    driver, batches = HostDriver(), image_batches(5)
+    feed = feeder(batches, driver)
+    for batch in batches:
+        (address,) = feed.next_batch(["image"]) or ()
+        np.testing.assert_array_equal(driver.live[address].view(np.float32), batch["image"].ravel())
+    assert feed.next_batch(["image"]) is None
+    feed.raise_problem()
+    assert (feed.count, feed.samples, feed.batch_size) == (5, 30, 6)
+
+
+def test_batch_stays_in_place_while_the_next_is_placed() -> None:
+    driver, batches = HostDriver(), image_batches(3)
+    feed = feeder(batches, driver)
+    (first,) = feed.next_batch(["image"]) or ()
+    (second,) = feed.next_batch(["image"]) or ()
+    assert first != second
+    np.testing.assert_array_equal(driver.live[first].view(np.float32), batches[0]["image"].ravel())
+
+
+def test_next_batch_is_loaded_while_this_one_is_used() -> None:
+    loading = threading.Event()
+
+    def stream() -> Iterator[dict[str, np.ndarray]]:
+        yield image_batches(1)[0]
+        loading.set()
+        yield image_batches(1, seed=5)[0]
+
+    feed = feeder(IterableBatches(stream))
+    assert feed.next_batch(["image"]) is not None
+    assert loading.wait(5)  # nobody has asked for the second batch yet
+    drain(feed)
+    feed.raise_problem()
+
+
+def test_everything_is_freed_at_the_end_and_after_an_error() -> None:
+    driver = HostDriver()
+    drain(feeder(image_batches(2), driver))
+    assert (driver.live, driver.pinned, driver.streams, driver.active) == ({}, 0, 0, 0)
+    driver = HostDriver(limit=100)
+    feed = feeder(image_batches(2), driver)
+    assert feed.next_batch(["image"]) is None
+    assert (driver.live, driver.pinned, driver.active) == ({}, 0, 0)
+    with pytest.raises(DeviceError, match="batch 0: out of device memory"):
+        feed.raise_problem()
+
+
+def test_middle_batch_that_raises_comes_out_with_its_number_and_its_own_type() -> None:
+    def stream() -> Iterator[dict[str, np.ndarray]]:
+        yield from image_batches(2)
+        raise OSError("the disk is on fire")
+
+    feed = feeder(IterableBatches(stream))
+    assert drain(feed) == 2
+    assert feed.next_batch(["image"]) is None  # and stays at its end
+    with pytest.raises(OSError, match="disk is on fire") as caught:
+        feed.raise_problem()
+    assert "in batch 2" in str(caught.value) + "".join(getattr(caught.value, "__notes__", []))
+
+
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    [
+        ({"image": floats(6, 3, 8, 9)}, r"batch 1, input 'image': got float32 \(6, 3, 8, 9\)"),
+        ({"image": floats(6, 3, 8, 8).astype(np.float64)}, "batch 1, input 'image': got float64"),
+        ({"image": floats(6, 3, 8, 8) * np.nan}, "batch 1, input 'image' contains NaN"),
+        ({"other": floats(6, 3, 8, 8)}, r"batch 1 has input\(s\) other"),
+    ],
+)
+def test_bad_middle_batch_is_never_fed(bad: dict[str, np.ndarray], match: str) -> None:
+    feed = feeder([*image_batches(1), bad, *image_batches(1)])
+    assert drain(feed) == 1
+    with pytest.raises(DataError, match=match):
+        feed.raise_problem()
+
+
+def test_short_stream_is_an_error() -> None:
+    class Promising(list):
+        def __len__(self) -> int:
+            return 4
+
+    feed = feeder(Promising(image_batches(3)))
+    drain(feed)
+    with pytest.raises(DataError, match="ended after 3 batches, expected 4"):
+        feed.raise_problem()
+    feed = feeder(image_batches(3), expected=8)
+    drain(feed)
+    with pytest.raises(DataError, match="ended after 3 batches, expected 8"):
+        feed.raise_problem()
+
+
+def test_empty_stream_and_one_not_read_to_the_end_are_errors() -> None:
+    feed = feeder([])
+    drain(feed)
+    with pytest.raises(DataError, match="ended after 0 batches"):
+        feed.raise_problem()
+    feed = feeder(image_batches(3))
+    feed.next_batch(["image"])
+    with pytest.raises(DataError, match="TensorRT stopped after 1 batches"):
+        feed.raise_problem()
+    feed.close()
+
+
+def test_short_last_batch_is_left_out_and_reported_and_a_short_middle_one_is_an_error() -> None:
+    feed = feeder([*image_batches(2, 6), *image_batches(1, 4)])
+    assert drain(feed) == 2
+    feed.raise_problem()
+    assert feed.warnings == ("the last 4 samples do not fill a batch of 6 and were left out",)
+    feed = feeder([*image_batches(1, 6), *image_batches(1, 4), *image_batches(1, 6)])
+    drain(feed)
+    with pytest.raises(DataError, match="batch 1: it has 4 samples, the ones before 6"):
+        feed.raise_problem()
+
+
+def test_names_that_tensorrt_asks_for_must_be_the_networks() -> None:
+    feed = feeder(image_batches(1))
+    assert feed.next_batch(["other"]) is None
+    with pytest.raises(DataError, match="TensorRT asks for"):
+        feed.raise_problem()
+
+
+def test_data_on_the_device_is_passed_on_as_it_is() -> None:
+    class OnDevice:
+        def __init__(self, x: np.ndarray) -> None:
+            self.__cuda_array_interface__ = {
+                "shape": x.shape, "typestr": x.dtype.str, "data": (777, False), "version": 3,
+            }  # fmt: skip
+
+    driver = HostDriver()
+    feed = feeder([{"image": OnDevice(floats(6, 3, 8, 8))}], driver)
+    assert feed.next_batch(["image"]) == [777]
+    assert not driver.live
+    drain(feed)
+    wrong = feeder([{"image": OnDevice(floats(6, 3, 8, 8).astype(np.float16))}])
+    drain(wrong)
+    with pytest.raises(DataError, match="on the device is float16"):
+        wrong.raise_problem()
+
+
+def test_data_hash_is_the_same_as_offline_and_as_the_fingerprint() -> None:
+    batches = image_batches(3)
+    feed = feeder(batches)
+    drain(feed)
+    assert feed.data_hash == quantlab.calibrate(conv_net(), batches).provenance.data_hash
+    assert fingerprint(batches) == (feed.data_hash, 3, 6)
+    assert fingerprint([*batches, *image_batches(1, 2)]) == (feed.data_hash, 3, 6)

@@ -1,0 +1,83 @@
+"""Device buffers over the host double of a driver."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models import floats
+from quantlab.errors import ConfigError, DeviceError, MissingDependencyError
+from quantlab.memory import PROVIDERS, DeviceMemory, HostDriver, open_driver
+from quantlab.memory.buffers import device_address
+
+
+def test_upload_download_round_trip_and_reuse_of_buffers() -> None:
+    driver = HostDriver()
+    with DeviceMemory(driver) as memory:
+        x = floats(3, 5)
+        address = memory.upload("x", x)
+        np.testing.assert_array_equal(memory.download("x"), x)
+        assert memory.upload("x", x[:1]) == address
+        np.testing.assert_array_equal(memory.download("x"), x[:1])
+        memory.upload("x", floats(30, 5))
+        assert len(driver.live) == 1
+
+
+def test_everything_is_freed_also_after_an_error() -> None:
+    driver = HostDriver()
+    with pytest.raises(RuntimeError, match="inside"), DeviceMemory(driver) as memory:
+        memory.upload("x", floats(10))
+        memory.upload("y", floats(10))
+        raise RuntimeError("inside")
+    assert (driver.live, driver.pinned, driver.streams, driver.active, driver.closed) == ({}, 0, 0, 0, True)
+    memory.close()  # harmless
+
+
+def test_out_of_memory_frees_what_was_there() -> None:
+    driver = HostDriver(limit=1000)
+    with pytest.raises(DeviceError, match="out of device memory"), DeviceMemory(driver) as memory:
+        memory.upload("x", np.zeros(600, np.uint8))
+        memory.upload("y", np.zeros(600, np.uint8))
+    assert not driver.live
+
+
+def test_empty_arrays_have_an_address() -> None:
+    with DeviceMemory(HostDriver()) as memory:
+        assert memory.upload("x", np.zeros((0, 3), np.float32)) > 0
+        assert memory.download("x").shape == (0, 3)
+
+
+def test_unknown_provider_raises() -> None:
+    with pytest.raises(ConfigError, match="no memory provider 'cupy'"):
+        open_driver("cupy")
+
+
+def test_no_provider_or_no_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(index: int) -> None:
+        raise ModuleNotFoundError("No module named 'it'")
+
+    def broken(index: int) -> None:
+        raise ImportError("libcuda.so.1: cannot open shared object file")
+
+    for name in PROVIDERS:
+        monkeypatch.setitem(PROVIDERS, name, absent)
+    with pytest.raises(MissingDependencyError, match=r"quantlab\[cuda\].*or.*quantlab\[pycuda\]"):
+        open_driver()
+    monkeypatch.setitem(PROVIDERS, "pycuda", broken)
+    with pytest.raises(DeviceError, match=r"libcuda\.so\.1.*install the NVIDIA driver"):
+        open_driver("pycuda")
+
+
+class OnDevice:
+    def __init__(self, x: np.ndarray, strides: tuple[int, ...] | None = None) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": x.shape, "typestr": x.dtype.str, "data": (4242, False), "strides": strides, "version": 3,
+        }  # fmt: skip
+
+
+def test_data_on_the_device_is_recognised_if_contiguous() -> None:
+    x = floats(2, 3)
+    assert device_address(x) is None
+    assert device_address(OnDevice(x)) == (4242, (2, 3), np.dtype(np.float32))
+    assert device_address(OnDevice(x, (12, 4))) == (4242, (2, 3), np.dtype(np.float32))
+    assert device_address(OnDevice(x, (4, 8))) is None
