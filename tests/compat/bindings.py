@@ -2,7 +2,7 @@
 
     python tests/compat/bindings.py FOLDER
 
-downloads the wheels of the bindings (a few MB each) for this Python and gives each the three libraries it loads as stubs
+downloads the wheels of the bindings (a few MB each) for this Python and gives each the three libraries it loads, stubs
 that define what the bindings import and do nothing. Needs gcc and nm. Tests use them with QUANTLAB_TRT_BINDINGS=FOLDER.
 """
 
