@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from quantlab.errors import QuantlabError
     from quantlab.observers import OBSERVERS, Entropy, MinMax, Mse, Observer, Percentile
     from quantlab.pipeline import Quantized, calibrate, calibrate_all, compare, quantize, tensorrt_cache
+    from quantlab.qdq import Selection
     from quantlab.report import write_report
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ _HOME = {
     "cache_from_table": "calibration",
     "quantize": "pipeline",
     "Quantized": "pipeline",
+    "Selection": "qdq",
     "tensorrt_cache": "pipeline",
     "compare": "pipeline",
     "Comparison": "comparison",
@@ -76,6 +78,7 @@ __all__ = [
     "Preprocess",
     "Quantized",
     "QuantlabError",
+    "Selection",
     "TrtCache",
     "__version__",
     "cache_from_table",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +16,10 @@ from quantlab.comparison import Candidate, Comparison, compare_models
 from quantlab.data.batches import Batches
 from quantlab.errors import GraphError
 from quantlab.model import Model, input_specs, load_model, model_hash, require_float
+from quantlab.numerics import scale_from_amax
 from quantlab.observers import Entropy, Observer
 from quantlab.observers.base import algorithm_name
-from quantlab.qdq import Placement, fold, insert, plan, prepare, read_scales
+from quantlab.qdq import Placement, Selection, fold, insert, plan, prepare, read_scales
 
 QDQ_TENSORS = "qdq"
 ALL_TENSORS = "all"
@@ -83,18 +84,21 @@ def calibrate_all(
     return CalibrationRun(tables, run.histograms)
 
 
-def quantize(model: Model, table: CalibrationTable, *, exclude: Collection[str] = ()) -> Quantized:
+def quantize(model: Model, table: CalibrationTable, *, selection: Selection | None = None) -> Quantized:
     """Q/DQ nodes with the scales of `table` into an FP32 model; what must be fed and what comes out stay as they are.
 
-    exclude: names of nodes to leave in float. Raises GraphError for a model that already has Q/DQ, DataError for a
-    table of another model or one that lacks a tensor.
+    selection: which nodes to quantize or to leave in float. Raises GraphError for a model that already has Q/DQ,
+    DataError for a table of another model or one that lacks a tensor.
     """
     proto = load_model(model)
     require_float(proto, "quantization")
     table.check_model(proto)
     prepared = prepare(proto)
-    placement = plan(prepared, exclude)
-    inserted = insert(prepared, placement, table.scale)
+    placement = plan(prepared, selection)
+    for tensor in placement.tensors:
+        table.scale(tensor)  # a missing one is named here
+    amax = placement.shared_amax(table.amax)
+    inserted = insert(prepared, placement, lambda tensor: scale_from_amax(amax[tensor]))
     zero = tuple(
         f"tensor '{t}' was all zero in calibration; its scale is 1" for t in placement.tensors if table.amax[t] == 0
     )

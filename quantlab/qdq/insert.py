@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from quantlab.errors import DataError, GraphError
-from quantlab.numerics import PerChannel, amax_of, quantize, scale_from_amax
+from quantlab.numerics import PER_TENSOR, PerChannel, amax_of, quantize, scale_from_amax
 from quantlab.qdq.names import Names
 from quantlab.qdq.placement import Placement, WeightSite
 from quantlab.qdq.prepare import export_graph
@@ -41,7 +41,7 @@ def insert(prepared: onnx.ModelProto, placement: Placement, scale_of: Callable[[
             pairs[tensor] = new[node_name][-1].outputs[0]
         nodes[node_name].inputs[index] = pairs[tensor]
     warnings: list[str] = []
-    weights: dict[tuple[str, int], gs.Variable] = {}
+    weights: dict[tuple[str, int | None], gs.Variable] = {}
     for site in placement.weights:
         key = (site.tensor, site.axis)
         if key not in weights:
@@ -76,7 +76,7 @@ def _activation_pair(names: Names, tensor: gs.Tensor, scale: NDArray[np.float32]
 def _weight(names: Names, constant: gs.Constant, site: WeightSite, warnings: list[str]) -> gs.Node:
     values = constant.values
     try:
-        amax = amax_of(values, PerChannel(site.axis))
+        amax = amax_of(values, PER_TENSOR if site.axis is None else PerChannel(site.axis))
     except DataError as error:
         raise GraphError(f"weight '{site.tensor}' of node '{site.node}': {error.message}", hint=error.hint) from error
     if dead := int((amax == 0).sum()):
@@ -90,4 +90,5 @@ def _weight(names: Names, constant: gs.Constant, site: WeightSite, warnings: lis
     ]
     result = gs.Variable(names.new(f"{base}_dequantized"), np.float32, values.shape)
     name = names.new(f"{base}_DequantizeLinear")
-    return gs.Node("DequantizeLinear", name, {"axis": site.axis}, [codes, *parameters], [result])
+    attrs = {} if site.axis is None else {"axis": site.axis}
+    return gs.Node("DequantizeLinear", name, attrs, [codes, *parameters], [result])

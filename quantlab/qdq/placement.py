@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from quantlab.errors import GraphError
-from quantlab.qdq.rules import EPILOGUE_OPS, RULES, QdqRule
+from quantlab.qdq.rules import EPILOGUE_OPS, FLOAT, RULES, QdqRule
+from quantlab.qdq.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,89 +24,114 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class WeightSite:
-    """A constant input that becomes int8 with one scale per index of `axis`."""
+    """A constant input that becomes int8 with one scale per index of `axis`, or one scale if that is None."""
 
     node: str
     input: int
     tensor: str
-    axis: int
+    axis: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """activations: (node, input index, tensor) that read a per-tensor Q/DQ; one pair serves all readers of a tensor."""
+    """activations: (node, input index, tensor) that read a per-tensor Q/DQ; one pair serves all readers of a tensor.
+    groups: tensors that take one scale, so that INT8 passes between them unchanged."""
 
     activations: tuple[tuple[str, int, str], ...]
     weights: tuple[WeightSite, ...]
     skipped: tuple[Skipped, ...]
+    groups: tuple[tuple[str, ...], ...] = ()
 
     @property
     def tensors(self) -> tuple[str, ...]:
         """The activation tensors that need a scale, in network order, each once."""
         return tuple(dict.fromkeys(tensor for _, _, tensor in self.activations))
 
+    def shared_amax(self, amax: Mapping[str, np.float32]) -> dict[str, np.float32]:
+        """The amax of every quantized tensor: its own, or the largest of its group."""
+        result = {t: amax[t] for t in self.tensors if t in amax}
+        for group in self.groups:
+            largest = max((amax[t] for t in group if t in amax), default=np.float32(0))
+            result |= {t: largest for t in group if t in result}
+        return result
 
-def plan(prepared: onnx.ModelProto, exclude: Collection[str] = ()) -> Placement:
-    """Apply the rules to a prepared model. exclude: names of nodes to leave in float."""
+    def cost_db(self, amax: Mapping[str, np.float32]) -> dict[str, float]:
+        """What sharing a scale costs each tensor that gets a coarser one: dB of resolution."""
+        shared = self.shared_amax(amax)
+        ratios = {t: float(shared[t]) / float(amax[t]) for t in shared if amax[t] > 0}
+        return {t: float(20 * np.log10(ratio)) for t, ratio in ratios.items() if ratio > 1}
+
+
+def plan(prepared: onnx.ModelProto, selection: Selection | None = None) -> Placement:
+    """Apply the rules to a prepared model."""
     graph = gs.import_onnx(prepared)
+    left_out = (selection or Selection()).left_out([(n.name, n.op) for n in graph.nodes])
     order = {node.name: index for index, node in enumerate(graph.nodes)}
-    if unknown := sorted(set(exclude) - set(order)):
-        raise GraphError(
-            f"there is no node named '{unknown[0]}' to exclude",
-            hint=f"node names look like '{next(iter(order))}'",
-        )
-    activations: list[tuple[str, int, str]] = []
+    reads: dict[tuple[str, int], str] = {}
     weights: list[WeightSite] = []
-    skipped: list[Skipped] = []
+    reasons: dict[str, str] = dict(left_out)
     for node in graph.nodes:
+        if node.name in left_out:
+            continue
         rule = RULES.get(node.op)
-        if node.name in exclude:
-            skipped.append(Skipped(node.name, node.op, "excluded by name"))
-        elif rule is not None:
+        if rule is not None and rule.weight_input is not None:
             reason = _why_not(node, rule)
-            if reason:
-                skipped.append(Skipped(node.name, node.op, reason))
-                continue
-            for index in (*rule.activation_inputs, *([] if rule.weight_input is None else [rule.weight_input])):
-                tensor = node.inputs[index]
-                if not isinstance(tensor, gs.Constant):
-                    activations.append((node.name, index, tensor.name))
-                else:
-                    axis = rule.axis(node.attrs, tensor.values.ndim) if index == rule.weight_input else -2
-                    weights.append(WeightSite(node.name, index, tensor.name, axis % tensor.values.ndim))
-        elif node.op == "Add" and (residual := _residual(node, graph, order)) is not None:
-            if isinstance(residual, str):
-                skipped.append(Skipped(node.name, node.op, residual))
-            else:
-                activations.append((node.name, residual, node.inputs[residual].name))
+            if reason is None:
+                _read_weighted(node, rule, reads, weights)
+        elif node.op == "Add":
+            reason = _read_residual(node, graph, order, reads)
+        elif rule is None:
+            reason = _stays_float(node)
         else:
-            skipped.append(Skipped(node.name, node.op, _stays_float(node)))
-    return Placement(tuple(activations), tuple(weights), tuple(skipped))
+            continue
+        if reason:
+            reasons[node.name] = reason
+    groups = _read_through(graph, reads, reasons)
+    rows = ((node, index, tensor) for (node, index), tensor in reads.items())
+    activations = sorted(rows, key=lambda row: (order[row[0]], row[1]))
+    skipped = [Skipped(n.name, n.op, reasons[n.name]) for n in graph.nodes if n.name in reasons]
+    quantized = {tensor for _, _, tensor in activations}
+    shared = tuple(kept for group in groups if len(kept := tuple(t for t in group if t in quantized)) > 1)
+    return Placement(tuple(activations), tuple(weights), tuple(skipped), shared)
 
 
 def _why_not(node: gs.Node, rule: QdqRule) -> str | None:
-    """The reason a node with a rule cannot be quantized, or None."""
-    for index in (*rule.activation_inputs, rule.weight_input or 0):
+    """The reason a weighted node cannot be quantized, or None."""
+    assert rule.weight_input is not None
+    for index in (*rule.activation_inputs, rule.weight_input):
         tensor = node.inputs[index]
-        dtype = tensor.dtype
         if isinstance(tensor, gs.Constant) and (tensor.values.dtype != np.float32 or tensor.values.ndim < 2):
             return f"constant input {index} is {tensor.values.dtype} with {tensor.values.ndim} dimension(s)"
-        if dtype is not None and np.dtype(dtype) != np.float32:
-            return f"input {index} ('{tensor.name}') is {np.dtype(dtype).name}, not float32"
-    if all(isinstance(node.inputs[i], gs.Constant) for i in rule.activation_inputs) and node.op != "MatMul":
+        if tensor.dtype is not None and np.dtype(tensor.dtype) != np.float32:
+            return f"input {index} ('{tensor.name}') is {np.dtype(tensor.dtype).name}, not float32"
+    if not rule.dynamic_weight and not isinstance(node.inputs[rule.weight_input], gs.Constant):
+        return "its weight is computed at run time, TensorRT needs a constant for INT8"
+    if all(isinstance(node.inputs[i], gs.Constant) for i in rule.activation_inputs) and not rule.dynamic_weight:
         return "its input is constant"
     return None
 
 
-def _residual(node: gs.Node, graph: gs.Graph, order: dict[str, int]) -> int | str | None:
-    """Index of the skip branch of a residual Add; a reason if it has none; None if the Add is not a residual one.
+def _read_weighted(node: gs.Node, rule: QdqRule, reads: dict[tuple[str, int], str], weights: list[WeightSite]) -> None:
+    assert rule.weight_input is not None
+    for index in (*rule.activation_inputs, rule.weight_input):
+        tensor = node.inputs[index]
+        if not isinstance(tensor, gs.Constant):
+            reads[node.name, index] = tensor.name
+        else:  # a constant first operand of MatMul has no channel axis that TensorRT knows
+            axis = rule.axis(node.attrs, tensor.values.ndim) if index == rule.weight_input else None
+            weights.append(WeightSite(node.name, index, tensor.name, axis))
 
-    TensorRT fuses the addition into the convolution that runs last; that branch must stay float up to the Add, the
-    other one is read as INT8.
+
+def _read_residual(
+    node: gs.Node, graph: gs.Graph, order: Mapping[str, int], reads: dict[tuple[str, int], str]
+) -> str | None:
+    """Read the skip branch of a residual Add as INT8, or give the reason why there is none.
+
+    TensorRT fuses the addition into the convolution that runs last; that branch must stay float up to the Add.
     """
     branches = node.inputs
-    if any(isinstance(t, gs.Constant) or (not t.inputs and t not in graph.inputs) for t in branches):
-        return None
+    if any(isinstance(t, gs.Constant) for t in branches):
+        return "it adds a constant, which TensorRT fuses"
     if any(t.dtype is not None and np.dtype(t.dtype) != np.float32 for t in branches):
         return "its inputs are not float32"
     if branches[0] is branches[1]:
@@ -119,7 +144,9 @@ def _residual(node: gs.Node, graph: gs.Graph, order: dict[str, int]) -> int | st
     ]  # fmt: skip
     if not epilogue:
         return "neither input is a convolution whose kernel could take the addition"
-    return 1 - max(epilogue, key=lambda i: order[branches[i].inputs[0].name])
+    skip = 1 - max(epilogue, key=lambda i: order[branches[i].inputs[0].name])
+    reads[node.name, skip] = branches[skip].name
+    return None
 
 
 def _broadcasts(a: gs.Tensor, b: gs.Tensor) -> bool:
@@ -132,9 +159,63 @@ def _broadcasts(a: gs.Tensor, b: gs.Tensor) -> bool:
     )
 
 
+def _read_through(graph: gs.Graph, reads: dict[tuple[str, int], str], reasons: dict[str, str]) -> list[tuple[str, ...]]:
+    """Extend INT8 backwards through pooling and operators that only move values; the groups of one scale.
+
+    Such a node reads INT8 if a result of it is read in INT8 and either it is a pooling or a Concat, which have kernels
+    of their own, or its input is quantized anyway: then float and INT8 copies of one tensor need not both be written.
+    """
+    groups: list[set[str]] = []
+    int8 = set(reads.values())  # tensors that are read in INT8, at once or behind nodes that only move them
+    for node in reversed(graph.nodes):
+        rule = RULES.get(node.op)
+        if rule is None or rule.weight_input is not None or node.name in reasons:
+            continue
+        wanted = any(t.name in int8 for t in node.outputs)
+        indices = range(len(node.inputs)) if node.op == "Concat" else rule.activation_inputs
+        inputs = {i: node.inputs[i] for i in indices}
+        reason = _cannot_pass(node, inputs)
+        if reason or not wanted:
+            reasons[node.name] = reason or "its result is not read in INT8"
+            continue
+        quantized = {t.name for t in inputs.values()} & set(reads.values())
+        int8 |= {t.name for t in inputs.values()}
+        if rule.share_scale:
+            _join(groups, {*(t.name for t in inputs.values()), *(t.name for t in node.outputs)})
+        if rule.pool or node.op == "Concat" or quantized:
+            reads.update({(node.name, i): t.name for i, t in inputs.items()})
+        else:
+            reasons[node.name] = "TensorRT moves the quantization before it"
+    return [tuple(sorted(group)) for group in groups]
+
+
+def _cannot_pass(node: gs.Node, inputs: Mapping[int, gs.Tensor]) -> str | None:
+    for index, tensor in inputs.items():
+        if isinstance(tensor, gs.Constant):
+            return f"input {index} is constant"
+        if tensor.dtype is not None and np.dtype(tensor.dtype) != np.float32:
+            return f"it moves {np.dtype(tensor.dtype).name} values"
+    if node.op == "Resize" and node.attrs.get("mode", "nearest") != "nearest":
+        return "it interpolates, which needs more than 8 bits"
+    if node.op == "Pad":
+        value = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
+        if value is not None and not (isinstance(value, gs.Constant) and not np.any(value.values)):
+            return "it pads with a value other than 0"
+    return None
+
+
+def _join(groups: list[set[str]], names: Iterable[str]) -> None:
+    """Put `names` into one group, with every group that holds one of them."""
+    joined = set(names)
+    for group in [g for g in groups if g & joined]:
+        joined |= group
+        groups.remove(group)
+    groups.append(joined)
+
+
 def _stays_float(node: gs.Node) -> str:
     if any(isinstance(v, gs.Graph) for v in node.attrs.values()):
         return "it holds a subgraph, whose nodes are left alone"
     if node.domain not in (None, "", "ai.onnx"):
         return f"custom domain '{node.domain}'"
-    return f"no rule quantizes {node.op}"
+    return FLOAT.get(node.op, f"no rule quantizes {node.op}")

@@ -45,7 +45,7 @@ def test_minmax_of_all_tensors_equals_onnx_runtimes_values() -> None:
 
 def test_default_tensors_are_those_that_quantize_needs() -> None:
     table = quantlab.calibrate(conv_net(), image_batches())
-    assert set(table.amax) == {"image", "r", "f"}
+    assert set(table.amax) == {"image", "r", "t", "f"}
     named = quantlab.calibrate(conv_net(), image_batches(), tensors=["s"])
     assert set(named.amax) == {"s"}
 
@@ -365,7 +365,7 @@ def test_batches_that_are_no_mappings_raise_with_a_remedy() -> None:
 
 
 def test_model_with_nothing_to_quantize_raises_with_the_reasons() -> None:
-    with pytest.raises(GraphError, match="nothing in the model can be INT8: Relu: no rule"):
+    with pytest.raises(GraphError, match="nothing in the model can be INT8: Relu: TensorRT fuses it"):
         quantlab.calibrate(parse("m (float[N,4] x) => (float[N,4] y) { y = Relu (x) }"), [{"x": floats(2, 4)}])
 
 

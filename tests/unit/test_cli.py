@@ -70,11 +70,11 @@ def test_calibrate_to_a_cache_holds_every_tensor(cli: Cli, work: Path) -> None:
 def test_inspect_table_cache_and_model(cli: Cli, work: Path) -> None:
     table = calibrated(cli, work)
     cli("calibrate", work / "m.onnx", "--data", work / "calib.npy", "-o", work / "c.cache")
-    assert "3 tensors, algorithm entropy" in cli("inspect", table).out
+    assert "4 tensors, algorithm entropy" in cli("inspect", table).out
     assert "9 tensors, algorithm TRT-8600-EntropyCalibration2" in cli("inspect", work / "c.cache").out
     shown = cli("inspect", work / "m.onnx").out
     assert "input 'image': float32 (N, 3, 8, 8)" in shown
-    assert "quantize would put 3 activation tensors and 3 weights in INT8" in shown
+    assert "quantize would put 4 activation tensors and 3 weights in INT8" in shown
     cli("quantize", work / "m.onnx", "--table", table, "-o", work / "q.onnx")
     assert "already has Q/DQ" in cli("inspect", work / "q.onnx").out
 

@@ -59,7 +59,7 @@ class Page(html.parser.HTMLParser):
 def test_document_is_json_and_has_every_model_and_tensor(document: dict[str, Any]) -> None:
     again = json.loads(json.dumps(document, allow_nan=False))
     assert [m["name"] for m in again["comparison"]["models"]] == ["fp32", *quantlab.OBSERVERS, EVIL]
-    assert [t["name"] for t in again["calibration"]["tensors"]] == ["image", "r", "f"]
+    assert [t["name"] for t in again["calibration"]["tensors"]] == ["image", "r", "t", "f"]
     for tensor in again["calibration"]["tensors"]:
         assert set(tensor["amax"]) == set(quantlab.OBSERVERS)
     image = next(t for t in again["calibration"]["tensors"] if t["name"] == "image")

@@ -1,0 +1,52 @@
+"""Which nodes a user wants in INT8 or in float: by name, glob, operator, first or last layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from quantlab.errors import GraphError
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Patterns: a node name with wildcards, `op:Gemm`, `first` or `last` (of Conv, ConvTranspose, Gemm, MatMul).
+
+    include: if any are given, only matching weighted nodes are quantized. exclude: matching nodes stay float.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def left_out(self, nodes: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Node name -> reason for every node that stays float, of (name, operator) in network order.
+
+        GraphError for a pattern that matches nothing: a typing error must not pass for a decision.
+        """
+        weighted = [name for name, op in nodes if op in WEIGHTED]
+        out: dict[str, str] = {}
+        if self.include:
+            kept = {name for pattern in self.include for name in _matches(pattern, nodes, weighted)}
+            out |= {name: "not included" for name in weighted if name not in kept}
+        for pattern in self.exclude:
+            out |= dict.fromkeys(_matches(pattern, nodes, weighted), f"excluded by '{pattern}'")
+        return out
+
+
+def _matches(pattern: str, nodes: Sequence[tuple[str, str]], weighted: Sequence[str]) -> list[str]:
+    if pattern in ("first", "last") and weighted:
+        return [weighted[0 if pattern == "first" else -1]]
+    if pattern.startswith("op:"):
+        found = [name for name, op in nodes if op == pattern[3:]]
+    else:
+        found = [name for name, _ in nodes if name == pattern or fnmatchcase(name, pattern)]
+    if not found:
+        example = weighted[0] if weighted else nodes[0][0]
+        raise GraphError(
+            f"no node matches '{pattern}'",
+            hint=f"patterns are node names with * and ? (such as '{example}'), op:TYPE, first or last",
+        )
+    return found
