@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from quantlab.pipeline import Quantized, calibrate, calibrate_all, compare, quantize, tensorrt_cache
     from quantlab.qdq import Selection
     from quantlab.report import write_report
+    from quantlab.requantization import import_scales, repair, requantize
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,9 @@ _HOME = {
     "quantize": "pipeline",
     "Quantized": "pipeline",
     "Selection": "qdq",
+    "import_scales": "requantization",
+    "requantize": "requantization",
+    "repair": "requantization",
     "tensorrt_cache": "pipeline",
     "compare": "pipeline",
     "Comparison": "comparison",
@@ -86,8 +90,11 @@ __all__ = [
     "calibrate_all",
     "compare",
     "image_folder",
+    "import_scales",
     "open_data",
     "quantize",
+    "repair",
+    "requantize",
     "table_from_cache",
     "tensorrt_cache",
     "write_report",

@@ -19,7 +19,7 @@ from quantlab.model import Model, input_specs, load_model, model_hash, require_f
 from quantlab.numerics import scale_from_amax
 from quantlab.observers import Entropy, Observer
 from quantlab.observers.base import algorithm_name
-from quantlab.qdq import Placement, Selection, fold, insert, plan, prepare, read_scales
+from quantlab.qdq import Placement, Selection, fold, insert, plan, prepare, strip
 
 QDQ_TENSORS = "qdq"
 ALL_TENSORS = "all"
@@ -141,7 +141,7 @@ def activation_ranges(model: Model, quantized: Mapping[str, Model], batches: Bat
     Only tensors that all of them quantize and the FP32 model has; None if there are none.
     """
     proto = fold(load_model(model))
-    scales = {name: read_scales(load_model(qdq)) for name, qdq in quantized.items()}
+    scales = {name: strip(load_model(qdq)).amax for name, qdq in quantized.items()}
     inside = {s.name for s in input_specs(proto)}.union(o for n in proto.graph.node for o in n.output)
     shared = [t for t in next(iter(scales.values()), {}) if t in inside and all(t in s for s in scales.values())]
     if not shared:

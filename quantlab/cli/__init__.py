@@ -15,6 +15,8 @@ COMMANDS = (
     "demo",
     "calibrate",
     "quantize",
+    "lint",
+    "repair",
     "compare",
     "inspect",
     "presets",

@@ -1,10 +1,25 @@
 """The explicit path: Q/DQ nodes in the ONNX graph. onnx-graphsurgeon is imported in this folder only."""
 
 from quantlab.qdq.insert import insert
+from quantlab.qdq.lint import Finding, lint
 from quantlab.qdq.placement import Placement, Skipped, plan
 from quantlab.qdq.prepare import fold, prepare
-from quantlab.qdq.read import read_scales
 from quantlab.qdq.rules import RULES, QdqRule
 from quantlab.qdq.selection import Selection
+from quantlab.qdq.strip import Stripped, strip
 
-__all__ = ["RULES", "Placement", "QdqRule", "Selection", "Skipped", "fold", "insert", "plan", "prepare", "read_scales"]
+__all__ = [
+    "RULES",
+    "Finding",
+    "Placement",
+    "QdqRule",
+    "Selection",
+    "Skipped",
+    "Stripped",
+    "fold",
+    "insert",
+    "lint",
+    "plan",
+    "prepare",
+    "strip",
+]

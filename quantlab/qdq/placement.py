@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,19 +51,21 @@ class Placement:
         """The amax of every quantized tensor: its own, or the largest of its group."""
         result = {t: amax[t] for t in self.tensors if t in amax}
         for group in self.groups:
-            largest = max((amax[t] for t in group if t in amax), default=np.float32(0))
-            result |= {t: largest for t in group if t in result}
+            known = [amax[t] for t in group if t in amax]
+            result |= dict.fromkeys(group, max(known)) if known else {}
         return result
 
     def cost_db(self, amax: Mapping[str, np.float32]) -> dict[str, float]:
         """What sharing a scale costs each tensor that gets a coarser one: dB of resolution."""
         shared = self.shared_amax(amax)
-        ratios = {t: float(shared[t]) / float(amax[t]) for t in shared if amax[t] > 0}
+        ratios = {t: float(shared[t]) / float(amax[t]) for t in shared if amax.get(t, 0) > 0}
         return {t: float(20 * np.log10(ratio)) for t, ratio in ratios.items() if ratio > 1}
 
 
-def plan(prepared: onnx.ModelProto, selection: Selection | None = None) -> Placement:
-    """Apply the rules to a prepared model."""
+def plan(
+    prepared: onnx.ModelProto, selection: Selection | None = None, scaled: Collection[str] | None = None
+) -> Placement:
+    """Apply the rules to a prepared model. scaled: the tensors that have a scale, where not all can have one."""
     graph = gs.import_onnx(prepared)
     left_out = (selection or Selection()).left_out([(n.name, n.op) for n in graph.nodes])
     order = {node.name: index for index, node in enumerate(graph.nodes)}
@@ -75,18 +77,18 @@ def plan(prepared: onnx.ModelProto, selection: Selection | None = None) -> Place
             continue
         rule = RULES.get(node.op)
         if rule is not None and rule.weight_input is not None:
-            reason = _why_not(node, rule)
+            reason = _why_not(node, rule) or _without_scale(node, rule, scaled)
             if reason is None:
                 _read_weighted(node, rule, reads, weights)
         elif node.op == "Add":
-            reason = _read_residual(node, graph, order, reads)
+            reason = _read_residual(node, graph, order, reads, scaled)
         elif rule is None:
             reason = _stays_float(node)
         else:
             continue
         if reason:
             reasons[node.name] = reason
-    groups = _read_through(graph, reads, reasons)
+    groups = _read_through(graph, reads, reasons, scaled)
     rows = ((node, index, tensor) for (node, index), tensor in reads.items())
     activations = sorted(rows, key=lambda row: (order[row[0]], row[1]))
     skipped = [Skipped(n.name, n.op, reasons[n.name]) for n in graph.nodes if n.name in reasons]
@@ -111,6 +113,20 @@ def _why_not(node: gs.Node, rule: QdqRule) -> str | None:
     return None
 
 
+def _without_scale(node: gs.Node, rule: QdqRule, scaled: Collection[str] | None) -> str | None:
+    assert rule.weight_input is not None
+    operands = [node.inputs[i] for i in (*rule.activation_inputs, rule.weight_input)]
+    return next((_no_scale(t.name) for t in operands if not isinstance(t, gs.Constant) and _lacks(t, scaled)), None)
+
+
+def _lacks(tensor: gs.Tensor, scaled: Collection[str] | None) -> bool:
+    return scaled is not None and tensor.name not in scaled
+
+
+def _no_scale(tensor: str) -> str:
+    return f"tensor '{tensor}' has no scale"
+
+
 def _read_weighted(node: gs.Node, rule: QdqRule, reads: dict[tuple[str, int], str], weights: list[WeightSite]) -> None:
     assert rule.weight_input is not None
     for index in (*rule.activation_inputs, rule.weight_input):
@@ -123,7 +139,11 @@ def _read_weighted(node: gs.Node, rule: QdqRule, reads: dict[tuple[str, int], st
 
 
 def _read_residual(
-    node: gs.Node, graph: gs.Graph, order: Mapping[str, int], reads: dict[tuple[str, int], str]
+    node: gs.Node,
+    graph: gs.Graph,
+    order: Mapping[str, int],
+    reads: dict[tuple[str, int], str],
+    scaled: Collection[str] | None,
 ) -> str | None:
     """Read the skip branch of a residual Add as INT8, or give the reason why there is none.
 
@@ -145,6 +165,8 @@ def _read_residual(
     if not epilogue:
         return "neither input is a convolution whose kernel could take the addition"
     skip = 1 - max(epilogue, key=lambda i: order[branches[i].inputs[0].name])
+    if _lacks(branches[skip], scaled):
+        return _no_scale(branches[skip].name)
     reads[node.name, skip] = branches[skip].name
     return None
 
@@ -159,7 +181,9 @@ def _broadcasts(a: gs.Tensor, b: gs.Tensor) -> bool:
     )
 
 
-def _read_through(graph: gs.Graph, reads: dict[tuple[str, int], str], reasons: dict[str, str]) -> list[tuple[str, ...]]:
+def _read_through(
+    graph: gs.Graph, reads: dict[tuple[str, int], str], reasons: dict[str, str], scaled: Collection[str] | None
+) -> list[tuple[str, ...]]:
     """Extend INT8 backwards through pooling and operators that only move values; the groups of one scale.
 
     Such a node reads INT8 if a result of it is read in INT8 and either it is a pooling or a Concat, which have kernels
@@ -177,6 +201,10 @@ def _read_through(graph: gs.Graph, reads: dict[tuple[str, int], str], reasons: d
         reason = _cannot_pass(node, inputs)
         if reason or not wanted:
             reasons[node.name] = reason or "its result is not read in INT8"
+            continue
+        lacking = [t.name for t in inputs.values() if _lacks(t, scaled)]
+        if lacking:
+            reasons[node.name] = _no_scale(lacking[0])
             continue
         quantized = {t.name for t in inputs.values()} & set(reads.values())
         int8 |= {t.name for t in inputs.values()}

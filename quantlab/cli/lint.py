@@ -1,0 +1,45 @@
+"""`quantlab lint`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from quantlab.cli.options import PATH
+
+
+@click.command("lint")
+@click.argument("model", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.pass_context
+def command(ctx: click.Context, model: Path, as_json: bool) -> None:
+    """Say what is wrong with the Q/DQ graph of MODEL, from any exporter; exit code 3 on errors.
+
+    \b
+    Example:
+      quantlab lint exported.qdq.onnx
+    """
+    from quantlab.model import load_model
+    from quantlab.qdq import lint
+    from quantlab.qdq.codes import CODES
+
+    findings = lint(load_model(model))
+    if as_json:
+        rows = [asdict(f) | asdict(CODES[f.code]) for f in findings]
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        for code, count in Counter(f.code for f in findings).items():
+            about = CODES[code]
+            click.echo(f"{code} {about.severity}: {about.meaning} ({count})")
+            click.echo(f"    TensorRT {about.tensorrt}. Remedy: {about.remedy}")
+            for finding in [f for f in findings if f.code == code][:5]:
+                click.echo(f"    {finding.node}: {finding.detail}")
+            if count > 5:
+                click.echo(f"    and {count - 5} more (--json lists all)")
+        click.echo(f"{len(findings)} findings" if findings else "no findings")
+    if any(f.severity == "error" for f in findings):
+        ctx.exit(3)

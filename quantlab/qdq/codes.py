@@ -1,0 +1,65 @@
+"""The codes of `quantlab lint`: what each stands for, what TensorRT does with it, and the remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ERROR, WARNING = "error", "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What a code stands for. severity: `error` where TensorRT refuses the model or computes something else."""
+
+    severity: str
+    meaning: str
+    tensorrt: str
+    remedy: str
+
+
+_REPAIR = "quantlab repair"
+CODES: dict[str, Code] = {
+    "Q01": Code(ERROR, "zero point is not 0", "refuses the model: its INT8 is symmetric", _REPAIR),
+    "Q02": Code(ERROR, "8-bit unsigned activations", "refuses the model: it has no uint8 quantization", _REPAIR),
+    "Q03": Code(ERROR, "an activation has one scale per channel", "refuses the model: only weights may", _REPAIR),
+    "Q04": Code(ERROR, "an int32 bias is dequantized", "refuses the model: only 8-bit inputs are dequantized", _REPAIR),
+    "Q05": Code(
+        ERROR, "weight scales lie along the wrong axis", "refuses the model, or runs the layer in float", _REPAIR
+    ),
+    "Q06": Code(
+        WARNING, "Q/DQ between a layer and its BatchNorm or activation", "cannot fuse the two: one more kernel", _REPAIR
+    ),
+    "Q07": Code(
+        WARNING, "both inputs of a residual Add are quantized", "cannot fuse the Add into the convolution", _REPAIR
+    ),
+    "Q08": Code(
+        WARNING, "an output of the model is quantized", "adds a kernel and loses precision for nothing", _REPAIR
+    ),
+    "Q09": Code(
+        WARNING, "inputs of a Concat have different scales", "rescales them one by one before it can join them", _REPAIR
+    ),
+    "Q10": Code(
+        ERROR, "Q/DQ in a shape computation", "refuses the model: shapes are not quantized", "exclude these nodes"
+    ),
+    "Q11": Code(
+        WARNING, "a QuantizeLinear or DequantizeLinear without a counterpart", "ignores it, or keeps int8 data", _REPAIR
+    ),
+    "Q12": Code(
+        WARNING, "a tensor is quantized twice in a row", "rounds twice; one more kernel if the scales differ", _REPAIR
+    ),
+    "Q13": Code(
+        ERROR, "a scale is zero, negative, denormal, infinite or NaN", "refuses the model or computes NaN", _REPAIR
+    ),
+    "Q14": Code(
+        ERROR, "scales are FP16 below opset 19", "refuses the model: such opsets have float scales only", "use opset 19"
+    ),
+    "Q15": Code(
+        ERROR, "the opset cannot hold what is used", "refuses the model", "convert the model to the opset named"
+    ),
+    "Q16": Code(
+        WARNING, "only one operand of a layer is quantized", "runs the layer in float", "quantize both, or neither"
+    ),
+    "Q17": Code(
+        ERROR, "a scale is computed, not constant", "refuses the model: dynamic quantization", "use static quantization"
+    ),
+}

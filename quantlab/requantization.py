@@ -1,0 +1,105 @@
+"""Models that have Q/DQ already: their scales as a table, placed anew, and the proof that little moved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from quantlab.calibration.table import CalibrationTable, Provenance
+from quantlab.comparison.metrics import ErrorSums, OutputError
+from quantlab.data.batches import Batches
+from quantlab.errors import GraphError
+from quantlab.model import QDQ_OPS, Model, TensorSpec, input_specs, load_model
+from quantlab.numerics import scale_from_amax
+from quantlab.ort import Session
+from quantlab.qdq import Finding, Placement, Selection, Stripped, insert, lint, plan, prepare, strip
+
+MIN_SQNR_DB = 15.0
+"""Below this a repair is refused: the repaired model is then not the model that was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """model: the new Q/DQ model. before, after: lint findings. moved: per output, repaired against given. notes: what
+    was done beyond moving Q/DQ. made_up: whether the inputs of the proof were seeded random values."""
+
+    model: onnx.ModelProto
+    placement: Placement
+    before: tuple[Finding, ...]
+    after: tuple[Finding, ...]
+    moved: Mapping[str, OutputError]
+    notes: tuple[str, ...]
+    made_up: bool
+
+
+def import_scales(model: Model) -> CalibrationTable:
+    """The activation scales of a Q/DQ model from any exporter as a table. GraphError if it has none."""
+    return _table(strip(_with_qdq(load_model(model))))
+
+
+def requantize(model: Model, table: CalibrationTable | None = None, selection: Selection | None = None) -> Repaired:
+    """Strip a model's Q/DQ and place them anew by quantlab's rules, with `table` or with the scales it had.
+
+    A tensor without a scale leaves its node in float, with the reason. Nothing is compared: `moved` is empty.
+    """
+    proto = _with_qdq(load_model(model))
+    stripped = strip(proto)
+    used = table or _table(stripped)
+    if table is not None:
+        table.check_names(stripped.model)
+    prepared = prepare(stripped.model)
+    placement = plan(prepared, selection, set(used.amax))
+    amax = placement.shared_amax(used.amax)
+    result = insert(prepared, placement, lambda tensor: scale_from_amax(amax[tensor]))
+    notes = (*stripped.notes, *result.warnings)
+    return Repaired(result.model, placement, tuple(lint(proto)), tuple(lint(result.model)), {}, notes, False)
+
+
+def repair(model: Model, batches: Batches | None = None, min_sqnr_db: float = MIN_SQNR_DB) -> Repaired:
+    """`requantize` with the model's own scales, and the proof: both on the same inputs, ONNX Runtime, unoptimised.
+
+    batches: real inputs; without them 8 seeded random samples are used, and said. GraphError if an output of the
+    repaired model has a smaller SQNR against the given one than `min_sqnr_db`, or if ONNX Runtime cannot run the given.
+    """
+    proto = load_model(model)
+    done = requantize(proto)
+    before, after = Session(proto, optimize=False), Session(done.model, optimize=False)
+    sums = {name: ErrorSums() for name in before.float_outputs}
+    for number, batch in enumerate(batches if batches is not None else [_made_up(input_specs(proto))]):
+        want, got = before.run(batch, number=number), after.run(batch, number=number)
+        for name, total in sums.items():
+            total.add(want[name], got[name], name)
+    moved = {name: total.result() for name, total in sums.items()}
+    worst = min(moved, key=lambda name: moved[name].sqnr_db)
+    if moved[worst].sqnr_db < min_sqnr_db:
+        raise GraphError(
+            f"the repair would move output '{worst}' to {moved[worst].sqnr_db:.1f} dB SQNR, less than {min_sqnr_db:g}",
+            hint="quantize the float model (quantlab calibrate, quantlab quantize), or give --data and a lower bound",
+        )
+    return Repaired(done.model, done.placement, done.before, done.after, moved, done.notes, batches is None)
+
+
+def _with_qdq(proto: onnx.ModelProto) -> onnx.ModelProto:
+    if not any(n.op_type in QDQ_OPS for n in proto.graph.node):
+        raise GraphError("the model has no Q/DQ nodes", hint="quantize it: quantlab calibrate, quantlab quantize")
+    return proto
+
+
+def _table(stripped: Stripped) -> CalibrationTable:
+    return CalibrationTable(dict(stripped.amax), Provenance(algorithm="imported", source="scales of a Q/DQ model"))
+
+
+def _made_up(specs: list[TensorSpec], samples: int = 8) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    batch = {}
+    for spec in specs:
+        first = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else samples
+        rest = [d if isinstance(d, int) else 16 for d in spec.shape[1:]]
+        shape = (first, *rest) if spec.shape else ()
+        if not np.issubdtype(spec.dtype, np.floating):
+            raise GraphError(f"input '{spec.name}' is {spec.dtype}: values cannot be made up", hint="give --data")
+        batch[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
+    return batch

@@ -1,0 +1,137 @@
+"""SQNR of the logits: quantlab's algorithms against ONNX Runtime and ModelOpt, same images, same judge.
+
+    python tests/bench/bench_accuracy.py [DATA] [--peers PYTHON] [--only NAME] [-o FILE.json]
+
+Every Q/DQ model runs on ONNX Runtime with graph optimisation off. See tests/bench/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+import quantlab
+from quantlab.data import ArrayBatches, ImageBatches, read_arrays
+from quantlab.data.images import image_files
+from quantlab.model import input_specs, load_model
+from quantlab.sample import PRESET, sample_folder
+
+PEERS = ("nvidia-modelopt[onnx]==0.47.0", "torch", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Case:
+    model: Path
+    calibration: ArrayBatches
+    test: ArrayBatches
+
+    @property
+    def input(self) -> str:
+        return input_specs(load_model(self.model))[0].name
+
+
+def in_memory(batches: ImageBatches) -> ArrayBatches:
+    """All images preprocessed once."""
+    parts = list(batches.labeled())
+    x = np.concatenate([next(iter(b.values())) for b, _ in parts])
+    labels = None if parts[0][1] is None else np.concatenate([y for _, y in parts if y is not None])
+    return ArrayBatches({batches.input_name: x}, batch_size=batches.batch_size, labels=labels)
+
+
+def sample_case() -> Case:
+    folder = sample_folder()
+    preset = quantlab.PRESETS[PRESET]
+    parts = [
+        quantlab.image_folder(folder / p, preset, input_name="image", batch_size=64) for p in ("calibration", "test")
+    ]
+    return Case(folder / "model.onnx", *(in_memory(p) for p in parts))
+
+
+def resnet20_case(data: Path) -> Case:
+    arrays, preset = read_arrays(data / "cifar10_jpeg.npz"), quantlab.PRESETS["cifar10"]
+
+    def part(name: str) -> ArrayBatches:
+        labels = arrays[f"{name}_labels"].astype(np.int64)
+        return in_memory(ImageBatches(arrays[name], preset, input_name="input", batch_size=64, labels=labels))
+
+    return Case(data / "models" / "resnet20_cifar10.onnx", part("calib"), part("test"))
+
+
+def efficientnet_case(data: Path) -> Case:
+    files, _ = image_files(data / "imagenet_sample")
+    labels, preset = np.array([int(f.name[:4]) for f in files]), quantlab.PRESETS["imagenet-127"]
+
+    def part(rows: slice) -> ArrayBatches:
+        return in_memory(ImageBatches(files[rows], preset, input_name="input", batch_size=10, labels=labels[rows]))
+
+    return Case(data / "models" / "efficientnet_lite0.onnx", part(slice(0, 240, 2)), part(slice(0, None)))
+
+
+def cases(data: Path | None) -> dict[str, Case]:
+    found = {"sample": sample_case()}
+    if data is not None:
+        found |= {"resnet20": resnet20_case(data), "efficientnet_lite0": efficientnet_case(data)}
+    return found
+
+
+def peers_python(given: Path | None) -> Path:
+    """The interpreter of the peers' environment, made here if none is given."""
+    if given is not None:
+        return given
+    folder = Path(".venv-peers")
+    if not (folder / "done").exists():
+        venv.create(folder, with_pip=True)
+        subprocess.run([folder / "bin" / "pip", "install", "-q", *PEERS], check=True)
+        (folder / "done").touch()
+    return folder / "bin" / "python"
+
+
+def measure(case: Case, python: Path) -> dict[str, dict[str, float | None]]:
+    """Model name -> SQNR in dB and top-1."""
+    run = quantlab.calibrate_all(case.model, case.calibration, quantlab.OBSERVERS)
+    models = {f"quantlab-{name}": quantlab.quantize(case.model, table).model for name, table in run.tables.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        x = np.concatenate([b[case.input] for b in case.calibration])
+        np.save(Path(folder) / "calib.npy", x)
+        copy = shutil.copy(case.model, Path(folder) / "given.onnx")  # ModelOpt writes into the file it is given
+        results = Path(folder) / "results"
+        results.mkdir()
+        command = [str(python), str(Path(__file__).with_name("peers.py")), str(copy)]
+        subprocess.run([*command, f"{folder}/calib.npy", case.input, str(results)], check=True, stdout=sys.stderr)
+        models |= {file.stem: onnx.load(file) for file in sorted(results.glob("*.onnx"))}
+    result = quantlab.compare(case.model, models, case.test)
+    return {r.name: {"sqnr_db": r.worst_sqnr_db, "top1": r.top1} for r in result.results[1:]} | {
+        "fp32": {"sqnr_db": None, "top1": result.fp32.top1}
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--peers", type=Path, help="Python of an environment that has the peers.")
+    parser.add_argument("--only", help="One of sample, resnet20, efficientnet_lite0.")
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+    python = peers_python(arguments.peers)
+    results = {n: measure(c, python) for n, c in cases(arguments.data).items() if arguments.only in (None, n)}
+    for name, rows in results.items():
+        print(f"\n{name}")
+        for model, row in sorted(rows.items(), key=lambda item: -(item[1]["sqnr_db"] or 999)):
+            sqnr = "" if row["sqnr_db"] is None else f"{row['sqnr_db']:8.2f} dB"
+            print(f"  {model:28s} {sqnr:11s} top-1 {row['top1']:.4f}")
+    if arguments.output:
+        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""Every code of the linter on the smallest graph that shows it; a clean graph has none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import quantlab
+from models import conv_net, floats, image_batches, parse
+from quantlab.qdq import lint
+from quantlab.qdq.codes import CODES
+
+INT8 = {"s": np.float32(0.1), "z": np.int8(0), "s2": np.float32(0.2)}
+WEIGHT = {"wq": np.ones((4, 4), np.int8), "ws": np.full(4, 0.1, np.float32), "wz": np.zeros(4, np.int8)}
+
+
+def codes(text: str, constants: dict[str, np.ndarray], header: str | None = None) -> list[str]:
+    arrays = {n: np.asarray(v) for n, v in constants.items()}
+    model = parse(text, arrays, header) if header else parse(text, arrays)
+    return sorted({f.code for f in lint(model)})
+
+
+PAIR = """m (float[N,4] x) => (float[N,4] y) {{
+    q = QuantizeLinear {a} (x, s, z)
+    d = DequantizeLinear {a} (q, s, z)
+    y = Relu (d)
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("constants", "expected"),
+    [
+        ({"s": np.float32(0.1), "z": np.int8(0)}, []),
+        ({"s": np.float32(0.1), "z": np.int8(3)}, ["Q01"]),
+        ({"s": np.float32(0.1), "z": np.uint8(128)}, ["Q01", "Q02"]),
+        ({"s": np.float32(0.1), "z": np.uint8(0)}, ["Q02"]),
+        ({"s": np.float32(0), "z": np.int8(0)}, ["Q13"]),
+        ({"s": np.float32(-1), "z": np.int8(0)}, ["Q13"]),
+        ({"s": np.float32(1e-40), "z": np.int8(0)}, ["Q13"]),
+        ({"s": np.float32(np.nan), "z": np.int8(0)}, ["Q13"]),
+        ({"s": np.float32(np.inf), "z": np.int8(0)}, ["Q13"]),
+    ],
+)
+def test_zero_points_types_and_scales(constants: dict[str, np.ndarray], expected: list[str]) -> None:
+    assert codes(PAIR.format(a=""), constants) == expected
+
+
+def test_per_channel_activation() -> None:
+    constants = {"s": np.full(4, 0.1, np.float32), "z": np.zeros(4, np.int8)}
+    assert codes(PAIR.format(a="<axis = 1>"), constants) == ["Q03"]
+    old = codes(PAIR.format(a="<axis = 1>"), constants, '<ir_version: 6, opset_import: ["" : 12]>')
+    assert old == ["Q03", "Q15"]
+
+
+def test_half_precision_scale_below_opset_19() -> None:
+    assert codes(PAIR.format(a=""), {"s": np.float16(0.1), "z": np.int8(0)}) == ["Q14"]
+
+
+def test_computed_scale() -> None:
+    text = PAIR.format(a="").replace("x) =>", "x, float s) =>")
+    assert codes(text, {"z": np.int8(0)}) == ["Q17"]
+
+
+LAYER = """m (float[N,4] x) => (float[N,4] y) {{
+    q = QuantizeLinear (x, s, z)
+    d = DequantizeLinear (q, s, z)
+    w = DequantizeLinear <axis = {axis}> (wq, ws, wz)
+    {rest}
+}}"""
+
+
+def test_weight_axis() -> None:
+    assert codes(LAYER.format(axis=1, rest="y = MatMul (d, w)"), INT8 | WEIGHT) == []
+    assert codes(LAYER.format(axis=0, rest="y = MatMul (d, w)"), INT8 | WEIGHT) == ["Q05"]
+    assert codes(LAYER.format(axis=0, rest="y = Gemm <transB = 1> (d, w)"), INT8 | WEIGHT) == []
+
+
+def test_int32_bias() -> None:
+    rest = "b = DequantizeLinear (bq, s, bz)\n y = Gemm (d, w, b)"
+    bias = {"bq": np.ones(4, np.int32), "bz": np.int32(0)}
+    assert codes(LAYER.format(axis=1, rest=rest), INT8 | WEIGHT | bias) == ["Q04"]
+
+
+def test_pair_between_layer_and_activation() -> None:
+    rest = "c = MatMul (d, w)\n q2 = QuantizeLinear (c, s, z)\n d2 = DequantizeLinear (q2, s, z)\n y = Relu (d2)"
+    assert codes(LAYER.format(axis=1, rest=rest), INT8 | WEIGHT) == ["Q06"]
+
+
+def test_quantized_output_and_one_float_operand() -> None:
+    rest = "c = MatMul (x, w)\n q2 = QuantizeLinear (c, s, z)\n y = DequantizeLinear (q2, s, z)"
+    assert codes(LAYER.format(axis=1, rest=rest), INT8 | WEIGHT) == ["Q08", "Q11", "Q16"]
+
+
+def test_residual_add_with_both_inputs_quantized() -> None:
+    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        w = DequantizeLinear <axis = 0> (kq, ws, wz)
+        c = Conv (d, w)
+        q2 = QuantizeLinear (c, s, z)
+        d2 = DequantizeLinear (q2, s, z)
+        y = Add (d2, d)
+    }"""
+    assert codes(text, INT8 | WEIGHT | {"kq": np.ones((4, 4, 1, 1), np.int8)}) == ["Q07"]
+
+
+def test_concat_scales_doubled_pairs_and_loose_ends() -> None:
+    concat = """m (float[N,4] x) => (float[N,8] y) {
+        a = QuantizeLinear (x, s, z)
+        b = DequantizeLinear (a, s, z)
+        c = QuantizeLinear (x, s2, z)
+        d = DequantizeLinear (c, s2, z)
+        y = Concat <axis = 1> (b, d)
+    }"""
+    assert codes(concat, INT8) == ["Q09"]
+    doubled = """m (float[N,4] x) => (float[N,4] y) {
+        a = QuantizeLinear (x, s, z)
+        b = DequantizeLinear (a, s, z)
+        c = QuantizeLinear (b, s, z)
+        d = DequantizeLinear (c, s, z)
+        y = Relu (d)
+    }"""
+    assert codes(doubled, INT8) == ["Q12"]
+    loose = "m (float[N,4] x) => (float[N,4] y) { a = QuantizeLinear (x, s, z)  y = Relu (x) }"
+    assert codes(loose, INT8) == ["Q11"]
+    entry = "m (int8[N,4] x) => (float[N,4] y) { d = DequantizeLinear (x, s, z)  y = Relu (d) }"
+    assert codes(entry, INT8) == ["Q11"]
+
+
+def test_shape_computation() -> None:
+    text = """m (float[N,4] x) => (float[N,4] y) {
+        t = Shape (x)
+        f = Cast <to = 1> (t)
+        q = QuantizeLinear (f, s, z)
+        d = DequantizeLinear (q, s, z)
+        i = Cast <to = 7> (d)
+        y = Reshape (x, i)
+    }"""
+    assert codes(text, INT8) == ["Q10"]
+
+
+def test_every_code_is_shown_by_a_test_above() -> None:
+    source = Path(__file__).read_text()
+    assert [c for c in CODES if f'"{c}"' not in source] == []
+
+
+def test_our_own_models_lint_clean() -> None:
+    result = quantlab.quantize(conv_net(), quantlab.calibrate(conv_net(), image_batches()))
+    assert lint(result.model) == []
+
+
+def test_finding_names_node_and_place() -> None:
+    rest = "c = MatMul (d, w)\n q2 = QuantizeLinear (c, s, z)\n d2 = DequantizeLinear (q2, s, z)\n y = Relu (d2)"
+    model = parse(LAYER.format(axis=1, rest=rest), {n: np.asarray(v) for n, v in (INT8 | WEIGHT).items()})
+    (finding,) = lint(model)
+    assert (finding.node, finding.severity) == ("q2", "warning")
+    assert finding.detail == "between 'c' and Relu 'y'"
+
+
+def test_lint_command_prints_reason_and_remedy_and_exits_3_on_errors(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    bad = parse(PAIR.format(a=""), {"s": np.asarray(np.float32(0.1)), "z": np.asarray(np.uint8(128))})
+    onnx.save(bad, tmp_path / "bad.onnx")
+    result = cli("lint", tmp_path / "bad.onnx")
+    assert result.code == 3
+    assert "TensorRT refuses the model" in result.out
+    rows = json.loads(cli("lint", tmp_path / "bad.onnx", "--json").out)
+    assert {r["code"] for r in rows} == {"Q01", "Q02"}
+    onnx.save(conv_net(), tmp_path / "clean.onnx")
+    assert cli("lint", tmp_path / "clean.onnx").out == "no findings\n"
+
+
+# --- repair
+
+
+def ort_static(tmp_path: Path, **options: object) -> onnx.ModelProto:
+    """What ONNX Runtime's quantize_static makes of conv_net."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches = iter(image_batches())
+
+        def get_next(self) -> object:
+            return next(self.batches, None)
+
+    onnx.save(conv_net(), tmp_path / "m.onnx")
+    quantize_static(tmp_path / "m.onnx", tmp_path / "q.onnx", Reader(), quant_format=QuantFormat.QDQ, **options)
+    return onnx.load(tmp_path / "q.onnx")
+
+
+@pytest.mark.parametrize("flavour", ["default", "unsigned", "symmetric per channel"])
+@pytest.mark.filterwarnings("ignore")
+def test_repair_of_onnx_runtimes_graphs_lints_clean_and_keeps_the_network(tmp_path: Path, flavour: str) -> None:
+    from onnxruntime.quantization import QuantType
+
+    options = {
+        "default": {},
+        "unsigned": {"activation_type": QuantType.QUInt8},
+        "symmetric per channel": {"extra_options": {"ActivationSymmetric": True}, "per_channel": True},
+    }[flavour]
+    theirs = ort_static(tmp_path, **options)
+    assert any(f.severity == "error" for f in lint(theirs))
+    result = quantlab.repair(theirs, image_batches(2))
+    assert result.after == ()
+    assert result.moved["logits"].sqnr_db > 20
+    ops = [n.op_type for n in result.model.graph.node]
+    assert ops.count("Relu") == 2  # ONNX Runtime had taken them out where the zero point did their work
+    ours = quantlab.quantize(conv_net(), quantlab.calibrate(conv_net(), image_batches()))
+    assert sorted(ops) == sorted(n.op_type for n in ours.model.graph.node)
+    float_net = quantlab.compare(conv_net(), {"repaired": result.model}, image_batches(2, seed=30))
+    assert float_net.results[1].worst_sqnr_db > 20
+
+
+def test_scales_of_our_own_model_come_back_bit_for_bit() -> None:
+    table = quantlab.calibrate(conv_net(), image_batches())
+    back = quantlab.import_scales(quantlab.quantize(conv_net(), table).model)
+    assert back.amax == table.amax
+
+
+def test_requantize_of_our_own_model_changes_no_number() -> None:
+    first = quantlab.quantize(conv_net(), quantlab.calibrate(conv_net(), image_batches())).model
+    again = quantlab.requantize(first).model
+    from quantlab.ort import Session
+
+    batch = image_batches(1)[0]
+    a, b = (Session(m, optimize=False).run(batch)["logits"] for m in (first, again))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_requantize_with_another_table_and_selection() -> None:
+    first = quantlab.quantize(conv_net(), quantlab.calibrate(conv_net(), image_batches())).model
+    table = quantlab.calibrate(conv_net(), image_batches(), quantlab.MinMax())
+    again = quantlab.requantize(first, table, quantlab.Selection(exclude=("op:Gemm",)))
+    assert "excluded by 'op:Gemm'" in [s.reason for s in again.placement.skipped]
+    assert quantlab.import_scales(again.model).amax["image"] == table.amax["image"]
+
+
+def test_node_without_a_scale_stays_float_with_the_reason() -> None:
+    text = """m (float[N,4] x) => (float[N,4] y) {
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        a = MatMul (d, w)
+        y = MatMul (a, w)
+    }"""
+    model = parse(text, {"s": np.asarray(np.float32(0.1)), "z": np.asarray(np.int8(0)), "w": floats(4, 4)})
+    result = quantlab.requantize(model)
+    assert [s.reason for s in result.placement.skipped] == ["tensor 'a' has no scale"]
+
+
+def test_repair_that_would_move_the_outputs_too_far_is_refused() -> None:
+    text = """m (float[N,4] x) => (float[N,4] y) {
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        y = MatMul (d, w)
+    }"""
+    constants = {"s": np.asarray(np.float32(0.05)), "z": np.asarray(np.int8(127)), "w": floats(4, 4)}
+    with pytest.raises(quantlab.QuantlabError, match="the repair would move output 'y'"):
+        quantlab.repair(parse(text, constants), min_sqnr_db=60.0)
+
+
+def test_float_model_and_integer_entries_are_refused() -> None:
+    with pytest.raises(quantlab.QuantlabError, match="has no Q/DQ nodes"):
+        quantlab.repair(conv_net())
+    entry = "m (int8[N,4] x) => (float[N,4] y) { d = DequantizeLinear (x, s, z)  y = Relu (d) }"
+    with pytest.raises(quantlab.QuantlabError, match="has no counterpart"):
+        quantlab.requantize(parse(entry, {n: np.asarray(v) for n, v in INT8.items()}))
+    computed = """m (float[N,4] x, float s) => (float[N,4] y) {
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        y = Relu (d)
+    }"""
+    with pytest.raises(quantlab.QuantlabError, match="scale of .* is computed"):
+        quantlab.requantize(parse(computed, {"z": np.asarray(np.int8(0))}))
+
+
+def test_repair_and_requantize_commands(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    made = quantlab.quantize(conv_net("2"), quantlab.calibrate(conv_net("2"), image_batches(2, 2)))
+    onnx.save(made.model, tmp_path / "q.onnx")
+    result = cli("repair", tmp_path / "q.onnx", "-o", tmp_path / "r.onnx")
+    assert result.code == 0, result.err
+    assert "seeded random samples" in result.out
+    assert "0 findings before, 0 after" in result.out
+    assert cli("quantize", tmp_path / "q.onnx", "--requantize", "-o", tmp_path / "again.onnx").code == 0
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "r.onnx").read_bytes()
+    refused = cli("quantize", tmp_path / "q.onnx", "-o", tmp_path / "none.onnx")
+    assert refused.code == 2
+    assert "no scales were given" in refused.err
