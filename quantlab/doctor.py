@@ -62,12 +62,9 @@ def _driver() -> str:
     from quantlab.memory import open_driver
 
     driver = open_driver()
-    try:
-        info = driver.info
-        major, minor = info.compute_capability
-        return f"{info.name}, compute capability {major}.{minor}, {info.total_bytes / 2**30:.0f} GiB (by {driver.name})"
-    finally:
-        driver.close()
+    info = driver.info
+    major, minor = info.compute_capability
+    return f"{info.name}, compute capability {major}.{minor}, {info.total_bytes / 2**30:.0f} GiB (by {driver.name})"
 
 
 def _tensorrt() -> str:

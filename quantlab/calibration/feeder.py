@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from quantlab.data.batches import Batch, Batches
-from quantlab.data.check import check_batch
+from quantlab.data.check import check_batch, check_names, check_shape
 from quantlab.data.hash import hash_batch
 from quantlab.errors import DataError, QuantlabError
 from quantlab.memory.buffers import DeviceMemory, device_address
@@ -52,6 +52,7 @@ class BatchFeeder:
         self._loader: ThreadPoolExecutor | None = None
         self._next: Future[Batch | None] | None = None
         self._memory: DeviceMemory | None = None
+        self._held: Batch | None = None  # TensorRT reads it until it asks for the next
 
     def next_batch(self, names: Sequence[str]) -> list[int] | None:
         """Device addresses of one batch in the order of `names`; None at the end or after an error. Never raises."""
@@ -78,6 +79,7 @@ class BatchFeeder:
             self.close()
             return None
         addresses = self._place(batch, names)
+        self._held = batch
         self._next = self._loader.submit(self._load)
         return addresses
 
@@ -100,12 +102,17 @@ class BatchFeeder:
         assert self._memory is not None
         if missing := sorted(set(names) ^ {s.name for s in self.specs}):
             raise DataError(f"TensorRT asks for input(s) {', '.join(names)}, the network has others: {missing}")
-        on_host = {n: x for n, x in batch.items() if device_address(x) is None}
-        if len(on_host) == len(batch):
+        placed = {n: found for n, x in batch.items() if (found := device_address(x)) is not None}
+        if placed:
+            check_names(batch, self.specs, self.count)
+            for spec in self.specs:
+                _, shape, dtype = placed.get(spec.name) or (0, np.shape(batch[spec.name]), batch[spec.name].dtype)
+                check_shape(spec, dtype, shape, self.count)
+            self._memory.driver.synchronize_device()  # whatever still writes the batch, in any stream
+            self._digest.update(ON_DEVICE)
+        else:
             check_batch(batch, self.specs, self.count)
             hash_batch(self._digest, batch)
-        else:
-            self._digest.update(ON_DEVICE)
         addresses = [self._address(name, batch[name]) for name in names]
         self.batch_size = self.batch_size or _size(batch)
         self.samples += _size(batch)
@@ -114,14 +121,10 @@ class BatchFeeder:
 
     def _address(self, name: str, value: Any) -> int:
         assert self._memory is not None
-        spec = next(s for s in self.specs if s.name == name)
         placed = device_address(value)
         if placed is None:
             return self._memory.upload(f"{name}/{self.count % _SLOTS}", np.ascontiguousarray(value))
-        address, shape, dtype = placed
-        if dtype != spec.dtype or len(shape) != len(spec.shape):
-            raise DataError(f"input '{name}' on the device is {dtype} {shape}, expected {spec}", hint="cast it first")
-        return address
+        return placed[0]
 
     @property
     def data_hash(self) -> str:
@@ -149,6 +152,7 @@ class BatchFeeder:
         if self._loader is not None:
             self._loader.shutdown(wait=True, cancel_futures=True)
             self._loader = None
+        self._held = None
         if self._memory is not None:
             self._memory.close()
             self._memory = None
@@ -192,6 +196,8 @@ def _with_batch_number(error: BaseException, number: int) -> BaseException:
             error.message = f"batch {number}: {error.message}"
     elif hasattr(error, "add_note"):
         error.add_note(text)
-    else:  # Python 3.10 has no notes
+    elif isinstance(error, OSError) and error.errno is not None:  # Python 3.10 has no notes
+        error.strerror = f"{error.strerror} ({text})"
+    else:
         error.args = (f"{error.args[0]} ({text})" if error.args else text, *error.args[1:])
     return error

@@ -33,8 +33,7 @@ def command(engine: Path, labels: str | None, output: Path, **data: Any) -> None
     results: dict[str, list[Any]] = {}
     hits = labeled = 0
     with Runner(Engine.load(engine)) as runner:
-        sizes = {s.shape[0] for s in runner.inputs if s.shape}
-        fixed = next((d for d in sizes if isinstance(d, int)), None)
+        fixed = runner.fixed_batch()
         batches = open_source([s.name for s in runner.inputs], fixed, data, labels)
         with progress("running", batches.count) as on_batch:
             done = 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab.errors import DeviceError
 from quantlab.memory.driver import Driver
 
 
@@ -23,30 +25,38 @@ class DeviceMemory:
 
     def __enter__(self) -> DeviceMemory:
         self.driver.activate()
-        self.stream = self.driver.new_stream()
+        try:
+            self.stream = self.driver.new_stream()
+        except BaseException:
+            self.driver.deactivate()
+            raise
         self._open = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except DeviceError:
+            if kind is None:  # else it follows from what is in flight, which says more
+                raise
 
     def close(self) -> None:
-        """Free every buffer and leave the context; harmless when done already."""
+        """Free every buffer and leave the context, whatever fails on the way; harmless when done already."""
         if not self._open:
             return
         self._open = False
-        for address, _ in self._device.values():
-            self.driver.free(address)
-        for array in self._pinned.values():
-            self.driver.free_pinned(array)
-        self._device.clear()
-        self._pinned.clear()
-        self.driver.free_stream(self.stream)
-        del self.stream
-        self.driver.deactivate()
-        self.driver.close()
+        with ExitStack() as last:  # runs all of it, in reverse order, and raises the first error at the end
+            last.callback(self.driver.deactivate)
+            last.callback(self.driver.free_stream, self.stream)
+            for address, _ in self._device.values():
+                last.callback(self.driver.free, address)
+            for array in self._pinned.values():
+                last.callback(self.driver.free_pinned, array)
+            self._device.clear()
+            self._pinned.clear()
+            del self.stream
 
     def reserve(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
         """Device address of a buffer for such an array; its content is undefined. It may move when it has to grow."""

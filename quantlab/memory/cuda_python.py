@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from quantlab.errors import DeviceError
 from quantlab.memory.driver import DeviceInfo
 
+_CONTEXTS: dict[int, Any] = {}
+"""The primary context of each device, retained for the life of the process."""
+
 
 class CudaPythonDriver:
     """See `Driver`."""
@@ -22,7 +25,9 @@ class CudaPythonDriver:
     def __init__(self, index: int = 0) -> None:
         _check(cuda.cuInit(0), f"CUDA device {index} cannot be opened")
         self._device = _check(cuda.cuDeviceGet(index), f"CUDA device {index} cannot be opened")
-        self._context = _check(cuda.cuDevicePrimaryCtxRetain(self._device), "the primary context cannot be retained")
+        if index not in _CONTEXTS:
+            _CONTEXTS[index] = _check(cuda.cuDevicePrimaryCtxRetain(self._device), "no primary context")
+        self._context = _CONTEXTS[index]
         attribute = cuda.CUdevice_attribute
         major, minor = (
             _check(cuda.cuDeviceGetAttribute(a, self._device), "device attributes")
@@ -33,16 +38,14 @@ class CudaPythonDriver:
         )
         name = _check(cuda.cuDeviceGetName(256, self._device), "device name").split(b"\0")[0].decode()
         total = _check(cuda.cuDeviceTotalMem(self._device), "device memory")
-        self.info = DeviceInfo(index, name, (int(major), int(minor)), int(total))
+        bus = _check(cuda.cuDeviceGetPCIBusId(64, self._device), "device address").split(b"\0")[0].decode()
+        self.info = DeviceInfo(index, name, (int(major), int(minor)), int(total), bus)
 
     def activate(self) -> None:
         _check(cuda.cuCtxPushCurrent(self._context), "the context cannot be made current")
 
     def deactivate(self) -> None:
         _check(cuda.cuCtxPopCurrent(), "the context cannot be popped")
-
-    def close(self) -> None:
-        _check(cuda.cuDevicePrimaryCtxRelease(self._device), "the primary context cannot be released")
 
     def allocate(self, size: int) -> int:
         return int(_check(cuda.cuMemAlloc(size), f"out of device memory: {size} bytes asked"))
@@ -69,6 +72,9 @@ class CudaPythonDriver:
 
     def synchronize(self, stream: Any) -> None:
         _check(cuda.cuStreamSynchronize(stream), "the device failed")
+
+    def synchronize_device(self) -> None:
+        _check(cuda.cuCtxSynchronize(), "the device failed")
 
     def copy_in(self, address: int, host: NDArray[np.uint8], stream: Any) -> None:
         _check(cuda.cuMemcpyHtoDAsync(address, host.ctypes.data, host.size, stream), "copy to the device")

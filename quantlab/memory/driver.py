@@ -18,10 +18,13 @@ class DeviceInfo:
     name: str
     compute_capability: tuple[int, int]
     total_bytes: int
+    pci_bus_id: str = ""
 
 
 class Driver(Protocol):
     """One device through its primary context, which it shares with PyTorch, CuPy and TensorRT.
+
+    The context is retained once per process and never released: TensorRT's objects may outlive any buffer.
 
     Addresses are integers. `host` arrays are contiguous uint8. Streams, events and graphs are opaque; `handle` gives a
     stream's address for TensorRT. Errors are DeviceError.
@@ -35,9 +38,6 @@ class Driver(Protocol):
 
     def deactivate(self) -> None:
         """Undo one `activate` in the same thread."""
-
-    def close(self) -> None:
-        """Release the context. Nothing else may be called afterwards."""
 
     def allocate(self, size: int) -> int:
         """Device memory of `size` bytes."""
@@ -56,6 +56,9 @@ class Driver(Protocol):
     def handle(self, stream: Any) -> int: ...
 
     def synchronize(self, stream: Any) -> None: ...
+
+    def synchronize_device(self) -> None:
+        """Wait for everything on the device, whichever stream it is in."""
 
     def copy_in(self, address: int, host: NDArray[np.uint8], stream: Any) -> None:
         """Host to device, ordered in `stream`."""

@@ -23,7 +23,6 @@ class HostDriver:
         self.pinned = 0
         self.streams = 0
         self.active = 0
-        self.closed = False
         self._next = 4096
 
     def activate(self) -> None:
@@ -31,9 +30,6 @@ class HostDriver:
 
     def deactivate(self) -> None:
         self.active -= 1
-
-    def close(self) -> None:
-        self.closed = True
 
     def allocate(self, size: int) -> int:
         if sum(a.size for a in self.live.values()) + size > self.info.total_bytes:
@@ -63,6 +59,9 @@ class HostDriver:
         return id(stream)
 
     def synchronize(self, stream: object) -> None:
+        pass
+
+    def synchronize_device(self) -> None:
         pass
 
     def copy_in(self, address: int, host: NDArray[np.uint8], stream: object) -> None:  # noqa: ARG002

@@ -202,15 +202,16 @@ def _read_through(
         if reason or not wanted:
             reasons[node.name] = reason or "its result is not read in INT8"
             continue
+        names = {t.name for t in inputs.values()}
+        passes = rule.pool or node.op == "Concat" or bool(names & set(reads.values()))
         lacking = [t.name for t in inputs.values() if _lacks(t, scaled)]
-        if lacking:
+        if passes and lacking:
             reasons[node.name] = _no_scale(lacking[0])
             continue
-        quantized = {t.name for t in inputs.values()} & set(reads.values())
-        int8 |= {t.name for t in inputs.values()}
+        int8 |= names
         if rule.share_scale:
-            _join(groups, {*(t.name for t in inputs.values()), *(t.name for t in node.outputs)})
-        if rule.pool or node.op == "Concat" or quantized:
+            _join(groups, {*names, *(t.name for t in node.outputs)})
+        if passes:
             reads.update({(node.name, i): t.name for i, t in inputs.items()})
         else:
             reasons[node.name] = "TensorRT moves the quantization before it"

@@ -152,7 +152,7 @@ def _range(q: gs.Node) -> tuple[float, float]:
 
 
 def _dequantized(values: NDArray[np.generic], dq: gs.Node) -> NDArray[np.float32]:
-    """`(q - zero_point) * scale`. A symmetric code of +-127 becomes +-amax, so that amax / 127 is the same scale again."""
+    """`(q - zero_point) * scale`. A symmetric code of +-127 becomes +-amax: amax / 127 is then the same scale again."""
     scale, zero_point, _ = _parameters(dq)
     if scale.ndim:
         axis = int(dq.attrs.get("axis", 1)) % values.ndim

@@ -70,13 +70,13 @@ class Audit:
 def audit(engine: Engine, proto: onnx.ModelProto, batch: Batch, runs: int = 20) -> Audit:
     """Inspect and profile an engine built from `proto` on a batch. BuildError if it was built without details."""
     with Runner(engine) as runner:
-        lane = runner.new_lane()
+        lane = runner.lane
         lane(batch)
         rows = _inspect(runner, lane)
         times = _profile(lane, runs)
     layers = tuple(_layer(row, times) for row in rows)
     weighted_nodes = [n for n in proto.graph.node if n.op_type in WEIGHTED]
-    weighted = {name: _precision_of_node(name, layers) for name in (_name(n) for n in weighted_nodes)}
+    weighted = {_name(n): _precision_of_node(n, layers) for n in weighted_nodes}
     fallbacks = [
         Fallback(_name(n), n.op_type, weighted[_name(n)], _reason(n, proto, engine, weighted[_name(n)]))
         for n in weighted_nodes
@@ -149,10 +149,10 @@ def precision_of(row: dict[str, Any]) -> str:
     return "other"
 
 
-def _precision_of_node(node: str, layers: Sequence[LayerAudit]) -> str:
+def _precision_of_node(node: onnx.NodeProto, layers: Sequence[LayerAudit]) -> str:
     """The precision of the layer that carries a node: the one with the most time, where it was split."""
-    carriers = [layer for layer in layers if node in layer.nodes and layer.kind != "Reformat"]
-    carriers = carriers or [layer for layer in layers if node in layer.name]
+    names = {_name(node), f"node_of_{node.output[0]}"}  # the parser's name for a node without one
+    carriers = [layer for layer in layers if names & set(layer.nodes) and layer.kind != "Reformat"]
     if not carriers:
         return "removed"
     return max(carriers, key=lambda layer: (layer.time_ms, layer.precision == "int8")).precision

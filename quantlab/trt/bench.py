@@ -38,7 +38,8 @@ class BenchOptions:
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """One engine. latency_ms: device time of the network per batch, from events. samples_per_s: with all streams busy.
+    """One engine. *_ms: device time of the network per batch, from events; without a CUDA graph the gaps between kernel
+    launches are in it. samples_per_s: with all streams busy.
     energy_mj: of the whole GPU per sample, None where NVML has no counter. rounds_ms: the median of every round, whose
     spread is the noise. memory_mib: device memory that loading took. host_ms: wall clock of copy in, run and copy out.
     """
@@ -80,7 +81,7 @@ def bench(engines: Mapping[str, Engine], batch: Batch, options: BenchOptions | N
         memory: dict[str, float] = {}
         for name, engine in engines.items():
             runner = stack.enter_context(Runner(engine, "cuda-python" if options.cuda_graph else None))
-            lanes[name] = [runner.new_lane() for _ in range(options.streams)]
+            lanes[name] = [runner.lane, *(runner.new_lane() for _ in range(options.streams - 1))]
             for lane in lanes[name]:
                 lane(batch)  # allocates and fills every buffer
             memory[name] = runner.memory_bytes / 2**20
@@ -180,7 +181,9 @@ def _throughput(
     lanes: Sequence[Lane], work: Sequence[Callable[[], None]], duration_s: float
 ) -> tuple[float, float | None, float | None]:
     """(batches per second, millijoules per batch, watts) with every lane kept busy."""
-    meter = EnergyMeter.open(lanes[0].driver.info.index)
+    meter = EnergyMeter.open(lanes[0].driver.info.pci_bus_id)
+    for lane, one in zip(lanes, work, strict=True):
+        _warm_up(lane, one, 200.0)
     done = 0
     before = meter.millijoules() if meter else None
     start = time.perf_counter()

@@ -15,8 +15,8 @@ from quantlab.model import QDQ_OPS, Model, load_model, model_hash
 from quantlab.trt.configure import configure
 from quantlab.trt.engine import Engine, EngineRecord
 from quantlab.trt.features import FEATURES, MAJOR, VERSION, trt
-from quantlab.trt.messages import Messages
-from quantlab.trt.network import WHOLE_NETWORK, cached_tensors, network_inputs, set_dynamic_ranges
+from quantlab.trt.messages import LOGGER, Messages
+from quantlab.trt.network import WHOLE_NETWORK, cached_tensors, complete_table, network_inputs, set_dynamic_ranges
 from quantlab.trt.options import BuildOptions
 from quantlab.trt.timing_cache import load_timing_cache, merge_timing_cache
 
@@ -39,9 +39,9 @@ def build(model: Model, options: BuildOptions | None = None, int8: object = None
     options = options or BuildOptions()
     proto = load_model(model)
     _check_int8(proto, options, int8)
-    messages = Messages()
     driver = open_driver()
     driver.activate()
+    messages = LOGGER.collect(Messages())
     try:
         started = time.perf_counter()
         digest = model_hash(proto)
@@ -57,24 +57,26 @@ def build(model: Model, options: BuildOptions | None = None, int8: object = None
         )
         return Engine(plan, record, messages.warnings())
     finally:
+        LOGGER.release(messages)
         driver.deactivate()
-        driver.close()
 
 
 def _build_plan(
     proto: onnx.ModelProto, options: BuildOptions, int8: Any, messages: Messages, digest: str, gpu: str
 ) -> bytes:
     try:
-        builder = trt.Builder(messages)
+        builder = trt.Builder(LOGGER)
     except TypeError as error:  # the bindings' way to say that TensorRT returned nothing
         raise BuildError(f"TensorRT cannot start: {messages.first_error}", hint="run quantlab doctor") from error
-    network, parser = _parse(builder, proto, options, messages)
+    network, parser = _parse(builder, proto, options)
     config, profiles = configure(builder, network, options)
     timing_cache = load_timing_cache(config, options.timing_cache)
     try:
         if isinstance(int8, DynamicRanges):
-            set_dynamic_ranges(network, int8.table)
+            set_dynamic_ranges(network, complete_table(network, int8.table))
         elif int8 is not None:
+            if hasattr(int8, "complete"):
+                int8.complete(network)
             _attach_calibrator(config, network, int8, options, digest, gpu)
             if profiles:
                 config.set_calibration_profile(profiles[-1])
@@ -83,7 +85,8 @@ def _build_plan(
     finally:
         if hasattr(int8, "close"):
             int8.close()
-    if hasattr(int8, "raise_problem"):
+    failed_before = plan is None and getattr(int8, "error", None) is None  # TensorRT's own reason then says more
+    if hasattr(int8, "raise_problem") and not failed_before:
         int8.raise_problem()
     if plan is None:
         raise BuildError(f"TensorRT could not build the engine: {messages.first_error}", hint=_hint(messages))
@@ -133,7 +136,7 @@ def _check_int8(proto: onnx.ModelProto, options: BuildOptions, int8: object) -> 
         )
 
 
-def _parse(builder: Any, proto: onnx.ModelProto, options: BuildOptions, messages: Messages) -> tuple[Any, Any]:
+def _parse(builder: Any, proto: onnx.ModelProto, options: BuildOptions) -> tuple[Any, Any]:
     flags = 0
     known = trt.NetworkDefinitionCreationFlag.__members__
     if "EXPLICIT_BATCH" in known and MAJOR < 10:
@@ -144,7 +147,7 @@ def _parse(builder: Any, proto: onnx.ModelProto, options: BuildOptions, messages
         if "STRONGLY_TYPED" in known:
             flags |= 1 << int(known["STRONGLY_TYPED"])
     network = builder.create_network(flags)
-    parser = trt.OnnxParser(network, messages)
+    parser = trt.OnnxParser(network, LOGGER)
     if not parser.parse(proto.SerializeToString()):
         raise BuildError(
             f"TensorRT cannot parse the model: {_parser_errors(parser, proto)}",

@@ -7,7 +7,8 @@ so call `raise_problem()` after the build, or use the calibrator in a `with` sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from quantlab.errors import ConfigError, DataError
 from quantlab.memory import DeviceMemory, open_memory
 from quantlab.model import TensorSpec
 from quantlab.trt.features import VERSION, require_calibrators, trt
+from quantlab.trt.network import complete_table
 
 require_calibrators()
 
@@ -61,6 +63,11 @@ class StreamCalibrator:
     ) -> None:
         self.trt_base.__init__(self)  # must be called by name, or the process dies
         self.options = options or CalibratorOptions()
+        if isinstance(batches, Iterator):
+            raise ConfigError(
+                f"batches are a {type(batches).__name__}, which can be read only once",
+                hint="pass a list, or quantlab.IterableBatches(function)",
+            )
         self.batches = batches
         self.model_hash = model_hash
         self.gpu = ""
@@ -134,6 +141,10 @@ class StreamCalibrator:
 
     def get_batch(self, names: Sequence[str]) -> list[int] | None:
         """Device addresses of the next batch; None at the end, or after an error, which is kept."""
+        if self.used_cache and self._problem is None:
+            self._problem = DataError(
+                f"TensorRT refused the calibration cache {self.options.cache}", hint="delete it to calibrate again"
+            )
         if self._problem is not None:
             return None
         try:
@@ -145,10 +156,12 @@ class StreamCalibrator:
     def read_calibration_cache(self) -> bytes | None:
         """The cache to use in place of batches, or None."""
         try:
-            if self._problem is None and self.check_cache():
+            if self._problem is None and self.written is None and self.check_cache():
                 assert self.options.cache is not None
                 self.used_cache = True
-                return self.options.cache.read_bytes()
+                cache = TrtCache.load(self.options.cache)
+                # TensorRT refuses a first line of another calibrator; whoever trusts the cache has decided already
+                return TrtCache(self.header, cache.scales).to_bytes() if self.options.trust_cache else cache.to_bytes()
         except BaseException as error:
             self._problem = error
         return None
@@ -157,12 +170,22 @@ class StreamCalibrator:
         """Keep what TensorRT calibrated; it is written to the file only if nothing went wrong."""
         self.written = bytes(memoryview(cache))  # type: ignore[arg-type]  # TensorRT passes a buffer
         try:
-            if self.options.cache is not None and self._first_problem() is None:
+            if self.options.cache is not None and not self.used_cache and self._first_problem() is None:
                 save_cache(self.options.cache, self.written, self._record())
         except BaseException as error:
             self._problem = self._problem or error
 
     # --- after the build
+
+    @property
+    def error(self) -> BaseException | None:
+        """What went wrong in a callback so far."""
+        return self._problem or (self._feeder.error if self._feeder is not None else None)
+
+    @property
+    def header(self) -> str:
+        """The first line of this calibrator's caches."""
+        return f"TRT-{version_digits(VERSION)}-{self.algorithm}"
 
     def _first_problem(self) -> BaseException | None:
         if self._problem is not None or self.used_cache:
@@ -247,6 +270,11 @@ class LegacyCalibrator(StreamCalibrator, trt.IInt8LegacyCalibrator):  # type: ig
         StreamCalibrator.__init__(self, batches, options, inputs=inputs, model_hash=model_hash)
         self.algorithm = f"LegacyCalibration {quantile:g} {regression_cutoff:g}"
 
+    @property
+    def header(self) -> str:
+        """The legacy calibrator's first line: cutoff and quantile as the bits of float64."""
+        return f"0 {struct.pack('>d', self._cutoff).hex()} {struct.pack('>d', self._quantile).hex()}"
+
     def get_quantile(self) -> float:
         """Share of the values to keep."""
         return self._quantile
@@ -267,8 +295,12 @@ class TableCalibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
 
     def __init__(self, table: CalibrationTable) -> None:
         trt.IInt8EntropyCalibrator2.__init__(self)
-        self.cache: TrtCache = cache_from_table(table, tensorrt=version_digits(VERSION))
+        self.table = table
         self.asked_for_batches = False
+
+    def complete(self, network: object) -> None:
+        """Add what only TensorRT's network has (see `complete_table`); a bare script may call it after parsing."""
+        self.table = complete_table(network, self.table)
 
     def get_batch_size(self) -> int:
         """1: there are no batches."""
@@ -280,7 +312,7 @@ class TableCalibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
 
     def read_calibration_cache(self) -> bytes:
         """The table in TensorRT's own format."""
-        return self.cache.to_bytes()
+        return cache_from_table(self.table, tensorrt=version_digits(VERSION)).to_bytes()
 
     def write_calibration_cache(self, cache: object) -> None:
         """The table is what it was."""

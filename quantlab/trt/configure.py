@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from quantlab.errors import ConfigError
-from quantlab.trt.features import FEATURES, VERSION, require_weak_typing, trt
+from quantlab.trt.features import FEATURES, MAJOR, VERSION, require_weak_typing, trt
 from quantlab.trt.options import BuildOptions, Profile
 
 
@@ -45,6 +45,10 @@ def configure(builder: Any, network: Any, options: BuildOptions) -> tuple[Any, l
     if options.dla_core is not None:
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = options.dla_core
+    previews = getattr(trt, "PreviewFeature", None)
+    if MAJOR == 8 and previews is not None and "PROFILE_SHARING_0806" in previews.__members__:
+        # without it a second context cannot use the profile of the first; later versions always can
+        config.set_preview_feature(previews.__members__["PROFILE_SHARING_0806"], True)
     profiles = _add_profiles(builder, network, config, options.profiles)
     _constrain_layers(network, config, options)
     return config, profiles

@@ -15,13 +15,13 @@ class EnergyMeter:
         self._nvml, self._handle = nvml, handle
 
     @classmethod
-    def open(cls, index: int) -> EnergyMeter | None:
+    def open(cls, pci_bus_id: str) -> EnergyMeter | None:
         """None where NVML, its Python module (`pip install nvidia-ml-py`) or the counter is missing."""
         try:
             import pynvml
 
             pynvml.nvmlInit()
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            handle = pynvml.nvmlDeviceGetHandleByPciBusId(pci_bus_id)  # indices differ under CUDA_VISIBLE_DEVICES
             pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
         except Exception as error:  # NVML's errors derive from Exception alone; energy is then reported as unknown
             _LOG.info("no energy counter: %s", error)

@@ -30,8 +30,13 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "calibrate it, or put Q/DQ around it; harmless for shape computations and indices",
     ),
     (
-        r"(?:Calibrator is not being used|Int8 calibrator).*",
-        "the network has Q/DQ nodes or scales already, so the calibrator was not asked",
+        r"Calibrator is not being used",
+        "INT8 without a calibrator: tensors need scales by set_dynamic_range or Q/DQ",
+        "harmless where a table's ranges were set on all tensors",
+    ),
+    (
+        r"[Cc]alibrator won't be used in explicit precision mode",
+        "the network has Q/DQ nodes, so the calibrator was not asked",
         "give the FP32 model to a calibrator, or no calibrator to a Q/DQ model",
     ),
     (
@@ -73,22 +78,19 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
 )
 
 
-class Messages(trt.ILogger):  # type: ignore[misc]
-    """A TensorRT logger that prints nothing: it keeps warnings and errors, and passes all on to `logging`."""
+class Messages:
+    """The warnings and errors of one build or runner."""
 
     def __init__(self) -> None:
-        trt.ILogger.__init__(self)
         self.errors: list[str] = []
         self._warnings: dict[str, int] = {}
 
-    def log(self, severity: object, message: str) -> None:
-        """TensorRT calls this."""
-        level = _LEVELS.get(str(severity).rsplit(".", 1)[-1], logging.DEBUG)
+    def add(self, level: int, message: str) -> None:
+        """Keep a warning or error."""
         if level >= logging.ERROR:
             self.errors.append(message)
         elif level == logging.WARNING:
             self._warnings[message] = self._warnings.get(message, 0) + 1
-        _LOG.log(min(level, logging.INFO), "%s", message)  # what matters is raised or reported, not logged past
 
     @property
     def first_error(self) -> str:
@@ -101,6 +103,30 @@ class Messages(trt.ILogger):  # type: ignore[misc]
         return tuple(sorted(rows, key=lambda row: not row.node))
 
 
+class _Logger(trt.ILogger):  # type: ignore[misc]
+    """TensorRT keeps one logger per process. This one prints nothing: it hands every message to all that collect."""
+
+    def __init__(self) -> None:
+        trt.ILogger.__init__(self)
+        self._collecting: list[Messages] = []
+
+    def collect(self, messages: Messages) -> Messages:
+        """Hand everything said from now on to `messages`, until `release`."""
+        self._collecting.append(messages)
+        return messages
+
+    def release(self, messages: Messages) -> None:
+        """Stop; harmless when done already."""
+        self._collecting = [m for m in self._collecting if m is not messages]
+
+    def log(self, severity: object, message: str) -> None:
+        """TensorRT calls this."""
+        level = _LEVELS.get(str(severity).rsplit(".", 1)[-1], logging.DEBUG)
+        for messages in self._collecting:
+            messages.add(level, message)
+        _LOG.log(min(level, logging.INFO), "%s", message)  # what matters is raised or reported, not logged past
+
+
 _LEVELS = {
     "INTERNAL_ERROR": logging.CRITICAL,
     "ERROR": logging.ERROR,
@@ -108,6 +134,10 @@ _LEVELS = {
     "INFO": logging.INFO,
     "VERBOSE": logging.DEBUG,
 }
+
+
+LOGGER = _Logger()
+"""The logger of this process. It lives as long as the process: TensorRT keeps a pointer to it."""
 
 
 def explain(text: str, count: int = 1) -> Warned:

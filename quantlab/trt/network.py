@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from quantlab.calibration.table import CalibrationTable
 from quantlab.errors import ConfigError, DataError
 from quantlab.model import TensorSpec
+from quantlab.numerics import amax_of
 from quantlab.trt.features import FEATURES, VERSION, trt
 
 WHOLE_NETWORK = ("EntropyCalibration2", "MinMaxCalibration")
@@ -37,6 +39,35 @@ def network_inputs(network: Any, shapes: Mapping[str, tuple[int, ...]] | None = 
         shape = tuple(None if d < 0 else int(d) for d in chosen)
         specs.append(TensorSpec(tensor.name, np.dtype(trt.nptype(tensor.dtype)), shape))
     return specs
+
+
+def complete_table(network: Any, table: CalibrationTable) -> CalibrationTable:
+    """The table with an amax for what only TensorRT's network has, such as the inner tensors of a Gemm.
+
+    A constant has the largest magnitude of its values; what a shuffle makes of a tensor has that tensor's amax; an
+    operand of an element-wise sum that has none gets the bound `amax(result) + amax(other operand)`. Without a scale
+    TensorRT would run the layers around such a tensor in float.
+    """
+    amax = dict(table.amax)
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    for layer in layers:
+        output = layer.get_output(0)
+        if output is None or output.name in amax or output.dtype != trt.float32:
+            continue
+        if layer.type == trt.LayerType.CONSTANT:
+            constant = layer
+            constant.__class__ = trt.IConstantLayer  # the bindings' way down to the concrete layer
+            amax[output.name] = np.float32(amax_of(np.asarray(constant.weights, np.float32)))
+        elif layer.type == trt.LayerType.SHUFFLE and layer.get_input(0).name in amax:
+            amax[output.name] = amax[layer.get_input(0).name]
+    for layer in layers:
+        if layer.type == trt.LayerType.ELEMENTWISE and layer.num_inputs == 2:
+            result, operands = layer.get_output(0).name, [layer.get_input(i).name for i in range(2)]
+            missing = [name for name in operands if name not in amax]
+            if len(missing) == 1 and result in amax:
+                other = operands[1 - operands.index(missing[0])]
+                amax[missing[0]] = np.float32(amax[result] + amax[other])
+    return replace(table, amax=amax)
 
 
 def set_dynamic_ranges(network: Any, table: CalibrationTable) -> None:

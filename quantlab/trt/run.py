@@ -16,7 +16,7 @@ from quantlab.memory import DeviceMemory, open_driver
 from quantlab.model import TensorSpec
 from quantlab.trt.engine import Engine
 from quantlab.trt.features import trt
-from quantlab.trt.messages import Messages
+from quantlab.trt.messages import LOGGER, Messages
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -34,22 +34,20 @@ class Runner:
 
     def __enter__(self) -> Runner:
         self.memory = DeviceMemory(open_driver(self._provider)).__enter__()
+        self._messages = LOGGER.collect(Messages())
         try:
             info = self.memory.driver.info
             self.engine.check_runs_here(info.name, info.compute_capability)
-            self._messages = Messages()
             before = self.memory.driver.memory_used()
-            self._runtime = trt.Runtime(self._messages)
+            self._runtime = trt.Runtime(LOGGER)
             if self.engine.record.options.get("version_compatible"):
                 self._runtime.engine_host_code_allowed = True
             self.cuda_engine = self._runtime.deserialize_cuda_engine(self.engine.plan)
             if self.cuda_engine is None:
-                raise BuildError(
-                    f"TensorRT cannot load the engine: {self._messages.first_error}", hint="build it again here"
-                )
+                raise BuildError(f"TensorRT cannot load the engine: {self.reason}", hint="build it again here")
             self.inputs, self.outputs = _specs(self.cuda_engine)
             self._lanes: list[Lane] = []
-            self._lane = self.new_lane()
+            self.lane = self.new_lane()
             self.memory_bytes = self.memory.driver.memory_used() - before
         except BaseException:
             self._release()
@@ -64,10 +62,28 @@ class Runner:
     def _release(self) -> None:
         for lane in getattr(self, "_lanes", []):
             lane.close()
-        for name in ("_lanes", "_lane", "cuda_engine", "_runtime"):  # contexts go before their engine
+        for name in ("_lanes", "lane", "cuda_engine", "_runtime"):  # contexts go before their engine
             if hasattr(self, name):
                 delattr(self, name)
+        LOGGER.release(self._messages)
         self.memory.close()
+
+    @property
+    def reason(self) -> str:
+        """The first error that TensorRT has reported since this runner was entered."""
+        return self._messages.first_error
+
+    def fixed_batch(self) -> int | None:
+        """The only batch size that the engine takes, or None if its profiles allow several."""
+        for spec in (s for s in self.inputs if s.shape):
+            if isinstance(spec.shape[0], int):
+                return spec.shape[0]
+            engine = self.cuda_engine
+            limits = [engine.get_tensor_profile_shape(spec.name, i) for i in range(engine.num_optimization_profiles)]
+            sizes = {int(edge[0]) for low, _, high in limits for edge in (low, high)}
+            if len(sizes) == 1:
+                return sizes.pop()
+        return None
 
     def new_lane(self) -> Lane:
         """A further context with buffers and a stream of its own."""
@@ -77,7 +93,7 @@ class Runner:
 
     def __call__(self, batch: Batch) -> dict[str, NDArray[Any]]:
         """Outputs by name. DataError if the batch does not fit the engine or any of its profiles."""
-        return self._lane(batch)
+        return self.lane(batch)
 
 
 class Lane:
@@ -118,7 +134,10 @@ class Lane:
             name = self._prefix + spec.name
             address = self._memory.reserve(name, shapes[spec.name], spec.dtype)
             if shapes != self._shapes and not self.context.set_input_shape(spec.name, shapes[spec.name]):
-                raise DataError(f"TensorRT refuses shape {shapes[spec.name]} for input '{spec.name}'")
+                raise DataError(
+                    f"TensorRT refuses shape {shapes[spec.name]} for input '{spec.name}': {self._runner.reason}",
+                    hint="build with a profile for it",
+                )
             self.context.set_tensor_address(spec.name, address)
             np.copyto(self._memory.staging(name), batch[spec.name])
         for spec in self._runner.outputs:
@@ -138,8 +157,16 @@ class Lane:
         for index in range(engine.num_optimization_profiles):
             limits = {name: engine.get_tensor_profile_shape(name, index) for name in shapes}
             if all(_holds(limits[name], shape) for name, shape in shapes.items()):
-                if self.context.active_optimization_profile != index:
-                    self.context.set_optimization_profile_async(index, self.driver.handle(self.stream))
+                self._shapes = {}  # a failure from here on must not leave shapes behind that are not set
+                handle = self.driver.handle(self.stream)
+                if self.context.active_optimization_profile != index and not (
+                    self.context.set_optimization_profile_async(index, handle)
+                ):
+                    raise DeviceError(
+                        f"TensorRT cannot switch to profile {index}: {self._runner.reason}",
+                        hint="build the engine again with quantlab build",
+                    )
+                self.driver.synchronize(self.stream)
                 return
             ranges.append({n: f"{tuple(low)} to {tuple(high)}" for n, (low, _, high) in limits.items()})
         raise DataError(

@@ -13,13 +13,17 @@ from quantlab.errors import BuildError
 
 
 def load_timing_cache(config: Any, path: Path | None) -> tuple[Any, Any] | None:
-    """Give the builder the timings in `path` (or none yet). Returns what `merge_timing_cache` takes."""
+    """Give the builder the timings in `path` (or none yet). Returns what `merge_timing_cache` takes.
+
+    TensorRT takes a broken file, or one of another version or GPU, for an empty cache and says so in its log only:
+    here that is a BuildError.
+    """
     if path is None:
         return None
     files.check_writable(path)
     with _locked(path):
         content = path.read_bytes() if path.exists() else b""
-    cache = config.create_timing_cache(content)
+    cache = _read(config, content)
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         raise BuildError(
             f"timing cache {path} is broken, or of another TensorRT or GPU", hint="delete it, or give another file"
@@ -33,11 +37,23 @@ def merge_timing_cache(loaded: tuple[Any, Any] | None, path: Path | None) -> Non
         return
     config, cache = loaded
     with _locked(path):
-        if path.exists():
-            others = config.create_timing_cache(path.read_bytes())
-            if others is not None:
-                cache.combine(others, ignore_mismatch=True)
-        files.write_bytes(path, bytes(memoryview(cache.serialize())))
+        others = _read(config, path.read_bytes()) if path.exists() else None
+        if others is not None:
+            cache.combine(others, ignore_mismatch=True)
+        files.write_bytes(path, _bytes(cache))
+
+
+def _read(config: Any, content: bytes) -> Any:
+    """The timing cache, or None if TensorRT took `content` for nothing."""
+    cache = config.create_timing_cache(content)
+    if cache is None or not content:
+        return cache
+    empty = _bytes(config.create_timing_cache(b""))
+    return None if content != empty and _bytes(cache) == empty else cache
+
+
+def _bytes(cache: Any) -> bytes:
+    return bytes(memoryview(cache.serialize()))
 
 
 @contextmanager

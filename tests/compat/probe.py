@@ -91,7 +91,7 @@ def pure() -> list[str]:
     from quantlab.trt.audit import _nodes_from_name, precision_of
     from quantlab.trt.calibrators import version_digits
     from quantlab.trt.engine import Engine, EngineRecord
-    from quantlab.trt.messages import Messages, explain
+    from quantlab.trt.messages import LOGGER, Messages, explain
 
     problems: list[str] = []
 
@@ -127,9 +127,11 @@ def pure() -> list[str]:
     older = Engine(b"", EngineRecord("8.5.0", "GPU", (9, 0), ""))
     refused("built by TensorRT 8.5.0", older.check_runs_here, "GPU", (9, 0))
     check(engine.warnings[0].node == "x" and engine.warnings[0].remedy, "warning not explained")
-    messages = Messages()
+    messages = LOGGER.collect(Messages())
     for severity in (trt.ILogger.WARNING, trt.ILogger.WARNING, trt.ILogger.ERROR, trt.ILogger.INFO):
-        messages.log(severity, f"said {severity}")
+        LOGGER.log(severity, f"said {severity}")
+    LOGGER.release(messages)
+    LOGGER.log(trt.ILogger.ERROR, "to nobody")
     check(len(messages.errors) == 1 and [w.count for w in messages.warnings()] == [2], "messages")
     int8 = {"Inputs": [{"Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}]}
     half = {"Inputs": [{"Format/Datatype": "Row major linear FP16 format"}]}

@@ -15,6 +15,7 @@ CLASS_OF = {
     "error": "ParserError",
     "profile": "IOptimizationProfile",
     "layer": "ILayer",
+    "constant": "IConstantLayer",
     "tensor": "ITensor",
     "cuda_engine": "ICudaEngine",
     "context": "IExecutionContext",

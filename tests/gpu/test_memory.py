@@ -36,7 +36,6 @@ def test_everything_is_freed(memory: DeviceMemory) -> None:
         assert watcher.memory_used() - before >= 250 * 2**20
     assert watcher.memory_used() - before < 32 * 2**20
     watcher.deactivate()
-    watcher.close()
 
 
 def test_out_of_memory_is_a_device_error(memory: DeviceMemory) -> None:
