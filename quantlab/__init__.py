@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from quantlab.qdq import Selection
     from quantlab.report import write_report
     from quantlab.requantization import import_scales, repair, requantize
+    from quantlab.tune import calibrate_auto
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ _HOME = {
     "Mse": "observers",
     "calibrate": "pipeline",
     "calibrate_all": "pipeline",
+    "calibrate_auto": "tune",
     "CalibrationTable": "calibration",
     "TrtCache": "calibration",
     "table_from_cache": "calibration",
@@ -88,6 +90,7 @@ __all__ = [
     "cache_from_table",
     "calibrate",
     "calibrate_all",
+    "calibrate_auto",
     "compare",
     "image_folder",
     "import_scales",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from quantlab.calibration.table import CalibrationTable, Provenance
 from quantlab.data.batches import Batch, Batches, batch_length
@@ -45,20 +49,18 @@ def run_calibration(
 ) -> CalibrationRun:
     """Every observer's table from one forward pass.
 
-    tensors: what to calibrate, None for every floating point tensor, in network order. Memory holds one batch of
-    their activations, whatever the number of batches. DataError names batch and tensor of NaN or infinity.
+    tensors: what to calibrate, None for every floating point tensor, in network order. Memory holds the activations of
+    two batches (one is counted while the next is computed), whatever the number of batches. DataError names batch and
+    tensor of NaN or infinity.
     """
     reader = ActivationReader(proto, tensors)
     groups = {name: ObserverGroup(observers) for name in reader.tensors}
     feed = _Feed(proto, batches)
-    for number, batch in enumerate(feed):
-        for name, values in reader.read_one(batch, number).items():
-            try:
-                groups[name].observe(values)
-            except DataError as error:
-                raise DataError(f"batch {number}, tensor '{name}': {error.message}", hint=error.hint) from error
-        if on_batch:
-            on_batch(feed.samples)
+    with _Counting(groups) as counting:
+        for number, batch in enumerate(feed):
+            counting.observe(number, reader.read_one(batch, number))
+            if on_batch:
+                on_batch(feed.samples)
     if feed.samples == 0:
         raise DataError("there are no calibration batches", hint="the stream is empty: check the data")
     amax = {name: group.compute_amax() for name, group in groups.items()}
@@ -87,6 +89,47 @@ def _saturation_warnings(
         for name, share in shares.items()
         if share > SATURATED
     ]
+
+
+class _Counting:
+    """Feeds the observers in threads, one batch behind the network. A tensor's batches stay in order: a batch is handed
+    out only when all of the one before has been counted."""
+
+    def __init__(self, groups: Mapping[str, ObserverGroup]) -> None:
+        self._groups = groups
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="quantlab-count")
+        self._pending: list[tuple[int, str, Future[None]]] = []
+
+    def observe(self, number: int, values: Mapping[str, NDArray[np.float32]]) -> None:
+        self._wait()
+        largest_first = sorted(values, key=lambda name: -values[name].size)
+        self._pending = [
+            (number, name, self._pool.submit(self._groups[name].observe, values[name])) for name in largest_first
+        ]
+
+    def _wait(self) -> None:
+        """DataError of the first batch and tensor, in network order, that could not be counted."""
+        pending, self._pending = self._pending, []
+        problems: dict[str, DataError] = {}
+        for number, name, future in pending:
+            try:
+                future.result()
+            except DataError as error:
+                problems[name] = DataError(f"batch {number}, tensor '{name}': {error.message}", hint=error.hint)
+        if problems:
+            raise problems[next(name for name in self._groups if name in problems)]
+
+    def __enter__(self) -> _Counting:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._wait()
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _Feed:

@@ -11,12 +11,13 @@ import quantlab
 from quantlab import files
 from quantlab.cli.options import PATH, data_options, open_batches, resolve_algorithm
 from quantlab.cli.progress import progress
+from quantlab.errors import ConfigError
 
 
 @click.command("calibrate")
 @click.argument("model", type=PATH)
 @data_options
-@click.option("--algorithm", default="entropy", show_default=True, help="minmax, entropy, percentile-P, mse.")
+@click.option("--algorithm", default="entropy", show_default=True, help="minmax, entropy, percentile-P, mse, auto.")
 @click.option(
     "--tensors",
     type=click.Choice(["qdq", "all"]),
@@ -32,14 +33,21 @@ def command(model: Path, algorithm: str, tensors: str | None, output: Path, **da
     """
     from quantlab.model import load_model
 
-    observer = resolve_algorithm(algorithm)
+    observer = None if algorithm == "auto" else resolve_algorithm(algorithm)
     files.check_output(output, model)
     is_cache = output.suffix == ".cache"
     proto = load_model(model)
     batches = open_batches(proto, data, labels=None)
+    wanted = tensors or ("all" if is_cache else "qdq")
+    if observer is None and wanted == "all":
+        raise ConfigError(
+            "auto chooses for the tensors of a Q/DQ model only", hint="leave out --tensors, write a .json"
+        )
     with progress("calibrating", batches.count) as on_batch:
-        wanted = tensors or ("all" if is_cache else "qdq")
-        table = quantlab.calibrate(proto, batches, observer, tensors=wanted, on_batch=on_batch)
+        if observer is None:
+            table = quantlab.calibrate_auto(proto, batches, on_batch=on_batch).table
+        else:
+            table = quantlab.calibrate(proto, batches, observer, tensors=wanted, on_batch=on_batch)
     if is_cache:
         header = "MinMaxCalibration" if algorithm == "minmax" else "EntropyCalibration2"
         quantlab.tensorrt_cache(proto, table, header).save(output)

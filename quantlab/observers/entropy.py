@@ -18,7 +18,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.observers.histogram import BINS, Histogram, HistogramObserver
+from quantlab.observers.binning import BINS
+from quantlab.observers.histogram import Histogram, HistogramObserver
 
 LEVELS = 128
 _NEAR = 1e-9  # larger than the rounding of the running sums (about 2048 * 2^-53 * log N), far below any real difference

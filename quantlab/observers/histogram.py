@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from quantlab.errors import DataError, NotCalibratedError
 from quantlab.numerics import amax_of
+from quantlab.observers.binning import BINS, bin_counts
 
-BINS = 2048
 SMALLEST_RANGE = BINS * np.finfo(np.float32).tiny
 """2.4e-35: with a smaller range the bin width is denormal. A batch below it counts as all zero."""
 LARGEST = np.float32(1e38)
 """A range that is doubled beyond this would overflow float32."""
-_CHUNK = 1 << 16  # values binned at a time: their temporaries stay in the L2 cache
 
 
 class Histogram:
@@ -61,7 +60,7 @@ class Histogram:
                 return
             self.range = amax
         self._grow(amax)
-        self.counts += _bin_counts(x, self.range)
+        self.counts += bin_counts(x, self.range)
 
     def _grow(self, amax: np.float32) -> None:
         half = BINS // 2
@@ -71,19 +70,6 @@ class Histogram:
             self.range = np.float32(self.range * np.float32(2))
             self.counts[:half] = self.counts[0::2] + self.counts[1::2]
             self.counts[half:] = 0
-
-
-def _bin_counts(x: NDArray[np.float32], range_: np.float32) -> NDArray[np.int64]:
-    """`counts[min(int(|x| * (2048 / range)), 2047)] += 1`, the product in float32."""
-    counts = np.zeros(BINS, np.int64)
-    factor = np.float32(np.float32(BINS) / range_)
-    flat = np.ravel(x)
-    for start in range(0, flat.size, _CHUNK):
-        scaled = np.abs(flat[start : start + _CHUNK])
-        np.multiply(scaled, factor, out=scaled)
-        np.minimum(scaled, np.float32(BINS - 1), out=scaled)
-        counts += np.bincount(scaled.astype(np.intp), minlength=BINS)
-    return counts
 
 
 class HistogramObserver:

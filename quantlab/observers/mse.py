@@ -11,7 +11,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.observers.histogram import BINS, Histogram, HistogramObserver
+from quantlab.observers.binning import BINS
+from quantlab.observers.histogram import Histogram, HistogramObserver
 
 STEP = 4  # bins between candidates: 0.2 % of the range
 

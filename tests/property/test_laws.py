@@ -10,8 +10,9 @@ from hypothesis.extra import numpy as hnp
 from quantlab.calibration import TrtCache, cache_from_table, table_from_cache
 from quantlab.numerics import PerChannel, amax_from_scale, amax_of, fake_quantize, quantize, scale_from_amax
 from quantlab.observers import Entropy, Histogram, MinMax
+from quantlab.observers.binning import BINS
 from quantlab.observers.entropy import LEVELS, _divergence, best_candidate
-from quantlab.observers.histogram import BINS, SMALLEST_RANGE
+from quantlab.observers.histogram import SMALLEST_RANGE
 
 FINITE = st.floats(-(2.0**60), 2.0**60, width=32)
 arrays = hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=6), elements=FINITE)

@@ -1,0 +1,146 @@
+"""The best algorithm for each tensor, by the error at the network's outputs on batches that were held back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from quantlab.calibration.table import CalibrationTable
+from quantlab.data.batches import Batch, Batches
+from quantlab.errors import DataError
+from quantlab.model import Model, load_model
+from quantlab.observers import OBSERVERS, Observer
+from quantlab.pipeline import calibrate_all, quantize
+from quantlab.qdq import Placement
+from quantlab.tune.scaled_model import ScaledModel
+
+HELD_BACK_EVERY = 5
+"""Every fifth batch is not calibrated on but used to choose."""
+HELD_BACK_MOST = 4
+"""More held-back batches than these would cost time and change little."""
+MIN_GAIN_DB = 0.05
+"""A choice that gains less is within what other held-back images would change, and is not made."""
+_SAME = 0.01  # candidates closer than 1 % are one candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A tensor whose algorithm is not the one that is best for the whole model. gain_db: SQNR of the outputs that this
+    choice alone added, on the held-back batches."""
+
+    tensor: str
+    algorithm: str
+    amax: float
+    gain_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class AutoResult:
+    """table: the chosen amax of every tensor. base: the best algorithm for the whole model. sqnr_db: per algorithm, and
+    of the choice ('auto'), on the held-back batches."""
+
+    table: CalibrationTable
+    base: str
+    sqnr_db: Mapping[str, float]
+    choices: tuple[Choice, ...]
+
+
+def calibrate_auto(
+    model: Model,
+    batches: Batches,
+    observers: Mapping[str, Observer] | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> AutoResult:
+    """Calibrate with all algorithms in one pass, then choose tensor by tensor.
+
+    Every fifth batch is held back. The search starts from the algorithm with the best outputs and goes through the
+    tensors in network order once, keeping what lessens the error of the outputs of the whole quantized model. Tensors
+    that share a scale move together. DataError if there are fewer than two batches.
+    """
+    proto = load_model(model)
+    held = [batch for number, batch in enumerate(batches) if _is_held_back(number)][:HELD_BACK_MOST]
+    if not held:
+        raise DataError("one batch is too few to hold one back", hint="use a smaller batch size or more data")
+    run = calibrate_all(proto, _Rest(batches), observers or OBSERVERS, on_batch=on_batch)
+    quantized = quantize(proto, next(iter(run.tables.values())))
+    placement = quantized.placement
+    probe = ScaledModel(proto, quantized.model, placement.tensors, held)
+    shared = {name: placement.shared_amax(table.amax) for name, table in run.tables.items()}
+    errors = {name: probe.error(amax) for name, amax in shared.items()}
+    base = min(errors, key=lambda name: errors[name])
+    chosen, choices, error = _descend(probe, placement, shared, base, errors[base])
+    sqnr = {name: _db(e) for name, e in errors.items()} | {"auto": _db(error)}
+    table = run.tables[base]
+    own = {t: chosen[t] for t in placement.tensors}
+    provenance = replace(table.provenance, algorithm="auto")
+    notes = tuple(f"auto: '{c.tensor}' takes {c.algorithm} ({c.gain_db:+.2f} dB)" for c in choices)
+    head = (
+        f"auto: {base} for the other tensors; {sqnr['auto']:.2f} dB on held-back batches, {base} alone {sqnr[base]:.2f}"
+    )
+    warnings = tuple(w for w in table.warnings if "saturates" not in w)
+    result = CalibrationTable(own, provenance, (*warnings, head, *notes))
+    return AutoResult(result, base, sqnr, tuple(choices))
+
+
+def _descend(
+    probe: ScaledModel,
+    placement: Placement,
+    shared: Mapping[str, Mapping[str, np.float32]],
+    base: str,
+    error: float,
+) -> tuple[dict[str, np.float32], list[Choice], float]:
+    """One pass over the tensors: each takes the candidate with the least error, the others as chosen so far."""
+    current = dict(shared[base])
+    choices: list[Choice] = []
+    for group in _units(placement):
+        best = (error, base, current[group[0]])
+        for name, amax in _candidates(group[0], shared, current[group[0]]):
+            trial = probe.error(current | dict.fromkeys(group, amax))
+            best = min(best, (trial, name, amax), key=lambda row: row[0])
+        if _db(best[0]) - _db(error) >= MIN_GAIN_DB:
+            choices.append(Choice(group[0], best[1], float(best[2]), _db(best[0]) - _db(error)))
+            error = best[0]
+            current |= dict.fromkeys(group, best[2])
+    return current, choices, error
+
+
+def _units(placement: Placement) -> list[tuple[str, ...]]:
+    """Tensors, or groups that share a scale, in network order."""
+    group_of = {t: group for group in placement.groups for t in group}
+    return list(dict.fromkeys(group_of.get(t, (t,)) for t in placement.tensors))
+
+
+def _candidates(
+    tensor: str, shared: Mapping[str, Mapping[str, np.float32]], current: np.float32
+) -> list[tuple[str, np.float32]]:
+    """The algorithms' values for a tensor that differ from the current one and from each other."""
+    found: list[tuple[str, np.float32]] = []
+    for name, amax in shared.items():
+        value = amax[tensor]
+        known = [current, *(v for _, v in found)]
+        if value > 0 and all(abs(float(value) / float(k) - 1) > _SAME for k in known if k > 0):
+            found.append((name, value))
+    return found
+
+
+def _db(error: float) -> float:
+    return -10 * math.log10(error) if error > 0 else math.inf
+
+
+def _is_held_back(number: int) -> bool:
+    return number % HELD_BACK_EVERY == 1
+
+
+class _Rest:
+    """The batches that are not held back."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self.preprocess = getattr(batches, "preprocess", None)
+        self.skipped = getattr(batches, "skipped", ())
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (batch for number, batch in enumerate(self._batches) if not _is_held_back(number))

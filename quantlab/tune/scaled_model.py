@@ -1,0 +1,60 @@
+"""A Q/DQ model whose activation scales are fed like inputs, so that many choices of scales run in one session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quantlab.data.batches import Batch
+from quantlab.numerics import scale_from_amax
+from quantlab.ort import Session
+
+
+class ScaledModel:
+    """Measures the error of the outputs against FP32 for any amax of every tensor."""
+
+    def __init__(
+        self, fp32: onnx.ModelProto, qdq: onnx.ModelProto, tensors: Sequence[str], batches: Sequence[Batch]
+    ) -> None:
+        open_model, self._scale_inputs = _with_scale_inputs(qdq, tensors)
+        self._session = Session(open_model, optimize=False)
+        reference = Session(fp32, optimize=False)
+        self._batches = list(batches)
+        self._wanted = [reference.run(b, reference.float_outputs, n) for n, b in enumerate(self._batches)]
+        self._power = {
+            name: sum(float(np.square(w[name].astype(np.float64)).sum()) for w in self._wanted)
+            for name in reference.float_outputs
+        }
+
+    def error(self, amax: Mapping[str, np.float32]) -> float:
+        """Squared error over power, the mean over the outputs: `10 ** (-SQNR / 10)` for a single one."""
+        scales = {self._scale_inputs[t]: scale_from_amax(amax[t]).reshape(()) for t in self._scale_inputs}
+        total = dict.fromkeys(self._power, 0.0)
+        for batch, wanted in zip(self._batches, self._wanted, strict=True):
+            got = self._session.run({**batch, **scales}, list(total))
+            for name in total:
+                total[name] += _squared_error(got[name], wanted[name])
+        return float(np.mean([total[n] / p if p else float(total[n] > 0) for n, p in self._power.items()]))
+
+
+def _squared_error(got: NDArray[Any], wanted: NDArray[Any]) -> float:
+    return float(np.square(got.astype(np.float64) - wanted.astype(np.float64)).sum())
+
+
+def _with_scale_inputs(qdq: onnx.ModelProto, tensors: Sequence[str]) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """The model with the activation scales as inputs, and tensor -> name of its scale."""
+    model = onnx.ModelProto()
+    model.CopyFrom(qdq)
+    names = {
+        n.input[0]: n.input[1] for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in tensors
+    }
+    kept = [t for t in model.graph.initializer if t.name not in set(names.values())]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    for scale in names.values():
+        model.graph.input.append(onnx.helper.make_tensor_value_info(scale, onnx.TensorProto.FLOAT, []))
+    return model, names

@@ -1,0 +1,45 @@
+"""numba's bins are numpy's, to the last count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from quantlab.observers import binning
+
+values = hnp.arrays(np.float32, st.integers(0, 200), elements=st.floats(-(2.0**30), 2.0**30, width=32))
+
+
+def compiled() -> object:
+    pytest.importorskip("numba")
+    return binning._compiled()
+
+
+@settings(deadline=None)
+@given(values, st.floats(2.0**-20, 2.0**20, width=32))
+def test_compiled_counts_equal_numpys(x: np.ndarray, factor: float) -> None:
+    np.testing.assert_array_equal(compiled()(x, np.float32(factor)), binning.with_numpy(x, np.float32(factor)))  # type: ignore[operator]
+
+
+def test_compiled_counts_equal_numpys_at_every_bin_edge() -> None:
+    for range_ in (1.0, 6.0, 0.3, 7.7e-5, 123.4):
+        edges = (np.arange(2050) / 2048 * range_).astype(np.float32)
+        x = np.concatenate([edges, np.nextafter(edges, np.float32(0)), np.nextafter(edges, np.float32(1e9)), -edges])
+        factor = np.float32(np.float32(2048) / np.float32(range_))
+        expected = binning.with_numpy(x, factor)
+        assert expected.sum() == x.size
+        np.testing.assert_array_equal(compiled()(x, factor), expected)  # type: ignore[operator]
+
+
+def test_choice_is_made_by_the_amount_of_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    monkeypatch.setattr(binning, "_binned", 0)
+    monkeypatch.setattr(binning, "_compiled", lambda: lambda x, f: used.append(x.size) or binning.with_numpy(x, f))
+    binning.bin_counts(np.ones(10, np.float32), np.float32(1))
+    assert used == []
+    monkeypatch.setattr(binning, "_binned", binning._WORTH_COMPILING)
+    binning.bin_counts(np.ones(10, np.float32), np.float32(1))
+    assert used == [10]

@@ -1,0 +1,98 @@
+"""Choices by measurement: what is chosen is better on held-back data, and said."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import quantlab
+from models import conv_net, floats, image_batches
+from quantlab.errors import DataError
+from quantlab.ort import Session
+from quantlab.tune import calibrate_auto
+from quantlab.tune.scaled_model import ScaledModel
+
+
+class Narrow(quantlab.MinMax):
+    """Right for nothing: keeps a hundredth."""
+
+    name = "narrow"
+
+    def compute_amax(self) -> np.ndarray:
+        return super().compute_amax() / np.float32(100)
+
+
+def test_scaled_model_measures_what_the_qdq_model_of_the_same_scales_does() -> None:
+    batches = image_batches(2, seed=40)
+    table = quantlab.calibrate(conv_net(), image_batches())
+    other = quantlab.calibrate(conv_net(), image_batches(), quantlab.Percentile(95))
+    made = quantlab.quantize(conv_net(), table)
+    probe = ScaledModel(conv_net(), made.model, made.placement.tensors, batches)
+    for one in (table, other):
+        model = quantlab.quantize(conv_net(), one).model
+        want = [Session(conv_net(), optimize=False).run(b)["logits"] for b in batches]
+        got = [Session(model, optimize=False).run(b)["logits"] for b in batches]
+        error = sum(((w - g).astype(float) ** 2).sum() for w, g in zip(want, got, strict=True))
+        power = sum((w.astype(float) ** 2).sum() for w in want)
+        assert math.isclose(probe.error(one.amax), error / power, rel_tol=1e-3)
+
+
+def test_auto_is_at_least_as_good_as_every_single_algorithm_on_the_held_back_batches() -> None:
+    result = calibrate_auto(conv_net(), image_batches(10))
+    assert result.sqnr_db["auto"] >= max(v for k, v in result.sqnr_db.items() if k != "auto") - 1e-9
+    assert result.base in quantlab.OBSERVERS
+    assert result.table.provenance.algorithm == "auto"
+    assert result.table.provenance.samples == 8 * 6  # two of ten batches were held back
+    assert any(w.startswith(f"auto: {result.base} for the other tensors") for w in result.table.warnings)
+    assert len([w for w in result.table.warnings if " takes " in w]) == len(result.choices)
+    model = quantlab.quantize(conv_net(), result.table).model
+    assert quantlab.compare(conv_net(), {"auto": model}, image_batches(2, seed=60)).results[1].worst_sqnr_db > 25
+
+
+def test_auto_never_takes_what_is_worse_and_mends_a_bad_tensor() -> None:
+    observers = {"minmax": quantlab.MinMax(), "narrow": Narrow()}
+    result = calibrate_auto(conv_net(), image_batches(10), observers)
+    rest = [b for k, b in enumerate(image_batches(10)) if k % 5 != 1]
+    minmax = quantlab.calibrate_all(conv_net(), rest, observers)
+    assert result.base == "minmax"
+    assert result.choices == ()
+    assert result.table.amax == minmax.tables["minmax"].amax
+
+
+def test_auto_choices_say_what_they_gain() -> None:
+    class OddImage(quantlab.MinMax):
+        """Good but for one tensor, of which it keeps too much: values there are 3 wide."""
+
+        name = "odd"
+
+        def compute_amax(self) -> np.ndarray:
+            amax = super().compute_amax()
+            return amax * np.float32(40) if 3 < amax < 5 else amax
+
+    x = {"image": np.clip(floats(64, 3, 8, 8), -4, 4)}
+    batches = [{"image": x["image"][i : i + 8]} for i in range(0, 64, 8)]
+    result = calibrate_auto(conv_net(), batches, {"odd": OddImage(), "narrow": Narrow(), "minmax": quantlab.MinMax()})
+    assert result.base == "minmax"
+    again = calibrate_auto(conv_net(), batches, {"odd": OddImage(), "p": quantlab.Percentile(99.99)})
+    assert all(c.gain_db >= 0.05 for c in again.choices)
+
+
+def test_auto_with_one_batch_raises() -> None:
+    with pytest.raises(DataError, match="one batch is too few"):
+        calibrate_auto(conv_net(), image_batches(1))
+
+
+def test_auto_from_the_command_line(cli, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    import onnx
+
+    onnx.save(conv_net(), tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", floats(40, 3, 8, 8))
+    args = ("--data", tmp_path / "x.npy", "--batch-size", 8, "--algorithm", "auto")
+    result = cli("calibrate", tmp_path / "m.onnx", *args, "-o", tmp_path / "t.json")
+    assert result.code == 0, result.err
+    assert quantlab.CalibrationTable.load(tmp_path / "t.json").provenance.algorithm == "auto"
+    refused = cli("calibrate", tmp_path / "m.onnx", *args, "-o", tmp_path / "t.cache")
+    assert refused.code == 2
+    assert "auto chooses for the tensors of a Q/DQ model only" in refused.err
