@@ -55,7 +55,7 @@ def _compiled() -> Callable[[NDArray[np.float32], np.float32], NDArray[np.int64]
             counts[min(np.int32(min(abs(flat[i]) * factor, np.float32(2047))), 2047)] += 1
         return counts
 
-    compiled: Callable[[NDArray[np.float32], np.float32], NDArray[np.int64]] = numba.njit(
-        "int64[::1](float32[::1], float32)", nogil=True
-    )(fill)
+    values = numba.types.Array(numba.types.float32, 1, "C", readonly=True)  # mapped files cannot be written
+    signature = numba.types.int64[::1](values, numba.types.float32)
+    compiled: Callable[[NDArray[np.float32], np.float32], NDArray[np.int64]] = numba.njit(signature, nogil=True)(fill)
     return compiled

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from models import floats
 from quantlab.observers import binning
 
 values = hnp.arrays(np.float32, st.integers(0, 200), elements=st.floats(-(2.0**30), 2.0**30, width=32))
@@ -43,3 +44,9 @@ def test_choice_is_made_by_the_amount_of_data(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(binning, "_binned", binning._WORTH_COMPILING)
     binning.bin_counts(np.ones(10, np.float32), np.float32(1))
     assert used == [10]
+
+
+def test_arrays_that_cannot_be_written_are_counted() -> None:
+    x = floats(1000)
+    x.flags.writeable = False
+    np.testing.assert_array_equal(compiled()(x, np.float32(500)), binning.with_numpy(x, np.float32(500)))  # type: ignore[operator]
