@@ -2,13 +2,17 @@
 
 from quantlab.comparison.compare import Candidate, Comparison, ModelResult, compare_models
 from quantlab.comparison.metrics import ClassificationCounts, ErrorSums, OutputError
+from quantlab.comparison.statistics import AccuracyDifference, accuracy_difference, mcnemar_p
 
 __all__ = [
+    "AccuracyDifference",
     "Candidate",
     "ClassificationCounts",
     "Comparison",
     "ErrorSums",
     "ModelResult",
     "OutputError",
+    "accuracy_difference",
     "compare_models",
+    "mcnemar_p",
 ]

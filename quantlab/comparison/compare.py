@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quantlab.calibration.offline import Progress
 from quantlab.comparison.metrics import ClassificationCounts, ErrorSums, OutputError
+from quantlab.comparison.statistics import AccuracyDifference, accuracy_difference
 from quantlab.data.batches import Batch, Batches, LabeledBatches, batch_length
 from quantlab.data.labels import as_labels
 from quantlab.data.preprocess import recorded
@@ -25,7 +26,8 @@ FP32 = "fp32"
 
 @dataclass(frozen=True, slots=True)
 class ModelResult:
-    """One model. errors: per output, against FP32. top1, top5, agreement: 0..1, None where not classification."""
+    """One model. errors: per output, against FP32. top1, top5, agreement: 0..1, None where not classification.
+    difference: of top-1 to FP32's, None without labels."""
 
     name: str
     errors: Mapping[str, OutputError]
@@ -33,6 +35,7 @@ class ModelResult:
     top5: float | None
     agreement: float | None
     size_bytes: int
+    difference: AccuracyDifference | None = None
 
     @property
     def worst_sqnr_db(self) -> float:
@@ -132,6 +135,7 @@ def compare_models(
             counts[model].top5 if scores else None,
             counts[model].agreement if scores else None,
             protos[model].ByteSize(),
+            accuracy_difference(counts[FP32].right, counts[model].right) if used_labels and model != FP32 else None,
         )
         for model in models
     )

@@ -70,6 +70,7 @@ class ClassificationCounts:
 
     def __init__(self) -> None:
         self.samples = self.labeled = self.top1_hits = self.top5_hits = self.agreed = 0
+        self._right: list[NDArray[np.bool_]] = []
 
     def add(
         self, reference: NDArray[np.floating], output: NDArray[np.floating], labels: NDArray[np.int64] | None
@@ -81,10 +82,16 @@ class ClassificationCounts:
         if labels is None:
             return
         self.labeled += len(labels)
-        self.top1_hits += int((best == labels).sum())
+        self._right.append(best == labels)
+        self.top1_hits += int(self._right[-1].sum())
         k = min(5, output.shape[1])
         top = np.argsort(-output, axis=1, kind="stable")[:, :k]
         self.top5_hits += int((top == labels[:, None]).any(axis=1).sum())
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """bool (labeled,): which labelled samples have the right best class."""
+        return np.concatenate(self._right) if self._right else np.zeros(0, np.bool_)
 
     @property
     def agreement(self) -> float:

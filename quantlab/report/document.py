@@ -78,11 +78,12 @@ def verdict(comparison: Comparison) -> str:
         return "There is no quantized model in this comparison."
     start = f"Best of {len(comparison.results) - 1} INT8 models: {best.name}"
     quality = f"SQNR {_db(best.worst_sqnr_db)}"
-    if best.top1 is not None and fp32.top1 is not None:
-        points = 100 * (best.top1 - fp32.top1)
+    if best.top1 is not None and fp32.top1 is not None and best.difference is not None:
+        change = best.difference
+        judged = "which can well be chance" if change.is_noise else "which is more than chance"
         return (
-            f"{start}, top-1 {best.top1:.2%} against {fp32.top1:.2%} in FP32 "
-            f"({points:+.2f} points on {comparison.samples} samples), {quality}."
+            f"{start}, top-1 {best.top1:.2%} against {fp32.top1:.2%} in FP32: {change.points:+.2f} points on "
+            f"{comparison.samples} samples (95 %: {change.low:+.2f} to {change.high:+.2f}), {judged}; {quality}."
         )
     return f"{start}, {quality} on {comparison.samples} samples."
 
@@ -101,6 +102,7 @@ def _model(result: ModelResult) -> dict[str, Any]:
         "top1": result.top1,
         "top5": result.top5,
         "agreement": result.agreement,
+        "top1_difference": asdict(result.difference) if result.difference else None,
         "sqnr_db": _number(result.worst_sqnr_db),
         "size_bytes": result.size_bytes,
         "outputs": {name: {k: _number(v) for k, v in asdict(e).items()} for name, e in result.errors.items()},

@@ -31,7 +31,14 @@ def _environment(autoescape: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "number": _number, "kib": _kib, "cell": _cell}
+    environment.filters |= {
+        "percent": _percent,
+        "number": _number,
+        "kib": _kib,
+        "interval": _interval,
+        "pvalue": _pvalue,
+        "cell": _cell,
+    }
     return environment
 
 
@@ -41,6 +48,14 @@ def _percent(value: float | None) -> str:
 
 def _number(value: float | str, digits: int = 2) -> str:
     return value.replace("inf", "∞") if isinstance(value, str) else f"{value:.{digits}f}"
+
+
+def _interval(value: Mapping[str, float] | None) -> str:
+    return "–" if value is None else f"{value['points']:+.2f} ({value['low']:+.2f} to {value['high']:+.2f})"
+
+
+def _pvalue(value: Mapping[str, float] | None) -> str:
+    return "–" if value is None else f"{value['p']:.2g}"
 
 
 def _kib(value: int) -> str:

@@ -99,7 +99,8 @@ def peers_python(given: Path | None) -> Path:
 def measure(case: Case, python: Path) -> dict[str, dict[str, float | None]]:
     """Model name -> SQNR in dB and top-1."""
     run = quantlab.calibrate_all(case.model, case.calibration, quantlab.OBSERVERS)
-    models = {f"quantlab-{name}": quantlab.quantize(case.model, table).model for name, table in run.tables.items()}
+    tables = dict(run.tables) | {"auto": quantlab.calibrate_auto(case.model, case.calibration).table}
+    models = {f"quantlab-{name}": quantlab.quantize(case.model, table).model for name, table in tables.items()}
     with tempfile.TemporaryDirectory() as folder:
         x = np.concatenate([b[case.input] for b in case.calibration])
         np.save(Path(folder) / "calib.npy", x)

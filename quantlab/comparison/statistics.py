@@ -1,0 +1,57 @@
+"""Is a difference in accuracy real? Paired tests: both models saw the same samples."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 10_000
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyDifference:
+    """Accuracy of a model minus FP32's, in points (hundredths). low, high: 95 % paired bootstrap interval. p: McNemar's
+    exact test that the two are equally accurate. lost, won: samples that only FP32, only the model gets right."""
+
+    points: float
+    low: float
+    high: float
+    p: float
+    lost: int
+    won: int
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the difference can well be chance (p above 0.05)."""
+        return self.p > SIGNIFICANT
+
+
+def accuracy_difference(reference: NDArray[np.bool_], other: NDArray[np.bool_], seed: int = 0) -> AccuracyDifference:
+    """reference, other: bool (N,), whether each sample was right.
+
+    Paired bootstrap: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13. A sample's difference is -1,
+    0 or 1, so resampling the samples is a multinomial draw of the three counts.
+    """
+    count = len(reference)
+    lost, won = int((reference & ~other).sum()), int((~reference & other).sum())
+    shares = np.array([lost, won, count - lost - won]) / count
+    drawn = np.random.default_rng(seed).multinomial(count, shares, size=DRAWS)
+    low, high = np.percentile(100 * (drawn[:, 1] - drawn[:, 0]) / count, [2.5, 97.5])
+    return AccuracyDifference(100 * (won - lost) / count, float(low), float(high), mcnemar_p(lost, won), lost, won)
+
+
+def mcnemar_p(lost: int, won: int) -> float:
+    """Two-sided p of McNemar's exact test: lost of lost + won under a fair coin (McNemar, Psychometrika 1947)."""
+    total, smaller = lost + won, min(lost, won)
+    if total == 0:
+        return 1.0
+    half = math.log(0.5) * total
+    tail = sum(
+        math.exp(math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1) + half)
+        for k in range(smaller + 1)
+    )
+    return min(1.0, 2 * tail)

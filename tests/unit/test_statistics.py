@@ -1,0 +1,51 @@
+"""Against scipy, and against the bootstrap written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from quantlab.comparison import accuracy_difference, mcnemar_p
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0, 0), (1, 0), (5, 5), (3, 9), (40, 22), (0, 12), (812, 790), (3000, 2500)])
+def test_mcnemar_equals_scipys_binomial_test(lost: int, won: int) -> None:
+    expected = stats.binomtest(lost, lost + won).pvalue if lost + won else 1.0
+    assert mcnemar_p(lost, won) == pytest.approx(expected, rel=1e-9)
+
+
+def outcomes(count: int, accuracy: float, flips: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    reference = random.random(count) < accuracy
+    return reference, reference ^ (random.random(count) < flips)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_interval_equals_scipys_paired_bootstrap(seed: int) -> None:
+    reference, other = outcomes(600, 0.8, 0.05, seed)
+    result = accuracy_difference(reference, other)
+
+    def points(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+        return 100 * (b.mean(axis=axis) - a.mean(axis=axis))
+
+    scipys = stats.bootstrap(
+        (reference.astype(float), other.astype(float)), points, paired=True, method="percentile", n_resamples=10_000,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    assert result.points == pytest.approx(100 * (other.mean() - reference.mean()))
+    # both are quantiles of 10,000 draws of a statistic with steps of 1/6 point
+    assert result.low == pytest.approx(scipys.low, abs=0.2)
+    assert result.high == pytest.approx(scipys.high, abs=0.2)
+
+
+def test_counts_noise_and_certainty() -> None:
+    reference = np.array([True] * 90 + [False] * 10)
+    same = accuracy_difference(reference, reference)
+    assert (same.points, same.low, same.high, same.p, same.is_noise) == (0, 0, 0, 1, True)
+    worse = reference.copy()
+    worse[:20] = False
+    result = accuracy_difference(reference, worse)
+    assert (result.lost, result.won, result.points) == (20, 0, -20)
+    assert not result.is_noise
+    assert result.high < 0
