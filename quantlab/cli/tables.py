@@ -25,4 +25,6 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(row.name, shares[0], points, *shares[1:], sqnr, f"{row.size_bytes / 1024:,.0f}")
     for warning in comparison.warnings:
         click.echo(f"warning: {warning}", err=True)
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    console.width = max(console.width, table.__rich_measure__(console, console.options.update(width=400)).maximum)
+    console.print(table)

@@ -33,8 +33,8 @@ class AccuracyDifference:
 def accuracy_difference(reference: NDArray[np.bool_], other: NDArray[np.bool_], seed: int = 0) -> AccuracyDifference:
     """reference, other: bool (N,), whether each sample was right.
 
-    Paired bootstrap: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13. A sample's difference is -1,
-    0 or 1, so resampling the samples is a multinomial draw of the three counts.
+    Paired bootstrap: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13. The difference of a sample
+    is -1, 0 or 1, so resampling the samples is a multinomial draw of the three counts.
     """
     count = len(reference)
     lost, won = int((reference & ~other).sum()), int((~reference & other).sum())

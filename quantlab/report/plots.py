@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 _INK = "#010203"
 _COLORS = ("#3b7dd8", "#d9730d", "#2a9d5c", "#b04ac1", "#c43d3d", "#8a8d18", "#1aa6a6", "#7d6b5d")
@@ -84,7 +84,7 @@ def plot_amax(tensors: Sequence[Mapping[str, Any]]) -> str:
             y = np.array([t["amax"][name] for t in tensors], float)
             y[y == 0] = np.nan  # an all-zero tensor has no place on a log axis
             axes.plot(x, y, color=colors[name], label=name, marker="o", markersize=3, linewidth=1)
-        axes.set_yscale("log")
+        _log_scale(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("tensor, in network order")
         axes.set_ylabel("amax (kept magnitude)")
@@ -108,7 +108,7 @@ def plot_histograms(tensors: Sequence[Mapping[str, Any]]) -> str:
             axes.stairs(np.maximum(counts, 0.5), edges, fill=True, color="#8886", baseline=0.5)
             for name in algorithms:
                 axes.axvline(tensor["amax"][name], color=colors[name], linewidth=1.2)
-            axes.set_yscale("log")
+            _log_scale(axes)
             axes.set_title(_short(tensor["name"]), fontsize=7)
             axes.tick_params(labelsize=6)
         for axes in grid[len(chosen) :]:
@@ -117,6 +117,13 @@ def plot_histograms(tensors: Sequence[Mapping[str, Any]]) -> str:
         columns = min(6, len(algorithms))
         figure.legend(handles=handles, loc="outside upper center", frameon=False, ncols=columns, fontsize=8)
         return _svg(figure, "histograms", "Activation histograms with the threshold of every algorithm")
+
+
+def _log_scale(axes: Axes) -> None:
+    """A log y axis with plain numbers: matplotlib's own labels are mathematics, which is switched off for names."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def most_disputed(tensors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
