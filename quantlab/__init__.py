@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         open_data,
     )
     from quantlab.errors import QuantlabError
+    from quantlab.migration import migrate_to_cache, migrate_to_qdq
     from quantlab.observers import OBSERVERS, Entropy, MinMax, Mse, Observer, Percentile
     from quantlab.pipeline import Quantized, calibrate, calibrate_all, compare, quantize, tensorrt_cache
     from quantlab.qdq import Selection
@@ -57,6 +58,8 @@ _HOME = {
     "quantize": "pipeline",
     "Quantized": "pipeline",
     "Selection": "qdq",
+    "migrate_to_cache": "migration",
+    "migrate_to_qdq": "migration",
     "import_scales": "requantization",
     "requantize": "requantization",
     "repair": "requantization",
@@ -94,6 +97,8 @@ __all__ = [
     "compare",
     "image_folder",
     "import_scales",
+    "migrate_to_cache",
+    "migrate_to_qdq",
     "open_data",
     "quantize",
     "repair",

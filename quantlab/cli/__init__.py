@@ -17,6 +17,7 @@ COMMANDS = (
     "quantize",
     "lint",
     "repair",
+    "migrate",
     "compare",
     "inspect",
     "presets",

@@ -1,0 +1,53 @@
+"""`quantlab migrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from quantlab import files
+from quantlab.cli.options import PATH
+from quantlab.errors import ConfigError
+
+
+@click.command("migrate")
+@click.argument("model", type=PATH)
+@click.option("--table", "table_file", type=PATH, help="A TensorRT calibration cache or a quantlab table.")
+@click.option("--calibrator", default="EntropyCalibration2", show_default=True, help="First line of a written cache.")
+@click.option("-o", "--output", type=PATH, required=True, help="NAME.onnx for Q/DQ, NAME.cache for a TensorRT cache.")
+def command(model: Path, table_file: Path | None, calibrator: str, output: Path) -> None:
+    """Turn a TensorRT calibration cache and its FP32 MODEL into a Q/DQ model, or a Q/DQ MODEL into a cache.
+
+    \b
+    Example:
+      quantlab migrate resnet.onnx --table calibration.cache -o resnet.qdq.onnx
+    """
+    from quantlab.calibration import load_table
+    from quantlab.migration import migrate_to_cache, migrate_to_qdq
+
+    files.check_output(output, model, *([table_file] if table_file else []))
+    table = load_table(table_file) if table_file else None
+    if output.suffix == ".cache":
+        cache = migrate_to_cache(model, table, calibrator)
+        cache.save(output)
+        click.echo(f"{output}: {len(cache.scales)} tensors, {cache.header}")
+        return
+    if output.suffix != ".onnx":
+        raise ConfigError(f"output {output} is neither .onnx nor .cache", hint="the suffix says which way to go")
+    if table is None:
+        raise ConfigError("no scales were given", hint="--table calibration.cache")
+    result = migrate_to_qdq(model, table)
+    files.write_bytes(output, result.model.SerializeToString(deterministic=True))
+    for warning in result.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    changed = [row for row in result.parity if row.relative]
+    click.echo(
+        f"{output}: {len(result.parity)} tensors, {len(result.parity) - len(changed)} with exactly the given scale"
+    )
+    for row in sorted(changed, key=lambda r: -abs(r.relative)):
+        click.echo(f"  shared scale: '{row.tensor}' {row.given:.6g} -> {row.used:.6g} ({row.relative:+.2%})")
+    missing = {f"{s.op}: {s.reason}" for s in result.placement.skipped if "has no scale" in s.reason}
+    for line in sorted(missing):
+        click.echo(f"  float: {line}")
+    click.echo(f"  {len(result.unused)} tensors of the table need no Q/DQ")

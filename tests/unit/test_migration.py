@@ -1,0 +1,101 @@
+"""Cache to Q/DQ and back: the same scales, and a word about every tensor that could not keep its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import quantlab
+from models import conv_net, floats, image_batches, parse
+from quantlab.calibration import TrtCache, cache_from_table, table_from_cache
+from quantlab.errors import DataError, GraphError
+from quantlab.migration import migrate_to_cache, migrate_to_qdq
+
+
+def cache() -> TrtCache:
+    return quantlab.tensorrt_cache(conv_net(), quantlab.calibrate(conv_net(), image_batches(), tensors="all"))
+
+
+def test_cache_to_qdq_keeps_every_scale_bit_for_bit() -> None:
+    given = cache()
+    result = migrate_to_qdq(conv_net(), table_from_cache(given))
+    assert result.largest_difference == 0
+    back = quantlab.import_scales(result.model)
+    for tensor, amax in back.amax.items():
+        assert amax / np.float32(127) == given.scales[tensor]
+    assert set(back.amax) == {"image", "r", "t", "f"}
+    assert set(result.unused) == set(given.scales) - set(back.amax)
+
+
+def test_qdq_to_cache_to_qdq_gives_the_same_model() -> None:
+    first = migrate_to_qdq(conv_net(), table_from_cache(cache())).model
+    again = migrate_to_qdq(conv_net(), table_from_cache(migrate_to_cache(first))).model
+    assert first.SerializeToString(deterministic=True) == again.SerializeToString(deterministic=True)
+
+
+def test_table_and_model_to_cache() -> None:
+    table = quantlab.calibrate(conv_net(), image_batches(), tensors="all")
+    assert migrate_to_cache(conv_net(), table).to_bytes() == cache().to_bytes()
+    assert migrate_to_cache(conv_net(), table, "MinMaxCalibration").header == "TRT-8600-MinMaxCalibration"
+
+
+def test_node_without_a_scale_in_the_cache_stays_float_with_the_reason() -> None:
+    given = cache()
+    partial = TrtCache(given.header, {t: s for t, s in given.scales.items() if t != "f"})
+    result = migrate_to_qdq(conv_net(), table_from_cache(partial))
+    assert ("Gemm", "tensor 'f' has no scale") in [(s.op, s.reason) for s in result.placement.skipped]
+
+
+def test_shared_scale_is_in_the_parity_table() -> None:
+    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+        a = Conv (x, w)
+        b = Conv (x, v)
+        c = Concat <axis = 1> (a, b)
+        y = Conv (c, u)
+    }"""
+    weights = {"w": floats(4, 4, 1, 1), "v": floats(4, 4, 1, 1, seed=1), "u": floats(4, 8, 1, 1, seed=2)}
+    scales = {n: np.float32(s) for n, s in (("x", 1), ("a", 1), ("b", 2), ("c", 2), ("y", 1))}
+    result = migrate_to_qdq(parse(text, weights), table_from_cache(TrtCache("TRT-8600-EntropyCalibration2", scales)))
+    assert {row.tensor: round(row.relative, 6) for row in result.parity if row.relative} == {"a": 1.0}
+    assert result.largest_difference == pytest.approx(1.0)
+
+
+def test_foreign_cache_qdq_model_and_float_model_without_table_are_refused() -> None:
+    foreign = table_from_cache(TrtCache("TRT-8600-EntropyCalibration2", {"elsewhere": np.float32(1)}))
+    with pytest.raises(DataError, match="of another model"):
+        migrate_to_qdq(conv_net(), foreign)
+    qdq = migrate_to_qdq(conv_net(), table_from_cache(cache())).model
+    with pytest.raises(GraphError, match="migration needs the FP32 model"):
+        migrate_to_qdq(qdq, table_from_cache(cache()))
+    with pytest.raises(DataError, match="no table was given"):
+        migrate_to_cache(conv_net())
+    nothing = table_from_cache(TrtCache("TRT-8600-EntropyCalibration2", {"a": np.float32(1)}))
+    with pytest.raises(DataError, match="no scale for any layer"):
+        migrate_to_qdq(conv_net(), nothing)
+
+
+def test_migrate_command_in_both_directions(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    onnx.save(conv_net(), tmp_path / "m.onnx")
+    cache().save(tmp_path / "c.cache")
+    there = cli("migrate", tmp_path / "m.onnx", "--table", tmp_path / "c.cache", "-o", tmp_path / "q.onnx")
+    assert there.code == 0, there.err
+    assert "4 tensors, 4 with exactly the given scale" in there.out
+    back = cli("migrate", tmp_path / "q.onnx", "-o", tmp_path / "back.cache")
+    assert back.code == 0, back.err
+    got, want = TrtCache.load(tmp_path / "back.cache").scales, cache().scales
+    assert got == {t: want[t] for t in got}
+    for args, text in (
+        (("-o", tmp_path / "x.bin"), "neither .onnx nor .cache"),
+        (("-o", tmp_path / "x.onnx"), "no scales were given"),
+    ):
+        refused = cli("migrate", tmp_path / "m.onnx", *args)
+        assert refused.code == 2
+        assert text in refused.err
+
+
+def test_round_trip_of_table_through_cache_from_table_is_exact() -> None:
+    table = quantlab.calibrate(conv_net(), image_batches(), tensors="all")
+    assert table_from_cache(cache_from_table(table)).amax == table.amax
