@@ -112,11 +112,13 @@ def quantize(model: Model, table: CalibrationTable, *, selection: Selection | No
 
 
 def tensorrt_cache(model: Model, table: CalibrationTable, calibrator: str = "EntropyCalibration2") -> TrtCache:
-    """The cache of a table of all tensors, with TensorRT's view of the network: the output of max and average pooling
-    has its input's scale. The inner tensors of a Gemm have no ONNX name and are not in it."""
+    """The cache of a table of all tensors, with TensorRT's view of the network: EntropyCalibration2 and
+    MinMaxCalibration give the output of max and average pooling its input's scale, the others do not. The inner tensors
+    of a Gemm have no ONNX name and are not in it."""
     proto = load_model(model)
     amax = dict(table.amax)
-    for node in fold(proto).graph.node:
+    copies = calibrator in ("EntropyCalibration2", "MinMaxCalibration")
+    for node in fold(proto).graph.node if copies else ():
         if node.op_type in ("MaxPool", "AveragePool") and node.input[0] in amax and node.output[0] in amax:
             amax[node.output[0]] = amax[node.input[0]]
     return cache_from_table(replace(table, amax=amax), calibrator=calibrator)

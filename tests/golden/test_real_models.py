@@ -48,3 +48,32 @@ def test_efficientnet_lite0_pads_fold_and_int8_stays_close(real_data: Path) -> N
     assert result.best.agreement is not None
     assert result.best.agreement > 0.9
     assert result.best.worst_sqnr_db > 16
+
+
+@pytest.mark.parametrize(
+    ("name", "calibrator", "observer", "bound"),
+    [
+        ("entropy2", "EntropyCalibration2", quantlab.Entropy(), 0.98),
+        ("entropy1", "EntropyCalibration", quantlab.Entropy(), 0.98),
+        ("minmax", "MinMaxCalibration", quantlab.MinMax(), 1.0),
+        ("legacy", "LegacyCalibration", quantlab.Percentile(99.99), 0.98),
+    ],
+)
+def test_resnet20_scales_are_those_of_tensorrts_cache(
+    real_data: Path, name: str, calibrator: str, observer: quantlab.Observer, bound: float
+) -> None:
+    """TensorRT 8.6.0 calibrated the same 512 images in batches of 64 on an H200; its convolutions round otherwise."""
+    model = real_data / "models" / "resnet20_cifar10_b64.onnx"
+    data = quantlab.open_data(
+        f"{real_data / 'cifar10_jpeg.npz'}:calib", ["input"], quantlab.PRESETS["cifar10"], DataOptions(64)
+    )
+    theirs = quantlab.TrtCache.load(real_data / "trt_caches" / f"r20_b64_{name}_bs64_n512_tf320.cache").scales
+    table = quantlab.calibrate(model, data, observer, tensors="all")
+    ours = quantlab.tensorrt_cache(model, table, calibrator).scales
+    common = [t for t in theirs if t in ours]
+    assert len(common) >= 0.85 * len(theirs)  # the inner tensors of the Gemm have no ONNX name
+    # a bin is 1/2048 of the range and a threshold lies between bins 128 and 2048: one bin is 5e-4 to 8e-3 of a scale
+    ratios = {t: abs(float(ours[t]) / float(theirs[t]) - 1) for t in common}
+    tolerance = 1e-6 if name == "minmax" else 2e-4
+    same = [t for t in common if ratios[t] < tolerance]
+    assert len(same) >= bound * len(common), {t: r for t, r in ratios.items() if t not in same}
