@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx.parser
+import onnxruntime
 from onnx import numpy_helper
+
+import quantlab
 
 OPSET = '<ir_version: 8, opset_import: ["" : 13]>'
 
@@ -42,3 +45,21 @@ def conv_net(batch: str = "N") -> onnx.ModelProto:
 def image_batches(count: int = 4, size: int = 6, seed: int = 0) -> list[dict[str, np.ndarray]]:
     """Batches for `conv_net`."""
     return [{"image": floats(size, 3, 8, 8, seed=seed + k)} for k in range(count)]
+
+
+def run(model: onnx.ModelProto, batch: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The outputs on ONNX Runtime with graph optimisation off."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, batch)
+
+
+def quantized(model: onnx.ModelProto, batches: list[dict[str, np.ndarray]], **kwargs: object) -> quantlab.Quantized:
+    """Calibrated with min-max on `batches` and quantized."""
+    return quantlab.quantize(model, quantlab.calibrate(model, batches, quantlab.MinMax()), **kwargs)
+
+
+def initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """All constants by name."""
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}

@@ -101,6 +101,12 @@ def cache_from_table(
     return TrtCache(f"TRT-{tensorrt}-{calibrator}", scales)
 
 
+def version_digits(version: str) -> str:
+    """The version in a cache's first line: 8.6.0 is 8600, 10.16.1 is 101601 (NV_TENSORRT_VERSION)."""
+    major, minor, patch = (int(part) for part in version.split(".")[:3])
+    return str(major * (1000 if major < 10 else 10000) + minor * 100 + patch)
+
+
 def load_table(path: str | Path) -> CalibrationTable:
     """The table in a file: quantlab's JSON, or a TensorRT calibration cache."""
     text = read_text(Path(path), "calibration table")

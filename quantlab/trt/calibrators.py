@@ -18,17 +18,25 @@ import numpy as np
 
 from quantlab.calibration.cache_record import CacheRecord, refusals, save_cache
 from quantlab.calibration.feeder import BatchFeeder, fingerprint
-from quantlab.calibration.table import CalibrationTable
-from quantlab.calibration.trt_cache import TrtCache, cache_from_table
+from quantlab.calibration.trt_cache import TrtCache, version_digits
 from quantlab.data.batches import Batches
 from quantlab.data.preprocess import recorded
 from quantlab.errors import ConfigError, DataError
 from quantlab.memory import DeviceMemory, open_memory
 from quantlab.model import TensorSpec
-from quantlab.trt.features import VERSION, require_calibrators, trt
-from quantlab.trt.network import complete_table
+from quantlab.trt.features import VERSION, trt
+from quantlab.trt.table_calibrator import TableCalibrator
 
-require_calibrators()
+__all__ = [
+    "CALIBRATORS",
+    "CalibratorOptions",
+    "EntropyCalibrator",
+    "EntropyCalibrator2",
+    "LegacyCalibrator",
+    "MinMaxCalibrator",
+    "StreamCalibrator",
+    "TableCalibrator",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,47 +296,6 @@ class LegacyCalibrator(StreamCalibrator, trt.IInt8LegacyCalibrator):  # type: ig
 
     def write_histogram_cache(self, data: object, length: int = 0) -> None:
         """No histogram is kept between builds."""
-
-
-class TableCalibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
-    """Hands TensorRT the scales of a `CalibrationTable` from any algorithm: no batch is asked for."""
-
-    def __init__(self, table: CalibrationTable) -> None:
-        trt.IInt8EntropyCalibrator2.__init__(self)
-        self.table = table
-        self.asked_for_batches = False
-
-    def complete(self, network: object) -> None:
-        """Add what only TensorRT's network has (see `complete_table`); a bare script may call it after parsing."""
-        self.table = complete_table(network, self.table)
-
-    def get_batch_size(self) -> int:
-        """1: there are no batches."""
-        return 1
-
-    def get_batch(self, names: Sequence[str]) -> None:  # noqa: ARG002
-        """There are none; that TensorRT asked means that it did not take the scales."""
-        self.asked_for_batches = True
-
-    def read_calibration_cache(self) -> bytes:
-        """The table in TensorRT's own format."""
-        return cache_from_table(self.table, tensorrt=version_digits(VERSION)).to_bytes()
-
-    def write_calibration_cache(self, cache: object) -> None:
-        """The table is what it was."""
-
-    def raise_problem(self) -> None:
-        """DataError if TensorRT asked for batches in spite of the table."""
-        if self.asked_for_batches:
-            raise DataError(
-                "TensorRT did not take the table's scales", hint="does the table hold tensors of this model?"
-            )
-
-
-def version_digits(version: str) -> str:
-    """The version in a cache's first line: 8.6.0 is 8600, 10.16.1 is 101601 (NV_TENSORRT_VERSION)."""
-    major, minor, patch = (int(part) for part in version.split(".")[:3])
-    return str(major * (1000 if major < 10 else 10000) + minor * 100 + patch)
 
 
 CALIBRATORS: dict[str, type[StreamCalibrator]] = {

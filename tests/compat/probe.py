@@ -87,9 +87,9 @@ def pure() -> list[str]:
     """The parts of quantlab.trt that compute without a device; an empty list if all is well."""
     import tempfile
 
+    from quantlab.calibration.trt_cache import version_digits
     from quantlab.errors import BuildError
     from quantlab.trt.audit import _nodes_from_name, precision_of
-    from quantlab.trt.calibrators import version_digits
     from quantlab.trt.engine import Engine, EngineRecord
     from quantlab.trt.messages import LOGGER, Messages, explain
 

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from onnx import numpy_helper
 
 import quantlab
-from models import conv_net, floats, image_batches, parse
+from models import conv_net, floats, image_batches, initializers, parse, quantized, run
 from quantlab.calibration import CalibrationTable
 from quantlab.errors import DataError, GraphError
 from quantlab.numerics import PerChannel, amax_of, fake_quantize
-from quantlab.observers import MinMax
 from quantlab.qdq import Selection, plan, prepare
-
-
-def run(model: onnx.ModelProto, batch: dict[str, np.ndarray]) -> list[np.ndarray]:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, batch)
-
-
-def quantized(model: onnx.ModelProto, batches: list[dict[str, np.ndarray]], **kwargs: object) -> quantlab.Quantized:
-    return quantlab.quantize(model, quantlab.calibrate(model, batches, MinMax()), **kwargs)
 
 
 def structure(model: onnx.ModelProto) -> list[tuple[str, list[str], list[str]]]:
     return [(n.op_type, list(n.input), list(n.output)) for n in model.graph.node]
-
-
-def initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
 
 
 def test_conv_net_gets_exactly_these_nodes() -> None:
@@ -345,189 +327,3 @@ def test_initializer_that_is_also_an_input_is_reported() -> None:
     text = "m (float[N,6] x, float[6,4] w) => (float[N,4] y) { y = MatMul (x, w) }"
     result = quantized(parse(text, {"w": floats(6, 4)}), [{"x": floats(2, 6)}])
     assert any("input 'w' has a default value" in warning for warning in result.warnings)
-
-
-def decisions(text: str, weights: dict[str, np.ndarray], selection: Selection | None = None) -> tuple:
-    """(what reads INT8, groups of one scale, what stays float and why), nodes named by their first output."""
-    model = parse(text, weights)
-    for node in model.graph.node:
-        node.name = node.output[0]
-    placement = plan(prepare(model), selection)
-    reads = [f"{node}<-{tensor}" for node, _, tensor in placement.activations]
-    return reads, placement.groups, {s.node: s.reason for s in placement.skipped}
-
-
-CONV = {"w": floats(4, 4, 1, 1), "v": floats(4, 4, 1, 1, seed=1), "u": floats(4, 8, 1, 1, seed=2)}
-
-
-def test_skip_through_slice_and_pad_stays_in_int8_with_one_scale() -> None:
-    text = """m (float[N,4,8,8] x) => (float[N,4,4,4] y) {
-        a = Conv (x, w)
-        r = Relu (a)
-        c = Conv <strides = [2,2]> (r, v)
-        s = Slice (r, from, to, axes, steps)
-        p = Pad (s, pads)
-        y = Add (c, p)
-    }"""
-    slices = {"from": np.array([0, 0]), "to": np.array([8, 8]), "axes": np.array([2, 3]), "steps": np.array([2, 2])}
-    reads, groups, reasons = decisions(text, CONV | slices | {"pads": np.zeros(8, np.int64)})
-    assert reads == ["a<-x", "c<-r", "s<-r", "y<-p"]
-    assert groups == (("p", "r"),)
-    assert reasons == {
-        "r": "TensorRT fuses it into the kernel before it",
-        "p": "TensorRT moves the quantization before it",
-    }
-
-
-def test_pad_with_a_value_does_not_pass_int8() -> None:
-    text = """m (float[N,4,8,8] x) => (float[N,4,10,10] y) {
-        p = Pad (x, pads, value)
-        y = Conv (p, w)
-    }"""
-    pads = {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "value": np.float32(3)}
-    reads, groups, reasons = decisions(text, CONV | pads)
-    assert (reads, groups) == (["y<-p"], ())
-    assert reasons == {"p": "it pads with a value other than 0"}
-
-
-def test_concat_takes_one_scale_for_its_inputs_and_states_the_cost() -> None:
-    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
-        a = Conv (x, w)
-        b = Conv (x, v)
-        c = Concat <axis = 1> (a, b)
-        y = Conv (c, u)
-    }"""
-    reads, groups, _ = decisions(text, CONV)
-    assert reads == ["a<-x", "b<-x", "c<-a", "c<-b", "y<-c"]
-    assert groups == (("a", "b", "c"),)
-    model = parse(text, CONV)
-    table = CalibrationTable({"x": np.float32(1), "a": np.float32(2), "b": np.float32(8), "c": np.float32(4)})
-    result = quantlab.quantize(model, table)
-    scales = initializers(result.model)
-    assert scales["a_scale"] == scales["b_scale"] == scales["c_scale"] == np.float32(8) / np.float32(127)
-    costs = result.placement.cost_db(table.amax)
-    assert {t: round(c, 2) for t, c in costs.items()} == {"a": 12.04, "c": 6.02}
-
-
-def test_tensor_in_two_concats_joins_both_groups() -> None:
-    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
-        a = Conv (x, w)
-        b = Conv (x, v)
-        c = Concat <axis = 1> (a, b)
-        d = Conv (c, u)
-        e = Concat <axis = 1> (a, d)
-        y = Conv (e, u)
-    }"""
-    _, groups, _ = decisions(text, CONV)
-    assert groups == (("a", "b", "c", "d", "e"),)
-
-
-def test_concat_that_nobody_reads_in_int8_stays_float() -> None:
-    text = """m (float[N,4,8,8] x) => (float[N,8,8,8] y) {
-        a = Conv (x, w)
-        y = Concat <axis = 1> (a, a)
-    }"""
-    reads, groups, reasons = decisions(text, CONV)
-    assert (reads, groups) == (["a<-x"], ())
-    assert reasons == {"y": "its result is not read in INT8"}
-
-
-def test_pooling_reads_int8_where_its_result_does() -> None:
-    text = """m (float[N,4,8,8] x) => (float[N,4,4,4] y, float[N,4,1,1] g) {
-        a = Conv (x, w)
-        p = MaxPool <kernel_shape = [2,2], strides = [2,2]> (a)
-        y = Conv (p, v)
-        g = GlobalAveragePool (y)
-    }"""
-    reads, groups, reasons = decisions(text, CONV)
-    assert reads == ["a<-x", "p<-a", "y<-p"]
-    assert groups == (("a", "p"),)
-    assert reasons == {"g": "its result is not read in INT8"}
-
-
-@pytest.mark.parametrize(("mode", "passes"), [("nearest", True), ("linear", False)])
-def test_resize_passes_int8_only_where_it_copies(mode: str, passes: bool) -> None:
-    text = f"""m (float[N,4,8,8] x) => (float[N,4,16,16] y, float[N,4,8,8] z) {{
-        z = Conv (x, w)
-        r = Resize <mode = "{mode}"> (x, empty, scales)
-        y = Conv (r, v)
-    }}"""
-    scales = {"empty": np.zeros(0, np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
-    reads, groups, _ = decisions(text, CONV | scales)
-    assert ("r<-x" in reads) == passes
-    assert groups == ((("r", "x"),) if passes else ())
-
-
-def test_attention_reads_both_operands_and_leaves_softmax_float() -> None:
-    text = """m (float[N,5,8] x) => (float[N,5,8] y) {
-        q = MatMul (x, wq)
-        k = MatMul (x, wk)
-        v = MatMul (x, wv)
-        t = Transpose <perm = [0,2,1]> (k)
-        s = MatMul (q, t)
-        p = Softmax <axis = -1> (s)
-        y = MatMul (p, v)
-    }"""
-    weights = {n: floats(8, 8, seed=i) for i, n in enumerate(("wq", "wk", "wv"))}
-    reads, _, reasons = decisions(text, weights)
-    assert reads == ["q<-x", "k<-x", "v<-x", "s<-q", "s<-t", "y<-p", "y<-v"]
-    assert reasons["p"] == "its result needs more than 8 bits, TensorRT computes it in float"
-    assert reasons["t"] == "TensorRT moves the quantization before it"
-
-
-def test_weight_computed_at_run_time_keeps_the_convolution_in_float() -> None:
-    text = "m (float[N,4,8,8] x, float[4,4,1,1] k) => (float[N,4,8,8] y) { y = Conv (x, k) }"
-    reads, _, reasons = decisions(text, {})
-    assert (reads, reasons) == ([], {"y": "its weight is computed at run time, TensorRT needs a constant for INT8"})
-
-
-def test_grouped_conv_transpose_and_constant_first_operand_have_one_scale() -> None:
-    text = "m (float[N,4,6,6] x) => (float[N,4,8,8] y) { y = ConvTranspose <group = 2> (x, w) }"
-    model = parse(text, {"w": floats(4, 2, 3, 3)})
-    result = quantized(model, [{"x": floats(1, 4, 6, 6)}])
-    assert result.placement.weights[0].axis is None
-    assert initializers(result.model)["w_scale"].shape == ()
-    run(result.model, {"x": floats(1, 4, 6, 6)})
-    left = parse("m (float[6,N] x) => (float[4,N] y) { y = MatMul (w, x) }", {"w": floats(4, 6)})
-    assert quantized(left, [{"x": floats(6, 3)}]).placement.weights[0].axis is None
-
-
-@pytest.mark.parametrize(
-    ("selection", "kept"),
-    [
-        (Selection(exclude=("first",)), ["b", "y"]),
-        (Selection(exclude=("last",)), ["a", "b"]),
-        (Selection(exclude=("op:Gemm",)), ["a", "b"]),
-        (Selection(exclude=("[ab]",)), ["y"]),
-        (Selection(include=("op:Conv",)), ["a", "b"]),
-        (Selection(include=("?",), exclude=("a", "b")), ["y"]),
-    ],
-)
-def test_selection_by_name_glob_operator_first_and_last(selection: Selection, kept: list[str]) -> None:
-    text = """m (float[N,4,8,8] x) => (float[N,5] y) {
-        a = Conv (x, w)
-        b = Conv (a, v)
-        f = Flatten (b)
-        y = Gemm (f, g)
-    }"""
-    reads, _, reasons = decisions(text, CONV | {"g": floats(256, 5)}, selection)
-    assert [r.split("<-")[0] for r in reads] == kept
-    assert {n for n in "aby" if n not in kept} == {n for n, r in reasons.items() if "cluded" in r}
-
-
-def test_placement_of_a_real_chain_runs_and_stays_close() -> None:
-    text = """m (float[N,4,8,8] x) => (float[N,5] y) {
-        a = Conv (x, w)
-        b = Conv (x, v)
-        c = Concat <axis = 1> (a, b)
-        d = Conv (c, u)
-        r = Relu (d)
-        p = MaxPool <kernel_shape = [2,2], strides = [2,2]> (r)
-        f = Flatten (p)
-        y = Gemm (f, g)
-    }"""
-    model = parse(text, CONV | {"g": floats(64, 5, scale=0.2)})
-    batch = {"x": floats(16, 4, 8, 8)}
-    result = quantized(model, [batch])
-    want, got = run(model, batch)[0], run(result.model, batch)[0]
-    assert 10 * np.log10((want**2).sum() / ((want - got) ** 2).sum()) > 30
