@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from quantlab.qdq import Selection
     from quantlab.report import write_report
     from quantlab.requantization import import_scales, repair, requantize
-    from quantlab.tune import calibrate_auto
+    from quantlab.tune import calibrate_auto, correct_bias
 
 __version__ = "0.1.0"
 
@@ -57,6 +57,7 @@ _HOME = {
     "cache_from_table": "calibration",
     "quantize": "pipeline",
     "Quantized": "pipeline",
+    "correct_bias": "tune",
     "Selection": "qdq",
     "migrate_to_cache": "migration",
     "migrate_to_qdq": "migration",
@@ -95,6 +96,7 @@ __all__ = [
     "calibrate_all",
     "calibrate_auto",
     "compare",
+    "correct_bias",
     "image_folder",
     "import_scales",
     "migrate_to_cache",

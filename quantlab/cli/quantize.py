@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import click
 
 import quantlab
 from quantlab import files
-from quantlab.cli.options import PATH
+from quantlab.cli.options import PATH, open_batches, optional_data_options
+from quantlab.cli.progress import progress
 from quantlab.errors import ConfigError
 
 
@@ -24,15 +26,10 @@ from quantlab.errors import ConfigError
     metavar="PATTERN",
     help="Leave these in float: a node name with wildcards, op:TYPE, first, last.",
 )
+@click.option("--correct-bias", is_flag=True, help="Take the mean shift of every layer on --data back in its bias.")
+@optional_data_options
 @click.option("-o", "--output", type=PATH, required=True, help="The Q/DQ model to write.")
-def command(
-    model: Path,
-    table_file: Path | None,
-    requantize: bool,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    output: Path,
-) -> None:
+def command(model: Path, table_file: Path | None, requantize: bool, correct_bias: bool, output: Path, **v: Any) -> None:
     """Insert Q/DQ nodes with calibrated scales into the FP32 MODEL.
 
     \b
@@ -40,9 +37,15 @@ def command(
       quantlab quantize resnet.onnx --table table.json -o resnet.qdq.onnx
     """
     from quantlab.calibration import load_table
+    from quantlab.model import load_model
 
     files.check_output(output, model, *([table_file] if table_file else []))
-    selection = quantlab.Selection(include, exclude)
+    if correct_bias != bool(v["data"]) or (correct_bias and requantize):
+        raise ConfigError(
+            "--correct-bias needs --data and an FP32 model; --data serves nothing else here",
+            hint="--correct-bias --data images/ --preset imagenet",
+        )
+    selection = quantlab.Selection(v["include"], v["exclude"])
     table = load_table(table_file) if table_file else None
     if requantize:
         redone = quantlab.requantize(model, table, selection)
@@ -51,6 +54,10 @@ def command(
         raise ConfigError("no scales were given", hint="--table FILE; quantlab calibrate makes one")
     else:
         quantized = quantlab.quantize(model, table, selection=selection)
+        if correct_bias:
+            batches = open_batches(load_model(model), v, None)
+            with progress("correcting biases", batches.count) as on_batch:
+                quantized = quantlab.correct_bias(model, quantized, batches, on_batch)
         placement, warnings, result = quantized.placement, quantized.warnings, quantized.model
     files.write_bytes(output, result.SerializeToString(deterministic=True))
     for warning in warnings:

@@ -100,7 +100,10 @@ def measure(case: Case, python: Path) -> dict[str, dict[str, float | None]]:
     """Model name -> SQNR in dB and top-1."""
     run = quantlab.calibrate_all(case.model, case.calibration, quantlab.OBSERVERS)
     tables = dict(run.tables) | {"auto": quantlab.calibrate_auto(case.model, case.calibration).table}
-    models = {f"quantlab-{name}": quantlab.quantize(case.model, table).model for name, table in tables.items()}
+    quantized = {name: quantlab.quantize(case.model, table) for name, table in tables.items()}
+    for name in ("auto", "mse"):
+        quantized[f"{name}+bias"] = quantlab.correct_bias(case.model, quantized[name], case.calibration)
+    models = {f"quantlab-{name}": result.model for name, result in quantized.items()}
     with tempfile.TemporaryDirectory() as folder:
         x = np.concatenate([b[case.input] for b in case.calibration])
         np.save(Path(folder) / "calib.npy", x)

@@ -1,0 +1,137 @@
+"""Empirical bias correction: quantization shifts the mean of a layer's output; its float bias takes the shift back.
+
+Nagel, van Baalen, Blankevoort, Welling: "Data-Free Quantization Through Weight Equalization and Bias Correction",
+ICCV 2019, section 4.2 (with data): `b += E[y] - E[y_q]` per output channel, where y_q is the layer with quantized
+weights and quantized inputs, the inputs taken from the FP32 network. All layers are measured in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from quantlab.data.batches import Batches, batch_length
+from quantlab.errors import DataError
+from quantlab.model import QDQ_OPS, Model, input_specs, load_model
+from quantlab.ort import Session
+from quantlab.pipeline import Quantized
+from quantlab.qdq import prepare
+from quantlab.qdq.prepare import opset_of
+from quantlab.qdq.view import GraphView, attribute
+
+_BIASED = ("Conv", "ConvTranspose", "Gemm")  # MatMul has no bias to correct
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A quantized layer. mean: the output of the probe that holds E[y - y_q], float32 (channels,)."""
+
+    node: str
+    output: str
+    mean: str
+
+
+def correct_bias(
+    model: Model, quantized: Quantized, batches: Batches, on_batch: Callable[[int], None] | None = None
+) -> Quantized:
+    """The quantized model with corrected biases; scales, weights and nodes stay as they are.
+
+    model: the FP32 model it was made from. batches: calibration data. A layer whose bias is missing gets one; layers
+    with a computed bias are left alone. The result says how many were corrected. DataError if there are no batches.
+    """
+    prepared = prepare(load_model(model))
+    probe, layers = _probe(prepared, quantized.model)
+    session = Session(probe, optimize=False)
+    first = input_specs(prepared)[0].name
+    total: dict[str, NDArray[np.float64]] = {}
+    samples = 0
+    for number, batch in enumerate(batches):
+        size = batch_length(batch, first, number)
+        for name, mean in session.run(batch, [layer.mean for layer in layers], number).items():
+            total[name] = total.get(name, np.zeros(mean.shape)) + size * mean.astype(np.float64)
+        samples += size
+        if on_batch:
+            on_batch(samples)
+    if samples == 0:
+        raise DataError("there are no batches to correct the biases with", hint="the stream is empty: check the data")
+    shifts = {layer.output: (total[layer.mean] / samples).astype(np.float32) for layer in layers}
+    corrected = onnx.ModelProto()
+    corrected.CopyFrom(quantized.model)
+    for node in corrected.graph.node:
+        if node.output[0] in shifts:
+            _add_to_bias(corrected, node, shifts[node.output[0]])
+    onnx.checker.check_model(corrected, full_check=True)
+    note = f"the biases of {len(layers)} layers were corrected with {samples} samples"
+    return replace(quantized, model=corrected, warnings=(*quantized.warnings, note))
+
+
+def _probe(prepared: onnx.ModelProto, qdq: onnx.ModelProto) -> tuple[onnx.ModelProto, list[_Layer]]:
+    """The FP32 network, beside each layer its quantized twin on the same inputs, and the mean of their difference."""
+    view = GraphView(qdq)
+    probe = onnx.ModelProto()
+    probe.CopyFrom(prepared)
+    graph = probe.graph
+    known = {t.name for t in graph.initializer}
+    graph.initializer.extend(t for t in qdq.graph.initializer if t.name not in known)
+    graph.node.extend(n for n in qdq.graph.node if n.op_type in QDQ_OPS)
+    layers = []
+    for node in qdq.graph.node:
+        if node.op_type not in _BIASED or not _can_correct(view, node):
+            continue
+        twin = onnx.NodeProto()
+        twin.CopyFrom(node)
+        output = node.output[0]
+        twin.name, twin.output[0] = f"{node.name}/twin", f"{output}/twin"
+        layer = _Layer(node.name, output, f"{output}/mean")
+        graph.node.extend([twin, helper.make_node("Sub", [output, twin.output[0]], [f"{output}/error"])])
+        weight = view.constant(view.producer[node.input[1]].input[0]) if node.input[1] in view.producer else None
+        rank = 2 if node.op_type == "Gemm" or weight is None else weight.ndim
+        _append_mean(probe, f"{output}/error", layer.mean, rank)
+        layers.append(layer)
+    del graph.output[:]
+    graph.output.extend(onnx.ValueInfoProto(name=layer.mean) for layer in layers)
+    if not layers:
+        raise DataError("no layer of the model has a bias that can be corrected", hint="leave the correction out")
+    return probe, layers
+
+
+def _can_correct(view: GraphView, node: onnx.NodeProto) -> bool:
+    makers = [view.producer.get(name) for name in node.input[:2]]
+    quantized = all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers)
+    has_bias = len(node.input) > 2 and bool(node.input[2])
+    bias = view.constant(node.input[2]) if has_bias else None
+    plain = not has_bias or (bias is not None and bias.ndim == 1)
+    return quantized and plain and attribute(node, "beta", 1.0) == 1.0
+
+
+def _append_mean(probe: onnx.ModelProto, error: str, mean: str, rank: int) -> None:
+    """`mean` (C,) of `error` (N, C, ...): over all axes but the channels."""
+    moved, flat = f"{error}/moved", f"{error}/flat"
+    order = [1, 0, *range(2, rank)]
+    probe.graph.node.append(helper.make_node("Transpose", [error], [moved], perm=order))
+    probe.graph.node.append(helper.make_node("Flatten", [moved], [flat], axis=1))
+    if opset_of(probe) < 18:
+        probe.graph.node.append(helper.make_node("ReduceMean", [flat], [mean], axes=[1], keepdims=0))
+        return
+    axes = f"{mean}/axes"  # an input since opset 18
+    probe.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), axes))
+    probe.graph.node.append(helper.make_node("ReduceMean", [flat, axes], [mean], keepdims=0))
+
+
+def _add_to_bias(model: onnx.ModelProto, node: onnx.NodeProto, shift: NDArray[np.float32]) -> None:
+    """A bias of its own for this node: other nodes may share the old one."""
+    old = next((t for t in model.graph.initializer if len(node.input) > 2 and t.name == node.input[2]), None)
+    value = shift + (numpy_helper.to_array(old) if old is not None else np.float32(0))
+    used = {t.name for t in model.graph.initializer} | {o for n in model.graph.node for o in n.output}
+    name = next(n for k in range(len(used) + 1) if (n := f"{node.output[0]}_bias{k or ''}") not in used)
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+    inputs = [*node.input[:2], name]
+    del node.input[:]
+    node.input.extend(inputs)
+    if old is not None and not any(old.name in n.input for n in model.graph.node):
+        model.graph.initializer.remove(old)
