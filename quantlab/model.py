@@ -72,13 +72,22 @@ def _read(path: Path) -> onnx.ModelProto:
 
 def require_float(proto: onnx.ModelProto, purpose: str) -> None:
     """GraphError if the model already has Q/DQ nodes, which `purpose` (a noun) cannot start from."""
-    found = [n for n in proto.graph.node if n.op_type in QDQ_OPS]
+    found = [n for n in all_nodes(proto.graph) if n.op_type in QDQ_OPS]
     if found:
         raise GraphError(
             f"the model already has {len(found)} QuantizeLinear/DequantizeLinear nodes (first: '{found[0].name}'); "
             f"{purpose} needs the FP32 model",
             hint="give the model it was made from",
         )
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph and of the subgraphs in it."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for subgraph in (attribute.g, *attribute.graphs):
+                yield from all_nodes(subgraph)
 
 
 def input_specs(proto: onnx.ModelProto) -> list[TensorSpec]:

@@ -13,9 +13,9 @@ from quantlab.calibration.offline import CalibrationRun, Progress, run_calibrati
 from quantlab.calibration.table import CalibrationTable
 from quantlab.calibration.trt_cache import TrtCache, cache_from_table
 from quantlab.comparison import Candidate, Comparison, compare_models
-from quantlab.data.batches import Batches
+from quantlab.data.batches import Batches, batch_length
 from quantlab.errors import GraphError
-from quantlab.model import Model, input_specs, load_model, model_hash, require_float
+from quantlab.model import Model, fixed_batch, input_specs, load_model, model_hash, require_float
 from quantlab.numerics import scale_from_amax
 from quantlab.observers import Entropy, Observer
 from quantlab.observers.base import algorithm_name
@@ -99,9 +99,7 @@ def quantize(model: Model, table: CalibrationTable, *, selection: Selection | No
         table.scale(tensor)  # a missing one is named here
     amax = placement.shared_amax(table.amax)
     inserted = insert(prepared, placement, lambda tensor: scale_from_amax(amax[tensor]))
-    zero = tuple(
-        f"tensor '{t}' was all zero in calibration; its scale is 1" for t in placement.tensors if table.amax[t] == 0
-    )
+    zero = tuple(f"tensor '{t}' was all zero in calibration; its scale is 1" for t in placement.tensors if amax[t] == 0)
     fed = {s.name for s in input_specs(proto)}
     defaults = tuple(
         f"input '{i.name}' has a default value; it is a constant in the Q/DQ model"
@@ -137,13 +135,25 @@ def compare(
     return compare_models(load_model(model), candidates, batches, labels, on_batch)
 
 
+def _scales_of(proto: onnx.ModelProto) -> Mapping[str, np.float32]:
+    try:
+        return strip(proto).amax
+    except GraphError:  # not every Q/DQ graph can be taken apart; its outputs are compared all the same
+        return {}
+
+
 def activation_ranges(model: Model, quantized: Mapping[str, Model], batches: Batches) -> CalibrationRun | None:
     """What Q/DQ models keep of each tensor (their scales as tables), with histograms of the FP32 model on `batches`.
 
-    Only tensors that all of them quantize and the FP32 model has; None if there are none.
+    Only tensors that all of them quantize and the FP32 model has; None if there are none, or no whole batch for a model
+    with a fixed one. Models without Q/DQ, or whose scales cannot be read, are left out.
     """
     proto = fold(load_model(model))
-    scales = {name: strip(load_model(qdq)).amax for name, qdq in quantized.items()}
+    fixed, first = fixed_batch(proto), input_specs(proto)[0].name
+    batches = [b for n, b in enumerate(batches) if fixed in (None, batch_length(b, first, n))]
+    scales = {name: found for name, qdq in quantized.items() if (found := _scales_of(load_model(qdq)))}
+    if not batches:
+        return None
     inside = {s.name for s in input_specs(proto)}.union(o for n in proto.graph.node for o in n.output)
     shared = [t for t in next(iter(scales.values()), {}) if t in inside and all(t in s for s in scales.values())]
     if not shared:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 
 from quantlab.calibration.table import CalibrationTable, Provenance
 from quantlab.comparison.metrics import ErrorSums, OutputError
-from quantlab.data.batches import Batches
+from quantlab.data.batches import Batch, Batches, batch_length
 from quantlab.errors import GraphError
-from quantlab.model import QDQ_OPS, Model, TensorSpec, input_specs, load_model
+from quantlab.model import QDQ_OPS, Model, TensorSpec, fixed_batch, input_specs, load_model
 from quantlab.numerics import scale_from_amax
 from quantlab.ort import Session
 from quantlab.qdq import Finding, Placement, Selection, Stripped, insert, lint, plan, prepare, strip
@@ -24,7 +24,7 @@ MIN_SQNR_DB = 15.0
 @dataclass(frozen=True, slots=True)
 class Repaired:
     """model: the new Q/DQ model. before, after: lint findings. moved: per output, repaired against given. notes: what
-    was done beyond moving Q/DQ. made_up: whether the inputs of the proof were seeded random values."""
+    was done beyond moving Q/DQ. samples: of the proof. made_up: whether those were seeded random values."""
 
     model: onnx.ModelProto
     placement: Placement
@@ -32,6 +32,7 @@ class Repaired:
     after: tuple[Finding, ...]
     moved: Mapping[str, OutputError]
     notes: tuple[str, ...]
+    samples: int
     made_up: bool
 
 
@@ -47,39 +48,49 @@ def requantize(model: Model, table: CalibrationTable | None = None, selection: S
     """
     proto = _with_qdq(load_model(model))
     stripped = strip(proto)
-    used = table or _table(stripped)
     if table is not None:
         table.check_names(stripped.model)
+    used = stripped.amax_with_aliases(table.amax if table is not None else stripped.amax)
     prepared = prepare(stripped.model)
-    placement = plan(prepared, selection, set(used.amax))
-    amax = placement.shared_amax(used.amax)
+    placement = plan(prepared, selection, set(used))
+    amax = placement.shared_amax(used)
     result = insert(prepared, placement, lambda tensor: scale_from_amax(amax[tensor]))
-    notes = (*stripped.notes, *result.warnings)
-    return Repaired(result.model, placement, tuple(lint(proto)), tuple(lint(result.model)), {}, notes, False)
+    costs = [f"'{t}' shares a scale and gives up {c:.1f} dB of resolution" for t, c in placement.cost_db(used).items()]
+    notes = (*stripped.notes, *result.warnings, *costs)
+    return Repaired(result.model, placement, tuple(lint(proto)), tuple(lint(result.model)), {}, notes, 0, False)
 
 
 def repair(model: Model, batches: Batches | None = None, min_sqnr_db: float = MIN_SQNR_DB) -> Repaired:
     """`requantize` with the model's own scales, and the proof: both on the same inputs, ONNX Runtime, unoptimised.
 
-    batches: real inputs; without them 8 seeded random samples are used, and said. GraphError if an output of the
-    repaired model has a smaller SQNR against the given one than `min_sqnr_db`, or if ONNX Runtime cannot run the given.
+    batches: real inputs; without them at least 8 seeded random samples are used, and said. GraphError if an output of
+    the repaired model has a smaller SQNR against the given one than `min_sqnr_db`, or if ONNX Runtime cannot run the
+    given one.
     """
     proto = load_model(model)
     done = requantize(proto)
     before, after = Session(proto, optimize=False), Session(done.model, optimize=False)
     sums = {name: ErrorSums() for name in before.float_outputs}
-    for number, batch in enumerate(batches if batches is not None else [_made_up(input_specs(proto))]):
+    if not sums:
+        raise GraphError("the model has no floating point output to compare", hint="quantlab quantize --requantize")
+    specs, fixed = input_specs(proto), fixed_batch(proto)
+    samples = 0
+    for number, batch in enumerate(batches if batches is not None else _made_up(specs)):
+        size = batch_length(batch, specs[0].name, number)
+        if fixed is not None and 0 < size < fixed and number:
+            continue  # a short last batch does not fit such a model
+        samples += size
         want, got = before.run(batch, number=number), after.run(batch, number=number)
         for name, total in sums.items():
             total.add(want[name], got[name], name)
     moved = {name: total.result() for name, total in sums.items()}
     worst = min(moved, key=lambda name: moved[name].sqnr_db)
-    if moved[worst].sqnr_db < min_sqnr_db:
+    if not moved[worst].sqnr_db >= min_sqnr_db:
         raise GraphError(
             f"the repair would move output '{worst}' to {moved[worst].sqnr_db:.1f} dB SQNR, less than {min_sqnr_db:g}",
             hint="quantize the float model (quantlab calibrate, quantlab quantize), or give --data and a lower bound",
         )
-    return Repaired(done.model, done.placement, done.before, done.after, moved, done.notes, batches is None)
+    return replace(done, moved=moved, samples=samples, made_up=batches is None)
 
 
 def _with_qdq(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -92,14 +103,18 @@ def _table(stripped: Stripped) -> CalibrationTable:
     return CalibrationTable(dict(stripped.amax), Provenance(algorithm="imported", source="scales of a Q/DQ model"))
 
 
-def _made_up(specs: list[TensorSpec], samples: int = 8) -> dict[str, np.ndarray]:
+def _made_up(specs: list[TensorSpec], samples: int = 8) -> list[Batch]:
+    """Batches of seeded normal values, `samples` or a little more in all."""
     generator = np.random.default_rng(0)
+    first = next((s.shape[0] for s in specs if s.shape and isinstance(s.shape[0], int)), samples)
+    return [_made_up_batch(specs, first, generator) for _ in range(-(-samples // first))]
+
+
+def _made_up_batch(specs: list[TensorSpec], size: int, generator: np.random.Generator) -> Batch:
     batch = {}
     for spec in specs:
-        first = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else samples
-        rest = [d if isinstance(d, int) else 16 for d in spec.shape[1:]]
-        shape = (first, *rest) if spec.shape else ()
         if not np.issubdtype(spec.dtype, np.floating):
             raise GraphError(f"input '{spec.name}' is {spec.dtype}: values cannot be made up", hint="give --data")
+        shape = tuple(d if isinstance(d, int) else (size if k == 0 else 16) for k, d in enumerate(spec.shape))
         batch[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
     return batch

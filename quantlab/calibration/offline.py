@@ -126,8 +126,8 @@ class _Counting:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
-                self._wait()
+            if kind is None or issubclass(kind, Exception):
+                self._wait()  # what is wrong with an earlier batch comes before what is in flight
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
 

@@ -37,6 +37,6 @@ def command(model: Path, min_sqnr: float, output: Path, **data: Any) -> None:
         click.echo(f"note: {note}", err=True)
     for name, error in result.moved.items():
         click.echo(f"output '{name}': SQNR {error.sqnr_db:.1f} dB, largest change {error.max_abs:.4g}")
-    inputs = "8 seeded random samples: give --data for a proof on real ones" if result.made_up else "the data given"
-    click.echo(f"compared on {inputs}")
+    kind = "seeded random samples: give --data for a proof on real ones" if result.made_up else "samples"
+    click.echo(f"compared on {result.samples} {kind}")
     click.echo(f"{output}: {len(result.before)} findings before, {len(result.after)} after")

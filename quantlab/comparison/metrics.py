@@ -42,6 +42,8 @@ class ErrorSums:
             )
         if not np.isfinite(output).all():
             raise DataError(f"output '{name}' has NaN or infinity", hint="look for a scale that is far too small")
+        if not np.isfinite(reference).all():
+            raise DataError(f"the reference of output '{name}' has NaN or infinity", hint="look at the model itself")
         ref, out = np.ravel(reference).astype(np.float64), np.ravel(output).astype(np.float64)
         error = np.abs(out - ref)
         self._ref2 += float(ref @ ref)

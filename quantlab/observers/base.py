@@ -14,7 +14,10 @@ class Observer(Protocol):
     """Accumulates over batches and says how much of the range to keep."""
 
     def observe(self, x: NDArray[np.float32]) -> None:
-        """Take one calibration batch of a tensor: float32, any shape. NaN or infinity raise DataError."""
+        """Take one calibration batch of a tensor: float32, any shape, to read only. NaN or infinity raise DataError.
+
+        The observers of different tensors are called from several threads, that of one tensor by one at a time.
+        """
 
     def compute_amax(self) -> NDArray[np.float32]:
         """float32 >= 0 of shape (). Pure and repeatable; NotCalibratedError before any data."""

@@ -43,9 +43,16 @@ class ActivationReader:
             yield self.read_one(batch, number)
 
     def read_one(self, batch: Batch, number: int = 0) -> dict[str, NDArray[np.float32]]:
-        """Tensor name -> float32 values for one batch."""
-        values = {**batch, **self._session.run(batch, self._outputs, number)}
-        return {t: np.asarray(values[t], np.float32) for t in self.tensors}
+        """Tensor name -> float32 values for one batch, to read only."""
+        computed = self._session.run(batch, self._outputs, number)
+        # inputs are copied: a stream may fill one buffer again and again while these are still being counted
+        values = {
+            t: np.asarray(computed[t], np.float32) if t in computed else np.array(batch[t], np.float32)
+            for t in self.tensors
+        }
+        for array in values.values():
+            array.flags.writeable = False
+        return values
 
 
 def _with_outputs(proto: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

@@ -55,4 +55,4 @@ class Session:
         return dict(zip(names, values, strict=True))
 
 
-_FLOATS = ("tensor(float)", "tensor(float16)")
+_FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")

@@ -18,9 +18,10 @@ class Code:
 
 
 _REPAIR = "quantlab repair"
+_SCALES = "quantlab repair mends zero and denormal scales; calibrate again for the others"
 CODES: dict[str, Code] = {
     "Q01": Code(ERROR, "zero point is not 0", "refuses the model: its INT8 is symmetric", _REPAIR),
-    "Q02": Code(ERROR, "8-bit unsigned activations", "refuses the model: it has no uint8 quantization", _REPAIR),
+    "Q02": Code(ERROR, "8-bit unsigned codes", "refuses the model: it has no uint8 quantization", _REPAIR),
     "Q03": Code(ERROR, "an activation has one scale per channel", "refuses the model: only weights may", _REPAIR),
     "Q04": Code(ERROR, "an int32 bias is dequantized", "refuses the model: only 8-bit inputs are dequantized", _REPAIR),
     "Q05": Code(
@@ -48,7 +49,7 @@ CODES: dict[str, Code] = {
         WARNING, "a tensor is quantized twice in a row", "rounds twice; one more kernel if the scales differ", _REPAIR
     ),
     "Q13": Code(
-        ERROR, "a scale is zero, negative, denormal, infinite or NaN", "refuses the model or computes NaN", _REPAIR
+        ERROR, "a scale is zero, negative, denormal, infinite or NaN", "refuses the model or computes NaN", _SCALES
     ),
     "Q14": Code(
         ERROR, "scales are FP16 below opset 19", "refuses the model: such opsets have float scales only", "use opset 19"
@@ -59,6 +60,8 @@ CODES: dict[str, Code] = {
     "Q16": Code(
         WARNING, "only one operand of a layer is quantized", "runs the layer in float", "quantize both, or neither"
     ),
+    "Q18": Code(ERROR, "codes of another size than 8 bits", "refuses the model, or runs it in another type", _REPAIR),
+    "Q19": Code(WARNING, "Q/DQ inside If, Loop or Scan", "may refuse it; nothing in there was looked at", "look there"),
     "Q17": Code(
         ERROR, "a scale is computed, not constant", "refuses the model: dynamic quantization", "use static quantization"
     ),

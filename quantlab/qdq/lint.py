@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from quantlab.model import QDQ_OPS
+from quantlab.model import QDQ_OPS, all_nodes
 from quantlab.numerics.scales import SMALLEST_SCALE
 from quantlab.qdq.codes import CODES
-from quantlab.qdq.prepare import opset_of
+from quantlab.qdq.prepare import export_graph, opset_of
 from quantlab.qdq.rules import EPILOGUE_OPS, RULES
+from quantlab.qdq.strip import fold_around_qdq
 from quantlab.qdq.view import GraphView, attribute
 
 
@@ -31,8 +32,8 @@ class Finding:
 
 
 def lint(proto: onnx.ModelProto) -> list[Finding]:
-    """Every finding, in network order per check; an empty list for a clean graph."""
-    view = GraphView(proto)
+    """Every finding, in network order per check; an empty list for a clean graph. Constants are computed first."""
+    view = GraphView(export_graph(fold_around_qdq(proto), proto))
     return [finding for check in CHECKS for finding in check(view)]
 
 
@@ -42,13 +43,19 @@ def _name(node: onnx.NodeProto) -> str:
 
 def _zero_points_and_types(view: GraphView) -> Iterator[Finding]:
     for node in view.qdq_nodes:
-        zero_point = view.zero_point(node)
-        if np.any(zero_point != 0):
-            yield Finding("Q01", _name(node), f"zero point {np.unique(zero_point)[:4].tolist()}")
-        if node.op_type == "QuantizeLinear" and zero_point.dtype == np.uint8 and not view.is_weight(node):
-            yield Finding("Q02", _name(node), f"tensor '{node.input[0]}'")
         if node.op_type == "DequantizeLinear" and view.type_of(node.input[0]) == onnx.TensorProto.INT32:
             yield Finding("Q04", _name(node), f"bias '{node.input[0]}'")
+            continue
+        zero_point = view.zero_point(node)
+        if zero_point is None:
+            continue
+        if np.any(zero_point != 0):
+            yield Finding("Q01", _name(node), f"zero point {np.unique(zero_point)[:4].tolist()}")
+        reported = node.op_type == "DequantizeLinear" and not view.is_constant(node.input[0])  # with its QuantizeLinear
+        if zero_point.dtype == np.uint8 and not reported:
+            yield Finding("Q02", _name(node), f"tensor '{node.input[0]}'")
+        elif zero_point.dtype not in (np.int8, np.uint8) and not reported:
+            yield Finding("Q18", _name(node), f"{zero_point.dtype} codes of '{node.input[0]}'")
 
 
 def _granularity(view: GraphView) -> Iterator[Finding]:
@@ -69,17 +76,18 @@ def _weight_axes(view: GraphView) -> Iterator[Finding]:
         if dq is None or dq.op_type != "DequantizeLinear" or not view.is_weight(dq):
             continue
         scale, ndim = view.scale(dq), _weight_rank(view, dq)
-        if scale is None or scale.size <= 1 or ndim is None:
+        if scale is None or scale.size <= 1 or ndim is None or attribute(dq, "block_size", 0):
             continue
         attrs = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         wanted, got = rule.axis(attrs, ndim), attribute(dq, "axis", 1) % ndim
         if got != wanted:
-            yield Finding("Q05", _name(dq), f"axis {got}, {node.op_type} '{_name(node)}' needs {wanted}")
+            needs = "one scale for the whole tensor" if wanted is None else f"axis {wanted}"
+            yield Finding("Q05", _name(dq), f"axis {got}, {node.op_type} '{_name(node)}' needs {needs}")
 
 
 def _weight_rank(view: GraphView, dq: onnx.NodeProto) -> int | None:
     q = view.producer.get(dq.input[0])
-    weight = view.constant(q.input[0] if q is not None else dq.input[0])
+    weight = view.constant(q.input[0] if q is not None and q.op_type == "QuantizeLinear" else dq.input[0])
     return None if weight is None else weight.ndim
 
 
@@ -134,7 +142,7 @@ def _concat_scales(view: GraphView) -> Iterator[Finding]:
             yield Finding("Q09", _name(node), f"scales {', '.join(f'{v:.6g}' for v in sorted(values))}")
 
 
-_SHAPES = frozenset({"Shape", "Size", "NonZero", "ArgMax", "ArgMin", "ConstantOfShape"})
+_SHAPES = frozenset({"Shape", "Size", "NonZero"})
 
 
 def _shape_computations(view: GraphView) -> Iterator[Finding]:
@@ -200,14 +208,31 @@ def _half_quantized(view: GraphView) -> Iterator[Finding]:
         rule = RULES.get(node.op_type)
         if rule is None or rule.weight_input is None or len(node.input) <= rule.weight_input:
             continue
-        operands = [node.input[i] for i in (0, rule.weight_input)]
+        operands = [_moved_from(view, node.input[i]) for i in (0, rule.weight_input)]
         makers = [view.producer.get(name) for name in operands]
         quantized = [m is not None and m.op_type == "DequantizeLinear" for m in makers]
         if any(quantized) and not all(quantized):
             yield Finding("Q16", _name(node), f"input '{operands[quantized.index(False)]}' is float")
 
 
+def _moved_from(view: GraphView, tensor: str) -> str:
+    """The tensor before Transpose, Reshape and the like, which change no value."""
+    while (maker := view.producer.get(tensor)) is not None:
+        rule = RULES.get(maker.op_type)
+        if rule is None or not rule.share_scale or len(maker.input) > 2:
+            break
+        tensor = maker.input[0]
+    return tensor
+
+
+def _subgraphs(view: GraphView) -> Iterator[Finding]:
+    own = {id(node) for node in view.qdq_nodes}
+    for node in all_nodes(view.proto.graph):
+        if node.op_type in QDQ_OPS and id(node) not in own:
+            yield Finding("Q19", _name(node), "in a subgraph")
+
+
 CHECKS: tuple[Callable[[GraphView], Iterator[Finding]], ...] = (
     _zero_points_and_types, _granularity, _weight_axes, _breaks_fusion, _residual_adds, _quantized_outputs,
-    _concat_scales, _shape_computations, _counterparts, _doubled, _scale_values, _opset, _half_quantized,
+    _concat_scales, _shape_computations, _counterparts, _doubled, _scale_values, _opset, _half_quantized, _subgraphs,
 )  # fmt: skip

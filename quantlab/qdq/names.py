@@ -9,7 +9,7 @@ class Names:
     """New tensor names that collide with none in the graph."""
 
     def __init__(self, graph: gs.Graph) -> None:
-        self._used = set(graph.tensors()) | {node.name for node in graph.nodes}
+        self._used = _names(graph)
 
     def new(self, base: str) -> str:
         """`base`, or `base` with a number."""
@@ -19,3 +19,10 @@ class Names:
             name = f"{base}_{number}"
         self._used.add(name)
         return name
+
+
+def _names(graph: gs.Graph) -> set[str]:
+    """Tensors and nodes, those of subgraphs too: ONNX wants all of them to be different."""
+    inside = [v for node in graph.nodes for v in node.attrs.values() if isinstance(v, gs.Graph)]
+    own = set(graph.tensors()) | {node.name for node in graph.nodes}
+    return own.union(*(_names(subgraph) for subgraph in inside))

@@ -75,7 +75,7 @@ def plan(
     for node in graph.nodes:
         if node.name in left_out:
             continue
-        rule = RULES.get(node.op)
+        rule = _rule_of(node)
         if rule is not None and rule.weight_input is not None:
             reason = _why_not(node, rule) or _without_scale(node, rule, scaled)
             if reason is None:
@@ -88,7 +88,7 @@ def plan(
             continue
         if reason:
             reasons[node.name] = reason
-    groups = _read_through(graph, reads, reasons, scaled)
+    groups, reasons = _settle(graph, reads, reasons, scaled)
     rows = ((node, index, tensor) for (node, index), tensor in reads.items())
     activations = sorted(rows, key=lambda row: (order[row[0]], row[1]))
     skipped = [Skipped(n.name, n.op, reasons[n.name]) for n in graph.nodes if n.name in reasons]
@@ -160,10 +160,11 @@ def _read_residual(
         return "one input is broadcast over the other"
     epilogue = [
         i for i, t in enumerate(branches)
-        if t.inputs and t.inputs[0].op in EPILOGUE_OPS and len(t.outputs) == 1 and t not in graph.outputs
+        if t.inputs and (t.inputs[0].name, 0) in reads and len(t.outputs) == 1 and t not in graph.outputs
+        and t.inputs[0].op in EPILOGUE_OPS
     ]  # fmt: skip
     if not epilogue:
-        return "neither input is a convolution whose kernel could take the addition"
+        return "neither input is an INT8 convolution whose kernel could take the addition"
     skip = 1 - max(epilogue, key=lambda i: order[branches[i].inputs[0].name])
     if _lacks(branches[skip], scaled):
         return _no_scale(branches[skip].name)
@@ -181,6 +182,21 @@ def _broadcasts(a: gs.Tensor, b: gs.Tensor) -> bool:
     )
 
 
+def _rule_of(node: gs.Node) -> QdqRule | None:
+    return RULES.get(node.op) if node.domain in (None, "", "ai.onnx") else None
+
+
+def _settle(
+    graph: gs.Graph, reads: dict[tuple[str, int], str], reasons: dict[str, str], scaled: Collection[str] | None
+) -> tuple[list[tuple[str, ...]], dict[str, str]]:
+    """`_read_through` until nothing changes: what one node reads in INT8 can let another of the same tensor pass."""
+    while True:
+        before, found = len(reads), dict(reasons)
+        groups = _read_through(graph, reads, found, scaled)
+        if len(reads) == before:
+            return groups, found
+
+
 def _read_through(
     graph: gs.Graph, reads: dict[tuple[str, int], str], reasons: dict[str, str], scaled: Collection[str] | None
 ) -> list[tuple[str, ...]]:
@@ -192,7 +208,7 @@ def _read_through(
     groups: list[set[str]] = []
     int8 = set(reads.values())  # tensors that are read in INT8, at once or behind nodes that only move them
     for node in reversed(graph.nodes):
-        rule = RULES.get(node.op)
+        rule = _rule_of(node)
         if rule is None or rule.weight_input is not None or node.name in reasons:
             continue
         wanted = any(t.name in int8 for t in node.outputs)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from quantlab.errors import GraphError
+from quantlab.model import QDQ_OPS, all_nodes
 from quantlab.numerics import amax_from_scale
 from quantlab.qdq.names import Names
 from quantlab.qdq.prepare import export_graph
@@ -19,65 +21,98 @@ from quantlab.qdq.rules import RULES
 
 @dataclass(frozen=True, slots=True)
 class Stripped:
-    """model: float, without Q/DQ. amax: per activation that had a pair. notes: what was more than removal."""
+    """model: float, without Q/DQ. amax: per activation that had a pair. aliases: tensor of `model` that was made in
+    place of another -> that other, whose amax it has. notes: what was more than removal."""
 
     model: onnx.ModelProto
     amax: Mapping[str, np.float32]
+    aliases: Mapping[str, str]
     notes: tuple[str, ...]
+
+    def amax_with_aliases(self, amax: Mapping[str, np.float32]) -> dict[str, np.float32]:
+        """`amax` (this model's own, or a table's) for the tensors of `model`."""
+        return {**amax, **{new: amax[old] for new, old in self.aliases.items() if old in amax}}
+
+
+@dataclass
+class _Work:
+    """What is gathered while a graph is stripped."""
+
+    graph: gs.Graph
+    names: Names
+    amax: dict[str, np.float32] = field(default_factory=dict)
+    clips: dict[str, gs.Variable] = field(default_factory=dict)  # tensor -> its Clip
+    notes: dict[str, None] = field(default_factory=dict)
 
 
 def strip(proto: onnx.ModelProto) -> Stripped:
     """Remove every QuantizeLinear and DequantizeLinear.
 
     A dequantized constant becomes its float values. Asymmetric ranges give `amax = max(|low|, |high|)`. Where a range
-    begins at 0 the pair also worked as a Relu (ONNX Runtime removes the Relu before such a pair): the Relu is put back
-    unless the tensor cannot be negative anyway. GraphError for a pair that cannot be told apart from the model: int8
-    inputs or outputs, computed scales.
+    begins at 0 the pair also worked as a Relu or a Clip (ONNX Runtime removes such a node before its pair): a Clip to
+    the range takes its place, unless the tensor cannot be negative anyway. GraphError for what cannot be taken apart:
+    int8 inputs or outputs, computed or blocked scales, codes other than 8 or 16 bits, scales that are no numbers or
+    FP16, pairs in subgraphs.
     """
-    graph = gs.import_onnx(onnx.shape_inference.infer_shapes(proto))
-    graph.fold_constants(fold_shapes=False, recurse_subgraphs=False, should_exclude_node=lambda n: n.op in _QDQ)
-    names = Names(graph)
-    amax: dict[str, np.float32] = {}
-    notes: list[str] = []
+    inside = [n for n in all_nodes(proto.graph) if n.op_type in QDQ_OPS]
+    if len(inside) != sum(n.op_type in QDQ_OPS for n in proto.graph.node):
+        raise GraphError("the model has Q/DQ inside If, Loop or Scan", hint="start from its float version")
+    graph = fold_around_qdq(proto)
+    work = _Work(graph, Names(graph))
     for node in [n for n in graph.nodes if n.op == "DequantizeLinear"]:
-        _replace(graph, node, names, amax, notes)
+        _replace(work, node)
     graph.cleanup()
-    left = [n for n in graph.nodes if n.op in _QDQ]
+    left = [n for n in graph.nodes if n.op in QDQ_OPS]
     if left:
         raise GraphError(
-            f"'{left[0].name or left[0].outputs[0].name}' ({left[0].op}) has no counterpart and cannot be removed",
-            hint="the model has int8 inputs or outputs; start from its float version",
+            f"'{_label(left[0])}' ({left[0].op}) has no counterpart and cannot be removed",
+            hint="the model has int8 inputs, outputs or operators; start from its float version",
         )
     graph.toposort()
-    return Stripped(export_graph(graph, proto), amax, tuple(notes))
+    aliases = {clip.name: tensor for tensor, clip in work.clips.items()}
+    return Stripped(export_graph(graph, proto), work.amax, aliases, tuple(work.notes))
 
 
-_QDQ = ("QuantizeLinear", "DequantizeLinear")
+def fold_around_qdq(proto: onnx.ModelProto) -> gs.Graph:
+    """The graph with constant subgraphs computed, but for Q/DQ nodes; nothing else is removed."""
+    graph = gs.import_onnx(onnx.shape_inference.infer_shapes(proto))
+    graph.fold_constants(fold_shapes=False, recurse_subgraphs=False, should_exclude_node=lambda n: n.op in QDQ_OPS)
+    graph.nodes = [node for node in graph.nodes if node.outputs]  # what was computed has lost its outputs
+    return graph
+
+
 _NOT_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "HardSigmoid", "Exp", "Abs", "Sqrt")
 
 
-def _replace(graph: gs.Graph, dq: gs.Node, names: Names, amax: dict[str, np.float32], notes: list[str]) -> None:
+def _label(node: gs.Node) -> str:
+    return str(node.name or node.outputs[0].name)
+
+
+def _replace(work: _Work, dq: gs.Node) -> None:
     source, result = dq.inputs[0], dq.outputs[0]
     if isinstance(source, gs.Constant):
-        values = _dequantized(source.values, dq)
-        _rewire(graph, dq, gs.Constant(names.new(f"{result.name}_float"), values), result)
+        constant = gs.Constant(work.names.new(f"{result.name}_float"), _dequantized(source.values, dq))
+        _rewire(work, dq, constant, result)
         return
     q = source.inputs[0] if source.inputs else None
     if q is None or q.op != "QuantizeLinear":
         return
     original = q.inputs[0]
-    if isinstance(original, gs.Constant):  # a float weight with Q/DQ: the weight itself
-        _rewire(graph, dq, original, result)
+    if isinstance(original, gs.Constant):  # a float weight with Q/DQ: what the pair makes of it, scale and all
+        constant = gs.Constant(work.names.new(f"{original.name}_float"), _dequantized(_codes(original.values, q), q))
+        _rewire(work, dq, constant, result)
         return
-    low, high = _range(q)
-    amax[original.name] = max(amax.get(original.name, np.float32(0)), np.float32(max(abs(low), abs(high))))
+    low, high, symmetric = _range(q)
+    work.amax[original.name] = max(work.amax.get(original.name, np.float32(0)), np.float32(max(abs(low), abs(high))))
     if low == 0 and not _never_negative(original):
-        original = _with_relu(graph, q, original, names, amax)
-        note = f"the range of '{q.inputs[0].name}' begins at 0: a Relu takes the place of the zero point"
-        notes += [] if note in notes else [note]
-    _rewire(graph, dq, original, result)
-    if any(result is output for output in graph.outputs) and original.name in amax:
-        amax[result.name] = amax[original.name]
+        name = original.name
+        original = _with_clip(work, q, original, high)
+        work.notes[f"the range of '{name}' begins at 0: a Clip takes the place of the zero point"] = None
+    elif not symmetric and low != 0:
+        work.notes["asymmetric ranges became symmetric: one bit of resolution less, and no cut at their short side"] = (
+            None
+        )
+    _rewire(work, dq, original, result)
 
 
 def _never_negative(tensor: gs.Tensor) -> bool:
@@ -95,26 +130,33 @@ def _never_negative(tensor: gs.Tensor) -> bool:
     return maker.op in _NOT_NEGATIVE
 
 
-def _with_relu(
-    graph: gs.Graph, q: gs.Node, tensor: gs.Tensor, names: Names, amax: dict[str, np.float32]
-) -> gs.Variable:
-    """The Relu of a tensor, made once."""
-    made = next((n for n in tensor.outputs if n.op == "Relu" and n.name.startswith(f"{tensor.name}_Relu")), None)
-    if made is None:
-        output = gs.Variable(names.new(f"{tensor.name}_relu"), np.float32, tensor.shape)
-        made = gs.Node("Relu", names.new(f"{tensor.name}_Relu"), None, [tensor], [output])
-        graph.nodes.insert(graph.nodes.index(q), made)
-    amax[made.outputs[0].name] = amax[tensor.name]
-    return made.outputs[0]
+def _with_clip(work: _Work, q: gs.Node, tensor: gs.Tensor, high: float) -> gs.Variable:
+    """The tensor cut to [0, high], made once."""
+    if tensor.name not in work.clips:
+        output = gs.Variable(work.names.new(f"{tensor.name}_clip"), np.float32, tensor.shape)
+        limits = [
+            gs.Constant(work.names.new(f"{tensor.name}_{word}"), np.asarray(value, np.float32))
+            for word, value in (("low", 0.0), ("high", high))
+        ]
+        node = gs.Node("Clip", work.names.new(f"{tensor.name}_Clip"), None, [tensor, *limits], [output])
+        work.graph.nodes.insert(work.graph.nodes.index(q), node)
+        work.clips[tensor.name] = output
+    return work.clips[tensor.name]
 
 
-def _rewire(graph: gs.Graph, dq: gs.Node, replacement: gs.Tensor, result: gs.Tensor) -> None:
+def _rewire(work: _Work, dq: gs.Node, replacement: gs.Tensor, result: gs.Tensor) -> None:
     """Let everything that read `result` read `replacement`; a graph output keeps its name."""
-    is_output = any(result is output for output in graph.outputs)
-    if is_output and replacement.inputs and not any(replacement is output for output in graph.outputs):
+    outputs = work.graph.outputs
+    is_output = any(result is output for output in outputs)
+    if is_output and replacement.inputs and not any(replacement is output for output in outputs):
         dq.outputs = []
         maker = replacement.inputs[0]
         maker.outputs = [result if t is replacement else t for t in maker.outputs]
+        if replacement.name in work.amax:
+            work.amax[result.name] = work.amax.pop(replacement.name)
+        for old, clip in list(work.clips.items()):
+            if clip is replacement:
+                work.clips[old] = result
         replacement, result = result, replacement
         is_output = False
     for reader in list(result.outputs):
@@ -122,45 +164,85 @@ def _rewire(graph: gs.Graph, dq: gs.Node, replacement: gs.Tensor, result: gs.Ten
             if tensor is result:
                 reader.inputs[index] = replacement
     if is_output:  # of a constant, an input, or another output
-        position = graph.nodes.index(dq)
+        position = work.graph.nodes.index(dq)
         dq.outputs = []
-        graph.nodes.insert(position, gs.Node("Identity", f"{result.name}_Identity", None, [replacement], [result]))
+        name = work.names.new(f"{result.name}_Identity")
+        work.graph.nodes.insert(position, gs.Node("Identity", name, None, [replacement], [result]))
     else:
         dq.outputs = []
 
 
-def _parameters(node: gs.Node) -> tuple[NDArray[np.float64], NDArray[np.float64], np.dtype[np.generic]]:
+def _parameters(node: gs.Node) -> tuple[NDArray[np.float64], NDArray[np.float64], np.dtype[Any]]:
     """(scale, zero point, integer type) of a Q or DQ node."""
-    scale = node.inputs[1]
-    if not isinstance(scale, gs.Constant):
-        raise GraphError(f"the scale of '{node.name or node.op}' is computed", hint="use static quantization")
-    if len(node.inputs) > 2 and isinstance(node.inputs[2], gs.Constant):
-        zero_point = node.inputs[2].values
-        return scale.values.astype(np.float64), zero_point.astype(np.float64), zero_point.dtype
-    return scale.values.astype(np.float64), np.zeros(()), np.dtype(np.uint8)
+    scale, zero_point = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
+    if not isinstance(scale, gs.Constant) or not (zero_point is None or isinstance(zero_point, gs.Constant)):
+        raise GraphError(f"the scale of '{_label(node)}' is computed", hint="use static quantization")
+    if scale.values.dtype != np.float32:
+        raise GraphError(f"the scale of '{_label(node)}' is {scale.values.dtype}", hint="start from the FP32 version")
+    if node.attrs.get("block_size", 0):
+        raise GraphError(f"'{_label(node)}' has a scale per block, which TensorRT's INT8 has not", hint="per channel")
+    if not np.isfinite(scale.values).all() or (scale.values < 0).any():
+        raise GraphError(f"a scale of '{_label(node)}' is NaN, infinite or negative", hint="calibrate the float model")
+    dtype = _integer_type(node, zero_point)
+    zeros = np.zeros(()) if zero_point is None else zero_point.values.astype(np.float64)
+    return scale.values.astype(np.float64), zeros, dtype
 
 
-def _range(q: gs.Node) -> tuple[float, float]:
-    """The smallest and largest value that a QuantizeLinear can represent, over all its channels.
+def _integer_type(node: gs.Node, zero_point: gs.Constant | None) -> np.dtype[Any]:
+    """Of the codes: that of the zero point, else what the node says, else of a constant input, else uint8."""
+    dtype: np.dtype[Any]
+    if zero_point is not None:
+        dtype = np.dtype(zero_point.values.dtype)
+    elif node.op == "QuantizeLinear" and node.attrs.get("output_dtype", 0):
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(int(node.attrs["output_dtype"])))
+    elif node.op == "DequantizeLinear" and isinstance(node.inputs[0], gs.Constant):
+        dtype = np.dtype(node.inputs[0].values.dtype)
+    else:
+        dtype = np.dtype(np.uint8)
+    if dtype not in (np.int8, np.uint8, np.int16, np.uint16, np.int32):
+        raise GraphError(f"'{_label(node)}' has {dtype} codes, not INT8", hint="start from the float version")
+    return dtype
 
-    A symmetric int8 range is given without the code -128, so that amax / 127 is its scale again.
+
+def _range(q: gs.Node) -> tuple[float, float, bool]:
+    """(smallest, largest value that a QuantizeLinear can represent, over all its channels; whether it is symmetric).
+
+    A symmetric signed range is given without its lowest code, so that amax / 127 is an int8 scale again.
     """
     scale, zero_point, dtype = _parameters(q)
-    highest = 255 if dtype == np.uint8 else 127
-    lowest = 0 if dtype == np.uint8 else (-128 if np.any(zero_point) else -127)
-    return float(np.min((lowest - zero_point) * scale)), float(np.max((highest - zero_point) * scale))
+    info = np.iinfo(dtype)
+    symmetric = info.min < 0 and not np.any(zero_point)
+    lowest = -info.max if symmetric else info.min
+    if symmetric and dtype == np.int8:
+        amax = float(amax_from_scale(scale.astype(np.float32)).max())
+        return -amax, amax, True
+    low, high = float(np.min((lowest - zero_point) * scale)), float(np.max((info.max - zero_point) * scale))
+    return low, high, symmetric
 
 
-def _dequantized(values: NDArray[np.generic], dq: gs.Node) -> NDArray[np.float32]:
+def _shaped(values: NDArray[Any], parameter: NDArray[np.float64], node: gs.Node) -> NDArray[np.float64]:
+    if parameter.size == 1:
+        return parameter.reshape(())
+    axis = int(node.attrs.get("axis", 1)) % values.ndim
+    return parameter.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+
+
+def _codes(values: NDArray[Any], q: gs.Node) -> NDArray[Any]:
+    """What a QuantizeLinear makes of a float constant."""
+    scale, zero_point, dtype = _parameters(q)
+    info = np.iinfo(dtype)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.rint(values.astype(np.float32) / _shaped(values, scale, q).astype(np.float32))
+    codes = np.clip(np.nan_to_num(ratio) + _shaped(values, zero_point, q), info.min, info.max)
+    return np.asarray(codes, dtype)
+
+
+def _dequantized(values: NDArray[Any], node: gs.Node) -> NDArray[np.float32]:
     """`(q - zero_point) * scale`. A symmetric code of +-127 becomes +-amax: amax / 127 is then the same scale again."""
-    scale, zero_point, _ = _parameters(dq)
-    if scale.ndim:
-        axis = int(dq.attrs.get("axis", 1)) % values.ndim
-        shape = [-1 if a == axis else 1 for a in range(values.ndim)]
-        scale = scale.reshape(shape)
-        zero_point = zero_point.reshape(shape) if zero_point.ndim else zero_point
+    scale, zero_point, _ = _parameters(node)
+    scale, zero_point = _shaped(values, scale, node), _shaped(values, zero_point, node)
     result = np.asarray((values.astype(np.float64) - zero_point) * scale, np.float32)
-    if values.dtype != np.int8 or np.any(zero_point) or not (np.isfinite(scale) & (scale >= 0)).all():
+    if values.dtype != np.int8 or np.any(zero_point):
         return result
     amax = np.broadcast_to(amax_from_scale(scale.astype(np.float32)), values.shape)
     return np.where(np.abs(values.astype(np.int16)) == 127, np.sign(values) * amax, result).astype(np.float32)

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from quantlab.model import QDQ_OPS
+from quantlab.model import QDQ_OPS, all_nodes
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class GraphView:
 
     @cached_property
     def readers(self) -> dict[str, list[tuple[onnx.NodeProto, int]]]:
-        """Tensor -> (node, input index) of everything that reads it."""
+        """Tensor -> (node, input index) of everything that reads it, nodes in subgraphs too."""
         found: dict[str, list[tuple[onnx.NodeProto, int]]] = defaultdict(list)
-        for node in self.proto.graph.node:
+        for node in all_nodes(self.proto.graph):
             for index, name in enumerate(node.input):
                 found[name].append((node, index))
         return found
@@ -71,10 +71,18 @@ class GraphView:
         """The scale of a Q or DQ node, None if it is computed."""
         return self.constant(node.input[1])
 
-    def zero_point(self, node: onnx.NodeProto) -> NDArray[Any]:
-        """The zero point of a Q or DQ node; uint8 0 if it has none, ONNX's default. A computed one counts as absent."""
-        given = self.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        return np.zeros((), np.uint8) if given is None else given
+    def zero_point(self, node: onnx.NodeProto) -> NDArray[Any] | None:
+        """The zero point of a Q or DQ node, in the type of its codes; None if it is computed.
+
+        Without one it is 0, in the type that the node or its constant input says, else uint8: ONNX's default.
+        """
+        if len(node.input) > 2 and node.input[2]:
+            return self.constant(node.input[2])
+        before = self.producer.get(node.input[0])
+        if node.op_type == "DequantizeLinear" and before is not None and before.op_type == "QuantizeLinear":
+            return self.zero_point(before)
+        given = attribute(node, "output_dtype", 0) if node.op_type == "QuantizeLinear" else self.type_of(node.input[0])
+        return np.zeros((), onnx.helper.tensor_dtype_to_np_dtype(given) if given else np.uint8)
 
     def is_weight(self, node: onnx.NodeProto) -> bool:
         """Whether a Q or DQ node works on a constant, perhaps through the other one."""

@@ -9,18 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from quantlab.calibration.table import CalibrationTable
-from quantlab.data.batches import Batch, Batches
+from quantlab.data.batches import Batch, Batches, batch_length
 from quantlab.errors import DataError
-from quantlab.model import Model, load_model
+from quantlab.model import Model, fixed_batch, input_specs, load_model
 from quantlab.observers import OBSERVERS, Observer
 from quantlab.pipeline import calibrate_all, quantize
 from quantlab.qdq import Placement
 from quantlab.tune.scaled_model import ScaledModel
 
 HELD_BACK_EVERY = 5
-"""Every fifth batch is not calibrated on but used to choose."""
+"""Every fifth batch is not calibrated on but used to choose, up to HELD_BACK_MOST of them."""
 HELD_BACK_MOST = 4
-"""More held-back batches than these would cost time and change little."""
 MIN_GAIN_DB = 0.05
 """A choice that gains less is within what other held-back images would change, and is not made."""
 _SAME = 0.01  # candidates closer than 1 % are one candidate
@@ -56,15 +55,16 @@ def calibrate_auto(
 ) -> AutoResult:
     """Calibrate with all algorithms in one pass, then choose tensor by tensor.
 
-    Every fifth batch is held back. The search starts from the algorithm with the best outputs and goes through the
-    tensors in network order once, keeping what lessens the error of the outputs of the whole quantized model. Tensors
-    that share a scale move together. DataError if there are fewer than two batches.
+    Every fifth batch is held back, up to four. The search starts from the algorithm with the best outputs and goes
+    through the tensors in network order once, keeping what lessens the error of the outputs of the whole quantized
+    model. Tensors that share a scale move together. DataError if there are fewer than two batches.
     """
     proto = load_model(model)
-    held = [batch for number, batch in enumerate(batches) if _is_held_back(number)][:HELD_BACK_MOST]
+    rest = _Rest(batches, fixed_batch(proto), input_specs(proto)[0].name)
+    run = calibrate_all(proto, rest, observers or OBSERVERS, on_batch=on_batch)
+    held = rest.held_back
     if not held:
-        raise DataError("one batch is too few to hold one back", hint="use a smaller batch size or more data")
-    run = calibrate_all(proto, _Rest(batches), observers or OBSERVERS, on_batch=on_batch)
+        raise DataError("there is no batch to hold back", hint="use a smaller batch size or more data")
     quantized = quantize(proto, next(iter(run.tables.values())))
     placement = quantized.placement
     probe = ScaledModel(proto, quantized.model, placement.tensors, held)
@@ -130,17 +130,20 @@ def _db(error: float) -> float:
     return -10 * math.log10(error) if error > 0 else math.inf
 
 
-def _is_held_back(number: int) -> bool:
-    return number % HELD_BACK_EVERY == 1
-
-
 class _Rest:
-    """The batches that are not held back."""
+    """The batches to calibrate on; those held back are kept, as copies, on the way (a second pass might shuffle)."""
 
-    def __init__(self, batches: Batches) -> None:
-        self._batches = batches
+    def __init__(self, batches: Batches, fixed: int | None, first: str) -> None:
+        self._batches, self._fixed, self._first = batches, fixed, first
+        self.held_back: list[Batch] = []
         self.preprocess = getattr(batches, "preprocess", None)
         self.skipped = getattr(batches, "skipped", ())
 
     def __iter__(self) -> Iterator[Batch]:
-        return (batch for number, batch in enumerate(self._batches) if not _is_held_back(number))
+        self.held_back = []
+        for number, batch in enumerate(self._batches):
+            whole = self._fixed in (None, batch_length(batch, self._first, number))
+            if number % HELD_BACK_EVERY == 1 and len(self.held_back) < HELD_BACK_MOST and whole:
+                self.held_back.append({name: np.array(x) for name, x in batch.items()})
+            else:
+                yield batch

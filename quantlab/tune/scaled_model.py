@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quantlab.data.batches import Batch
+from quantlab.errors import DataError
 from quantlab.numerics import scale_from_amax
 from quantlab.ort import Session
 
@@ -24,6 +25,10 @@ class ScaledModel:
         self._session = Session(open_model, optimize=False)
         reference = Session(fp32, optimize=False)
         self._batches = list(batches)
+        if not reference.float_outputs:
+            raise DataError(
+                "the model has no floating point output to measure an error at", hint="choose one algorithm"
+            )
         self._wanted = [reference.run(b, reference.float_outputs, n) for n, b in enumerate(self._batches)]
         self._power = {
             name: sum(float(np.square(w[name].astype(np.float64)).sum()) for w in self._wanted)
@@ -38,7 +43,10 @@ class ScaledModel:
             got = self._session.run({**batch, **scales}, list(total))
             for name in total:
                 total[name] += _squared_error(got[name], wanted[name])
-        return float(np.mean([total[n] / p if p else float(total[n] > 0) for n, p in self._power.items()]))
+        error = float(np.mean([total[n] / p if p else float(total[n] > 0) for n, p in self._power.items()]))
+        if not np.isfinite(error):
+            raise DataError("an output has NaN or infinity on the held-back batches", hint="choose one algorithm")
+        return error
 
 
 def _squared_error(got: NDArray[Any], wanted: NDArray[Any]) -> float:

@@ -292,3 +292,37 @@ def test_local_functions_are_part_of_the_hash_and_are_quantized() -> None:
     assert model_hash(load_model(model("Relu"))) != model_hash(load_model(model("Sigmoid")))
     table = quantlab.calibrate(model("Relu"), [{"x": floats(2, 4)}])
     assert len(quantlab.quantize(model("Relu"), table).placement.weights) == 1
+
+
+def test_stream_that_fills_one_buffer_again_and_again_is_counted_right() -> None:
+    batches = image_batches(6)
+    buffer = np.empty_like(batches[0]["image"])
+
+    def stream():
+        for batch in batches:
+            buffer[...] = batch["image"]
+            yield {"image": buffer}
+
+    for observer in (MinMax(), quantlab.Entropy()):
+        reused = quantlab.calibrate(conv_net(), quantlab.IterableBatches(stream), observer, tensors="all")
+        assert reused.amax == quantlab.calibrate(conv_net(), batches, observer, tensors="all").amax
+
+
+def test_observer_that_writes_into_its_input_is_stopped() -> None:
+    class Careless(MinMax):
+        def observe(self, x: np.ndarray) -> None:
+            np.abs(x, out=x)
+
+    with pytest.raises(ValueError, match="read-only"):
+        quantlab.calibrate(conv_net(), image_batches(1), Careless())
+
+
+def test_error_of_an_earlier_batch_comes_before_that_of_a_later_one() -> None:
+    model = parse("m (float[N,4] x) => (float[N,4] z) { y = Sqrt (x)  z = Relu (y) }")
+    batches = [
+        {"x": np.ones((1, 4), np.float32)},
+        {"x": -np.ones((1, 4), np.float32)},
+        {"x": np.ones((1, 5), np.float32)},
+    ]
+    with pytest.raises(DataError, match="batch 1, tensor 'y': values contain NaN"):
+        quantlab.calibrate(model, batches, tensors="all")

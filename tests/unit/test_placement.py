@@ -195,3 +195,40 @@ def test_placement_of_a_real_chain_runs_and_stays_close() -> None:
     result = quantized(model, [batch])
     want, got = run(model, batch)[0], run(result.model, batch)[0]
     assert 10 * np.log10((want**2).sum() / ((want - got) ** 2).sum()) > 30
+
+
+def test_skip_is_quantized_only_beside_an_int8_convolution() -> None:
+    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+        a = Conv (x, w)
+        y = Add (a, x)
+    }"""
+    reads, _, reasons = decisions(text, CONV, Selection(exclude=("op:Conv",)))
+    assert reads == []
+    assert reasons["y"] == "neither input is an INT8 convolution whose kernel could take the addition"
+
+
+def test_order_of_the_readers_of_a_tensor_does_not_matter() -> None:
+    nodes = ["t = Transpose <perm = [0,1,3,2]> (r)", "p = MaxPool <kernel_shape = [1,1]> (r)"]
+    found = []
+    for first, second in (nodes, nodes[::-1]):
+        text = f"""m (float[N,4,8,8] x) => (float[N,4,8,8] y, float[N,4,8,8] z) {{
+            a = Conv (x, w)
+            r = Relu (a)
+            {first}
+            {second}
+            y = Conv (t, w)
+            z = Conv (p, v)
+        }}"""
+        reads, groups, _ = decisions(text, CONV)
+        found.append((sorted(reads), groups))
+    assert found[0] == found[1]
+
+
+def test_operator_of_another_domain_with_a_known_name_is_left_alone() -> None:
+    header = '<ir_version: 8, opset_import: ["" : 13, "my" : 1]>'
+    model = parse(
+        "m (float[N,4,8,8] x) => (float[N,4,8,8] y) { y = my.Conv (x, w) }", {"w": floats(4, 4, 1, 1)}, header
+    )
+    placement = plan(prepare(model))
+    assert not placement.activations
+    assert placement.skipped[0].reason == "custom domain 'my'"

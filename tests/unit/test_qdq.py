@@ -137,7 +137,7 @@ def test_residual_add_of_two_convs_quantizes_the_earlier_branch(first: str, seco
 def test_add_without_a_convolution_stays_float_with_a_reason() -> None:
     text = "m (float[N,4] x) => (float[N,4] z) { y = Relu (x)  z = Add (x, y) }"
     placement = plan(prepare(parse(text)))
-    assert ("Add", "neither input is a convolution whose kernel could take the addition") in [
+    assert ("Add", "neither input is an INT8 convolution whose kernel could take the addition") in [
         (s.op, s.reason) for s in placement.skipped
     ]
 

@@ -80,7 +80,7 @@ def test_auto_choices_say_what_they_gain() -> None:
 
 
 def test_auto_with_one_batch_raises() -> None:
-    with pytest.raises(DataError, match="one batch is too few"):
+    with pytest.raises(DataError, match="no batch to hold back"):
         calibrate_auto(conv_net(), image_batches(1))
 
 
@@ -96,3 +96,35 @@ def test_auto_from_the_command_line(cli, tmp_path) -> None:  # type: ignore[no-u
     refused = cli("calibrate", tmp_path / "m.onnx", *args, "-o", tmp_path / "t.cache")
     assert refused.code == 2
     assert "auto chooses for the tensors of a Q/DQ model only" in refused.err
+
+
+def test_auto_reads_a_shuffling_stream_once_and_keeps_what_it_held_back() -> None:
+    passes = []
+    batches = image_batches(10)
+    buffer = np.empty_like(batches[0]["image"])
+
+    def shuffled():
+        order = np.random.default_rng(len(passes)).permutation(10)
+        passes.append(order)
+        for k in order:
+            buffer[...] = batches[k]["image"]
+            yield {"image": buffer}
+
+    result = calibrate_auto(conv_net(), quantlab.IterableBatches(shuffled))
+    assert len(passes) == 1
+    in_order = calibrate_auto(conv_net(), [batches[k] for k in passes[0]])
+    assert result.table.amax == in_order.table.amax
+
+
+def test_auto_leaves_a_short_last_batch_of_a_fixed_batch_model_out() -> None:
+    batches = [*image_batches(6, 6), *image_batches(1, 4)]
+    result = calibrate_auto(conv_net(batch="6"), batches)
+    assert any("last 4 samples" in w for w in result.table.warnings)
+
+
+def test_auto_without_a_floating_point_output_raises() -> None:
+    from models import parse
+
+    text = "m (float[N,6] x) => (int64[N] y) { a = MatMul (x, w)  y = ArgMax <axis = 1, keepdims = 0> (a) }"
+    with pytest.raises(DataError, match="no floating point output"):
+        calibrate_auto(parse(text, {"w": floats(6, 4)}), [{"x": floats(2, 6, seed=k)} for k in range(3)])
