@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
+
+stats = pytest.importorskip("scipy.stats")
 
 from quantlab.comparison import accuracy_difference, mcnemar_p
 
