@@ -49,16 +49,23 @@ def run_calibration(
 ) -> CalibrationRun:
     """Every observer's table from one forward pass.
 
-    tensors: what to calibrate, None for every floating point tensor, in network order. Memory holds the activations of
-    two batches (one is counted while the next is computed), whatever the number of batches. DataError names batch and
-    tensor of NaN or infinity.
+    tensors: what to calibrate, None for every floating point tensor, in network order. A batch goes through the network
+    in parts of at most PART_BYTES of activations, where shapes and observers allow it, with the result of the whole batch;
+    two parts are in memory at a time (one is counted while the next is computed), whatever the number of batches.
+    DataError names batch and tensor of NaN or infinity.
     """
     reader = ActivationReader(proto, tensors)
     groups = {name: ObserverGroup(observers) for name in reader.tensors}
     feed = _Feed(proto, batches)
+    part: int | None = None
     with _Counting(groups) as counting:
         for number, batch in enumerate(feed):
-            counting.observe(number, reader.read_one(batch, number))
+            if number == 0:
+                part = _part_size(proto, reader, groups, batch, feed.last_size)
+            if part is None or feed.last_size <= part:
+                counting.observe(number, reader.read_one(batch, number))
+            else:
+                _observe_in_parts(counting, reader, batch, number, _rows(feed.last_size, part))
             if on_batch:
                 on_batch(feed.samples)
     if feed.samples == 0:
@@ -76,6 +83,44 @@ def run_calibration(
         saturated = _saturation_warnings(key, kept, histograms)
         tables[key] = CalibrationTable(kept, replace(provenance, algorithm=key), (*warnings, *saturated))
     return CalibrationRun(tables, histograms)
+
+
+PART_BYTES = 64 * 2**20
+
+
+def _part_size(
+    proto: onnx.ModelProto, reader: ActivationReader, groups: Mapping[str, ObserverGroup], batch: Batch, count: int
+) -> int | None:
+    """Samples per part, or None for whole batches: a fixed batch, samples that depend on each other, observers that
+    want whole batches."""
+    if fixed_batch(proto) is not None or count < 2 or not all(group.takes_parts for group in groups.values()):
+        return None
+    size = reader.bytes_per_sample(batch)
+    return None if not size else max(1, PART_BYTES // size)
+
+
+def _rows(count: int, part: int) -> list[slice]:
+    return [slice(start, start + part) for start in range(0, count, part)]
+
+
+def _observe_in_parts(
+    counting: _Counting, reader: ActivationReader, batch: Batch, number: int, parts: Sequence[slice]
+) -> None:
+    """One batch, part by part. While a tensor has seen nothing but zeros its range is to start at the amax of this
+    whole batch, so the batch is run once more beforehand."""
+    pieces = [{name: x[rows] for name, x in batch.items()} for rows in parts]
+    unknown = counting.without_range()
+    if unknown:
+        amax = dict.fromkeys(unknown, np.float32(0))
+        for piece in pieces:
+            values = reader.read_one(piece, number)
+            for name in unknown:
+                largest = np.float32(np.max(np.abs(values[name]), initial=0))  # NaN is found when it is counted
+                amax[name] = max(amax[name], largest)
+        counting.start_batch(amax)
+    for piece in pieces:
+        counting.observe_part(number, reader.read_one(piece, number))
+    counting.end_batch()
 
 
 def _saturation_warnings(
@@ -106,6 +151,26 @@ class _Counting:
         self._pending = [
             (number, name, self._pool.submit(self._groups[name].observe, values[name])) for name in largest_first
         ]
+
+    def observe_part(self, number: int, values: Mapping[str, NDArray[np.float32]]) -> None:
+        self._wait()
+        self._pending = [
+            (number, name, self._pool.submit(self._groups[name].observe_part, values[name])) for name in values
+        ]
+
+    def without_range(self) -> list[str]:
+        """Tensors that have had no value but zero so far."""
+        self._wait()
+        return [name for name, group in self._groups.items() if group.histogram.range == 0]
+
+    def start_batch(self, amax: Mapping[str, np.float32]) -> None:
+        for name, value in amax.items():
+            self._groups[name].histogram.start_batch(value)
+
+    def end_batch(self) -> None:
+        self._wait()
+        for group in self._groups.values():
+            group.histogram.end_batch()
 
     def _wait(self) -> None:
         """DataError of the first batch and tensor, in network order, that could not be counted."""
@@ -140,7 +205,7 @@ class _Feed:
         self._source, self._fixed = batches, fixed_batch(proto)
         self._first = input_specs(proto)[0].name
         self._digest = hashlib.sha256()
-        self.samples = self.count = self.batch_size = 0
+        self.samples = self.count = self.batch_size = self.last_size = 0
         self.warnings: tuple[str, ...] = ()
 
     def __iter__(self) -> Any:
@@ -153,6 +218,7 @@ class _Feed:
                 short = size
                 continue
             self._count(batch, size)
+            self.last_size = size
             yield batch
         if short:
             self.warnings = (f"the last {short} samples do not fill the model's fixed batch and were left out",)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from quantlab.observers.base import Observer, fresh
 from quantlab.observers.histogram import Histogram, HistogramObserver
+from quantlab.observers.minmax import MinMax
 
 
 class ObserverGroup:
@@ -26,6 +27,17 @@ class ObserverGroup:
 
     def observe(self, x: NDArray[np.float32]) -> None:
         for target in self._fed:
+            target.observe(x)
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether a batch may come in parts: not where an observer of the user's own wants whole batches."""
+        return all(type(target) in (Histogram, MinMax) for target in self._fed)
+
+    def observe_part(self, x: NDArray[np.float32]) -> None:
+        """Some samples of a batch; see `Histogram.observe_part`."""
+        self.histogram.observe_part(x)
+        for target in self._fed[1:]:
             target.observe(x)
 
     def compute_amax(self) -> dict[str, NDArray[np.float32]]:

@@ -31,6 +31,7 @@ class Histogram:
         self.range = np.float32(0)
         self.batches = 0
         self.zeros_before = 0  # values of the all-zero batches seen before the range was known
+        self._edge = 0  # values of this batch, in the last bin, that are exactly `range`
 
     @property
     def total(self) -> int:
@@ -52,15 +53,30 @@ class Histogram:
 
     def observe(self, x: NDArray[np.float32]) -> None:
         """Add one calibration batch (all samples of it together). NaN or infinity raise DataError."""
-        amax = np.float32(amax_of(x))
-        self.batches += 1
-        if self.range == 0:
-            if amax < SMALLEST_RANGE:
-                self.zeros_before += x.size
-                return
+        self.start_batch(np.float32(amax_of(x)))
+        self.observe_part(x)
+        self.end_batch()
+
+    def start_batch(self, amax: np.float32) -> None:
+        """Needed before the parts of a batch while `range` is 0: the range starts at the amax of the whole batch."""
+        if self.range == 0 and amax >= SMALLEST_RANGE:
             self.range = amax
+
+    def observe_part(self, x: NDArray[np.float32]) -> None:
+        """Add some samples of a batch; the counts after `end_batch` are those of `observe` on the whole."""
+        amax = np.float32(amax_of(x))
+        if self.range == 0:
+            self.zeros_before += x.size
+            return
         self._grow(amax)
         self.counts += bin_counts(x, self.range)
+        if amax == self.range:
+            self._edge += int(np.count_nonzero(np.abs(x) == self.range))
+
+    def end_batch(self) -> None:
+        """All parts of the batch are in."""
+        self.batches += 1
+        self._edge = 0
 
     def _grow(self, amax: np.float32) -> None:
         half = BINS // 2
@@ -70,6 +86,11 @@ class Histogram:
             self.range = np.float32(self.range * np.float32(2))
             self.counts[:half] = self.counts[0::2] + self.counts[1::2]
             self.counts[half:] = 0
+            # a value at the old range lies at the start of the upper half now. TensorRT, which grows before it bins a
+            # batch, puts those of this batch there; those of earlier batches stay in the last bin of the lower half
+            self.counts[half - 1] -= self._edge
+            self.counts[half] += self._edge
+            self._edge = 0
 
 
 class HistogramObserver:

@@ -37,6 +37,21 @@ class ActivationReader:
             raise GraphError(f"tensor '{other}' is not floating point", hint="only such tensors have a range")
         self._outputs = [t for t in self.tensors if t not in inputs]
 
+    def bytes_per_sample(self, batch: Batch) -> int | None:
+        """Memory of the wanted tensors for one sample, by running one and two samples of `batch`; None where a tensor
+        has another first dimension than the batch, or the network does not take such batches."""
+        symbols = {spec.shape[0] if spec.shape else None for spec in self._session.inputs}
+        if len(symbols) != 1 or not all(isinstance(symbol, str) for symbol in symbols):
+            return None
+        try:
+            one, two = (self.read_one({name: x[:size] for name, x in batch.items()}) for size in (1, 2))
+        except GraphError:  # not a network of independent samples: it is run in whole batches
+            return None
+        independent = all(
+            one[t].ndim and one[t].shape[0] == 1 and two[t].shape == (2, *one[t].shape[1:]) for t in self.tensors
+        )
+        return sum(values.nbytes for values in one.values()) if independent else None
+
     def read(self, batches: Iterable[Batch]) -> Iterator[dict[str, NDArray[np.float32]]]:
         """Tensor name -> float32 values, for every batch in order."""
         for number, batch in enumerate(batches):

@@ -123,3 +123,28 @@ def test_cache_round_trip_keeps_every_bit(amax: dict[str, float]) -> None:
     cache = TrtCache.from_bytes(content)
     assert cache.to_bytes() == content
     assert cache_from_table(table_from_cache(cache)).to_bytes() == content
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 7.9, 8.0, 0.001]), min_size=1, max_size=12),
+        min_size=1,
+        max_size=4,
+    ),
+    st.integers(1, 5),
+)
+def test_batch_in_parts_is_counted_as_the_whole_batch(batches: list[list[float]], size: int) -> None:
+    """observe(batch) = start_batch(amax of the batch), observe_part of its parts, end_batch: to the last count, also
+    where a value is exactly at a range that doubles inside the batch"""
+    whole, parts = Histogram(), Histogram()
+    for values in batches:
+        x = np.array(values, np.float32)
+        whole.observe(x)
+        parts.start_batch(np.float32(x.max()))
+        for start in range(0, len(x), size):
+            parts.observe_part(x[start : start + size])
+        parts.end_batch()
+        assert parts.range == whole.range
+        assert parts.zeros_before == whole.zeros_before
+        np.testing.assert_array_equal(parts.counts, whole.counts)
