@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from quantlab.calibration.table import CalibrationTable, Provenance
 from quantlab.data.batches import Batch, Batches, batch_length
+from quantlab.data.check import check_batch
 from quantlab.data.hash import hash_batch
 from quantlab.data.preprocess import recorded
 from quantlab.errors import DataError
@@ -50,16 +51,17 @@ def run_calibration(
     """Every observer's table from one forward pass.
 
     tensors: what to calibrate, None for every floating point tensor, in network order. A batch goes through the network
-    in parts of at most PART_BYTES of activations, where shapes and observers allow it, with the result of the whole batch;
-    two parts are in memory at a time (one is counted while the next is computed), whatever the number of batches.
+    in parts of at most PART_BYTES of activations, where shapes and observers allow it, with the result of the whole
+    batch; two parts are in memory (one is counted while the next is computed), whatever the number of batches.
     DataError names batch and tensor of NaN or infinity.
     """
     reader = ActivationReader(proto, tensors)
     groups = {name: ObserverGroup(observers) for name in reader.tensors}
-    feed = _Feed(proto, batches)
+    feed, specs = _Feed(proto, batches), input_specs(proto)
     part: int | None = None
     with _Counting(groups) as counting:
         for number, batch in enumerate(feed):
+            check_batch(batch, specs, number)  # as a whole, before any part of it is run
             if number == 0:
                 part = _part_size(proto, reader, groups, batch, feed.last_size)
             if part is None or feed.last_size <= part:
