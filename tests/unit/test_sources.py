@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from quantlab.data import ArrayBatches, ImageBatches, image_folder, read_arrays
-from quantlab.data.decode import open_image, to_mode
+from quantlab.data.decode import open_image
 from quantlab.data.images import image_files
 from quantlab.data.labels import read_labels
 from quantlab.data.preprocess import Preprocess
@@ -21,10 +21,6 @@ def save(path: Path, value: int = 0, size: tuple[int, int] = (8, 6)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (value, value, value)).save(path)
     return path
-
-
-def rgb(path: Path) -> np.ndarray:
-    return np.asarray(to_mode(open_image(path), "RGB"))
 
 
 def test_class_folders_give_labels_and_take_turns(tmp_path: Path) -> None:
