@@ -2,7 +2,7 @@
 
 `syn_<calibrator>_B<batch>_N<batches>.cache`: TensorRT calibrated one input, `all`, of shape (B, 26, 64, 64); tensor NAME is channel k of it
 (through `NAME_slice`), `NAME_relu` is max(NAME, 0). Batch j holds the samples i = j*B .. j*B+B-1.  `python inputs.py` prints a checksum.
-`exp4_*.cache`: the edge cases A (bins), C (two batches), E (bin arithmetic), see the functions below; B is described in TENSORRT_FACTS.md.
+`exp4_A_*.cache` (bins) and `exp4_C_*.cache` (two batches): the edge cases of the functions below.
 """
 
 import hashlib
