@@ -101,7 +101,10 @@ class BatchFeeder:
     def _place(self, batch: Batch, names: Sequence[str]) -> list[int]:
         assert self._memory is not None
         if missing := sorted(set(names) ^ {s.name for s in self.specs}):
-            raise DataError(f"TensorRT asks for input(s) {', '.join(names)}, the network has others: {missing}")
+            raise DataError(
+                f"TensorRT asks for input(s) {', '.join(names)}, the network has others: {missing}",
+                hint="bind the calibrator with network_inputs(network) of the network that is built",
+            )
         placed = {n: found for n, x in batch.items() if (found := device_address(x)) is not None}
         if placed:
             check_names(batch, self.specs, self.count)

@@ -214,7 +214,10 @@ class _Feed:
         short = 0
         for number, batch in enumerate(self._source):
             if short:
-                raise DataError(f"batch {number - 1} has {short} samples, fewer than the model's fixed batch size")
+                raise DataError(
+                    f"batch {number - 1} has {short} samples, fewer than the model's fixed batch size",
+                    hint=f"make batches of {self._fixed} samples; only the last may be shorter",
+                )
             size = batch_length(batch, self._first, number)
             if self._fixed is not None and 0 < size < self._fixed and number:
                 short = size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -120,10 +120,6 @@ class CalibrationTable:
     def load(cls, path: str | Path) -> CalibrationTable:
         """Read a JSON file; DataError if it is missing or not a table."""
         return cls.from_json(read_text(Path(path), "calibration table"), str(path))
-
-    def subset(self, tensors: Iterable[str]) -> CalibrationTable:
-        """The same table for these tensors only."""
-        return CalibrationTable({t: self.amax[t] for t in tensors}, self.provenance, self.warnings)
 
 
 def read_text(path: Path, what: str) -> str:

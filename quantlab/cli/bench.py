@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -26,17 +27,7 @@ from quantlab.cli.trt_options import made_up_batch
 @click.option("--use-cuda-graph", is_flag=True, help="Replay a captured graph.")
 @click.option("--no-data-transfers", is_flag=True, help="Do not measure the copies.")
 @click.option("-o", "--output", type=PATH, help="Also write the results as JSON.")
-def command(
-    engines: tuple[str, ...],
-    shapes: str,
-    warm_up: float,
-    duration: float,
-    iterations: int | None,
-    streams: int,
-    use_cuda_graph: bool,
-    no_data_transfers: bool,
-    output: Path | None,
-) -> None:
+def command(engines: tuple[str, ...], shapes: str, output: Path | None, **v: Any) -> None:
     """Measure ENGINES (paths, or name=path) interleaved; the first is the base of the ratios.
 
     Inputs are seeded random values: good for speed, not for accuracy.
@@ -55,7 +46,12 @@ def command(
     with Runner(next(iter(loaded.values()))) as runner:
         batch = made_up_batch(runner, shapes)
     options = BenchOptions(
-        warm_up, duration, iterations, streams=streams, cuda_graph=use_cuda_graph, transfers=not no_data_transfers
+        v["warm_up"],
+        v["duration"],
+        v["iterations"],
+        streams=v["streams"],
+        cuda_graph=v["use_cuda_graph"],
+        transfers=not v["no_data_transfers"],
     )
     results = bench(loaded, batch, options)
     ratios = [ratio_of(result, results[0]) for result in results]

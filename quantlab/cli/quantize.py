@@ -47,6 +47,7 @@ def command(model: Path, table_file: Path | None, requantize: bool, correct_bias
         )
     selection = quantlab.Selection(v["include"], v["exclude"])
     table = load_table(table_file) if table_file else None
+    costs: dict[str, float] = {}
     if requantize:
         redone = quantlab.requantize(model, table, selection)
         placement, warnings, result = redone.placement, redone.notes, redone.model
@@ -59,11 +60,12 @@ def command(model: Path, table_file: Path | None, requantize: bool, correct_bias
             with progress("correcting biases", batches.count) as on_batch:
                 quantized = quantlab.correct_bias(model, quantized, batches, on_batch)
         placement, warnings, result = quantized.placement, quantized.warnings, quantized.model
+        costs = placement.cost_db(table.amax)
     files.write_bytes(output, result.SerializeToString(deterministic=True))
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{output}: {len(placement.tensors)} activation tensors and {len(placement.weights)} weights in INT8")
-    for tensor, cost in (placement.cost_db(table.amax) if table else {}).items():
+    for tensor, cost in costs.items():
         click.echo(f"  shared scale: '{tensor}' gives up {cost:.1f} dB of resolution")
     reasons = Counter((s.op, s.reason) for s in placement.skipped)
     for (op, reason), count in reasons.most_common():

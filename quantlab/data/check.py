@@ -17,7 +17,10 @@ def check_batch(batch: Batch, specs: Sequence[TensorSpec], number: int) -> None:
     for spec in specs:
         x = batch[spec.name]
         if not isinstance(x, np.ndarray):
-            raise DataError(f"batch {number}, input '{spec.name}': got {type(x).__name__}, expected a numpy array")
+            raise DataError(
+                f"batch {number}, input '{spec.name}': got {type(x).__name__}, expected a numpy array",
+                hint="convert it with numpy.asarray",
+            )
         check_shape(spec, x.dtype, x.shape, number)
         if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
             kind = "NaN" if np.isnan(x).any() else "infinity"

@@ -62,10 +62,6 @@ class Audit:
         total = sum(layer.time_ms for layer in self.layers)
         return sum(layer.time_ms for layer in self.layers if layer.precision == "int8") / total if total else 0.0
 
-    def of_kind(self, kind: str) -> list[LayerAudit]:
-        """Layers of a kind, e.g. 'Reformat' or 'PointWise'."""
-        return [layer for layer in self.layers if layer.kind == kind]
-
 
 def audit(engine: Engine, proto: onnx.ModelProto, batch: Batch, runs: int = 20) -> Audit:
     """Inspect and profile an engine built from `proto` on a batch. BuildError if it was built without details."""

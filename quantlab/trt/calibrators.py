@@ -90,7 +90,7 @@ class StreamCalibrator:
             self.bind(inputs)
 
     def bind(self, inputs: Sequence[TensorSpec]) -> None:
-        """Tell the network's inputs. DataError at once if a cache is given that must not be used."""
+        """Tell the network's inputs, before TensorRT asks for the first batch."""
         self._feeder = BatchFeeder(self.batches, inputs, self.options.open_memory, self.options.expected_batches)
         sizes = {s.shape[0] for s in inputs if s.shape and isinstance(s.shape[0], int)}
         self._batch_size = sizes.pop() if len(sizes) == 1 else 0

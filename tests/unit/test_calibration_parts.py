@@ -1,0 +1,65 @@
+"""Calibration in parts: a batch whose activations are large is run a few samples at a time, with the same table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import quantlab
+from models import conv_net, floats, image_batches, parse
+from quantlab.calibration import offline
+from quantlab.observers import MinMax
+
+
+@pytest.mark.parametrize("part_bytes", [1, 20_000])
+def test_batch_in_parts_gives_the_table_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch, part_bytes: int) -> None:
+    batches = [{"image": np.zeros((7, 3, 8, 8), np.float32)}, *image_batches(3, 7), {"image": 9 * floats(5, 3, 8, 8)}]
+    whole = quantlab.calibrate_all(conv_net(), batches, quantlab.OBSERVERS, tensors="all")
+    sizes: list[int] = []
+    read_one = offline.ActivationReader.read_one
+
+    def spy(self: object, batch: dict, number: int = 0) -> dict:
+        sizes.append(len(batch["image"]))
+        return read_one(self, batch, number)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(offline, "PART_BYTES", part_bytes)
+    monkeypatch.setattr(offline.ActivationReader, "read_one", spy)
+    parts = quantlab.calibrate_all(conv_net(), batches, quantlab.OBSERVERS, tensors="all")
+    assert max(sizes) < 7
+    for name, table in whole.tables.items():
+        assert parts.tables[name].provenance == table.provenance
+        np.testing.assert_allclose(list(parts.tables[name].amax.values()), list(table.amax.values()), rtol=1e-6)
+
+
+def test_users_own_observer_gets_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(MinMax):
+        pass
+
+    sizes: list[int] = []
+    Own.observe = lambda self, x: sizes.append(len(x)) or MinMax.observe(self, x)  # type: ignore[method-assign]
+    monkeypatch.setattr(offline, "PART_BYTES", 1)
+    quantlab.calibrate(conv_net(), image_batches(2, 6), Own(), tensors=["r"])
+    assert sizes == [6, 6]
+
+
+def test_inputs_without_the_batch_dimension_are_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offline, "PART_BYTES", 1)
+    for shape in ("4,3", "M,3"):
+        model = parse(f"m (float[N,4] x, float[{shape}] w) => (float[N,3] y) {{ y = MatMul (x, w) }}")
+        batch = {"x": floats(6, 4), "w": floats(4, 3)}
+        table = quantlab.calibrate(model, [batch], MinMax(), tensors="all")
+        assert table.amax["y"] == pytest.approx(np.abs(batch["x"] @ batch["w"]).max(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "mix",
+    ["m = ReduceMean <axes = [0], keepdims = 1> (x)  y = Sub (x, m)", "y = CumSum (x, zero)"],
+    ids=["mean", "sum"],
+)
+def test_samples_that_depend_on_each_other_are_never_cut(monkeypatch: pytest.MonkeyPatch, mix: str) -> None:
+    monkeypatch.setattr(offline, "PART_BYTES", 1)
+    model = parse(f"m (float[N,4] x) => (float[N,4] y) {{ {mix} }}", {"zero": np.array(0, np.int64)})
+    x = floats(6, 4) + 3
+    table = quantlab.calibrate(model, [{"x": x}], MinMax(), tensors=["y"])
+    expected = x - x.mean(0) if "Mean" in mix else x.cumsum(0)
+    assert table.amax["y"] == pytest.approx(np.abs(expected).max(), rel=1e-5)
