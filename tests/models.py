@@ -11,6 +11,13 @@ from onnx import numpy_helper
 import quantlab
 
 OPSET = '<ir_version: 8, opset_import: ["" : 13]>'
+CONCAT = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+    a = Conv (x, w)
+    b = Conv (x, v)
+    c = Concat <axis = 1> (a, b)
+    y = Conv (c, u)
+}"""
+"""Two branches whose outputs must share one scale; w, v: (4, 4, 1, 1), u: (4, 8, 1, 1)."""
 
 
 def parse(text: str, weights: dict[str, np.ndarray] | None = None, header: str = OPSET) -> onnx.ModelProto:

@@ -67,19 +67,24 @@ def _granularity(view: GraphView) -> Iterator[Finding]:
             yield Finding("Q03", _name(node), f"tensor '{node.input[0]}' has {scale.size} scales")
 
 
-def _weight_axes(view: GraphView) -> Iterator[Finding]:
+def _weighted(view: GraphView) -> Iterator[tuple[onnx.NodeProto, int]]:
+    """Nodes that take weights, with the index of that input."""
     for node in view.proto.graph.node:
         rule = RULES.get(node.op_type)
-        if rule is None or rule.weight_input is None or len(node.input) <= rule.weight_input:
-            continue
-        dq = view.producer.get(node.input[rule.weight_input])
+        if rule is not None and rule.weight_input is not None and len(node.input) > rule.weight_input:
+            yield node, rule.weight_input
+
+
+def _weight_axes(view: GraphView) -> Iterator[Finding]:
+    for node, weight_input in _weighted(view):
+        dq = view.producer.get(node.input[weight_input])
         if dq is None or dq.op_type != "DequantizeLinear" or not view.is_weight(dq):
             continue
         scale, ndim = view.scale(dq), _weight_rank(view, dq)
         if scale is None or scale.size <= 1 or ndim is None or attribute(dq, "block_size", 0):
             continue
         attrs = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        wanted, got = rule.axis(attrs, ndim), attribute(dq, "axis", 1) % ndim
+        wanted, got = RULES[node.op_type].axis(attrs, ndim), attribute(dq, "axis", 1) % ndim
         if got != wanted:
             needs = "one scale for the whole tensor" if wanted is None else f"axis {wanted}"
             yield Finding("Q05", _name(dq), f"axis {got}, {node.op_type} '{_name(node)}' needs {needs}")
@@ -204,11 +209,8 @@ def _opset(view: GraphView) -> Iterator[Finding]:
 
 
 def _half_quantized(view: GraphView) -> Iterator[Finding]:
-    for node in view.proto.graph.node:
-        rule = RULES.get(node.op_type)
-        if rule is None or rule.weight_input is None or len(node.input) <= rule.weight_input:
-            continue
-        operands = [_moved_from(view, node.input[i]) for i in (0, rule.weight_input)]
+    for node, weight_input in _weighted(view):
+        operands = [_moved_from(view, node.input[i]) for i in (0, weight_input)]
         makers = [view.producer.get(name) for name in operands]
         quantized = [m is not None and m.op_type == "DequantizeLinear" for m in makers]
         if any(quantized) and not all(quantized):

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import quantlab
-from models import conv_net, floats, image_batches, parse
+from models import CONCAT, conv_net, floats, image_batches, parse
 from quantlab.calibration import TrtCache, cache_from_table, table_from_cache
 from quantlab.errors import DataError, GraphError
 from quantlab.migration import migrate_to_cache, migrate_to_qdq
@@ -50,15 +50,9 @@ def test_node_without_a_scale_in_the_cache_stays_float_with_the_reason() -> None
 
 
 def test_shared_scale_is_in_the_parity_table() -> None:
-    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
-        a = Conv (x, w)
-        b = Conv (x, v)
-        c = Concat <axis = 1> (a, b)
-        y = Conv (c, u)
-    }"""
     weights = {"w": floats(4, 4, 1, 1), "v": floats(4, 4, 1, 1, seed=1), "u": floats(4, 8, 1, 1, seed=2)}
     scales = {n: np.float32(s) for n, s in (("x", 1), ("a", 1), ("b", 2), ("c", 2), ("y", 1))}
-    result = migrate_to_qdq(parse(text, weights), table_from_cache(TrtCache("TRT-8600-EntropyCalibration2", scales)))
+    result = migrate_to_qdq(parse(CONCAT, weights), table_from_cache(TrtCache("TRT-8600-EntropyCalibration2", scales)))
     assert {row.tensor: round(row.relative, 6) for row in result.parity if row.relative} == {"a": 1.0}
     assert result.largest_difference == pytest.approx(1.0)
 

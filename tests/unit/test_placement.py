@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import quantlab
-from models import floats, initializers, parse, quantized, run
+from models import CONCAT, floats, initializers, parse, quantized, run
 from quantlab.calibration import CalibrationTable
 from quantlab.qdq import Selection, plan, prepare
 
@@ -55,16 +55,10 @@ def test_pad_with_a_value_does_not_pass_int8() -> None:
 
 
 def test_concat_takes_one_scale_for_its_inputs_and_states_the_cost() -> None:
-    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
-        a = Conv (x, w)
-        b = Conv (x, v)
-        c = Concat <axis = 1> (a, b)
-        y = Conv (c, u)
-    }"""
-    reads, groups, _ = decisions(text, CONV)
+    reads, groups, _ = decisions(CONCAT, CONV)
     assert reads == ["a<-x", "b<-x", "c<-a", "c<-b", "y<-c"]
     assert groups == (("a", "b", "c"),)
-    model = parse(text, CONV)
+    model = parse(CONCAT, CONV)
     table = CalibrationTable({"x": np.float32(1), "a": np.float32(2), "b": np.float32(8), "c": np.float32(4)})
     result = quantlab.quantize(model, table)
     scales = initializers(result.model)
