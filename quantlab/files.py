@@ -36,16 +36,21 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
+        publish(Path(name), path)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
         raise ConfigError(f"output {path} cannot be written: {error.strerror}", hint="is the disk full?") from error
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def publish(written: Path, path: Path) -> None:
+    """Give a finished temporary file of the same folder its name and the usual permissions."""
+    umask = os.umask(0)
+    os.umask(umask)
+    written.chmod(0o666 & ~umask)
+    written.replace(path)
 
 
 def write_text(path: Path, content: str) -> None:

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from quantlab.errors import GraphError
+from quantlab.large import LIMIT, check_model, model_bytes
 
 Model = str | Path | onnx.ModelProto
 """What every function that takes a model accepts: a path of an ONNX file, or the loaded ModelProto."""
@@ -43,9 +44,11 @@ def load_model(model: Model) -> onnx.ModelProto:
     if not proto.HasField("graph") or not proto.graph.node:
         raise GraphError(f"{name} is not an ONNX model: it has no graph", hint="is this file an export that failed?")
     if proto.functions:
+        if model_bytes(proto) > LIMIT:
+            raise GraphError(f"{name} has local functions and more than 2 GB of weights", hint="export it without them")
         proto = onnx.inliner.inline_local_functions(proto)
     try:
-        onnx.checker.check_model(proto)
+        check_model(proto)
     except onnx.checker.ValidationError as error:
         reason = str(error).strip().splitlines()[0]
         raise GraphError(f"{name} is not a valid ONNX model: {reason}", hint="export the model again") from error

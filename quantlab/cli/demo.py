@@ -25,6 +25,7 @@ def command(output: Path) -> None:
     Example:
       quantlab demo
     """
+    from quantlab.large import save_model
     from quantlab.model import load_model
     from quantlab.observers import OBSERVERS
     from quantlab.report import build_document, write_report
@@ -49,7 +50,7 @@ def command(output: Path) -> None:
     document = build_document(title, result, run, placement, ["quantlab", *sys.argv[1:]], warnings)
     files.make_folder(output)
     run.tables[best.name].save(output / "table.json")
-    files.write_bytes(output / "model.qdq.onnx", quantized[best.name].model.SerializeToString(deterministic=True))
+    save_model(quantized[best.name].model, output / "model.qdq.onnx")
     paths = write_report(document, output)
     print_comparison(result)
     click.echo(f"best: {best.name}, written as {output / 'model.qdq.onnx'} and {output / 'table.json'}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from quantlab.cli.options import PATH
+from quantlab.errors import ConfigError
 
 if TYPE_CHECKING:
     from quantlab.calibration import CalibrationTable
@@ -16,14 +17,24 @@ if TYPE_CHECKING:
 
 @click.command("inspect")
 @click.argument("file", type=PATH)
-def command(file: Path) -> None:
+@click.option("--placement", is_flag=True, help="Of a model: every decision that quantize would make, one per line.")
+def command(file: Path, placement: bool) -> None:
     """Show what is in a model (.onnx), a calibration table (.json) or a TensorRT calibration cache.
 
     \b
     Example:
       quantlab inspect calibration.cache
     """
-    if file.suffix == ".onnx":
+    if placement and file.suffix == ".onnx":
+        from quantlab.model import load_model, require_float
+        from quantlab.qdq import plan, prepare
+
+        proto = load_model(file)
+        require_float(proto, "a placement")
+        click.echo("\n".join(plan(prepare(proto)).describe()))
+    elif placement:
+        raise ConfigError(f"{file} is no model", hint="--placement is for .onnx files")
+    elif file.suffix == ".onnx":
         _inspect_model(file)
     else:
         from quantlab.calibration import load_table
@@ -47,12 +58,15 @@ def _inspect_table(table: CalibrationTable) -> None:
 
 
 def _inspect_model(file: Path) -> None:
+    from quantlab.large import model_bytes
     from quantlab.model import QDQ_OPS, input_specs, load_model, model_hash, output_specs
     from quantlab.qdq import plan, prepare
     from quantlab.qdq.prepare import opset_of
 
     proto = load_model(file)
-    click.echo(f"{file}: opset {opset_of(proto)}, {proto.ByteSize() / 1024:,.0f} KiB, SHA-256 {model_hash(proto)[:16]}")
+    click.echo(
+        f"{file}: opset {opset_of(proto)}, {model_bytes(proto) / 1024:,.0f} KiB, SHA-256 {model_hash(proto)[:16]}"
+    )
     for kind, specs in (("input", input_specs(proto)), ("output", output_specs(proto))):
         for spec in specs:
             click.echo(f"{kind} '{spec.name}': {spec}")

@@ -24,6 +24,7 @@ def command(model: Path, table_file: Path | None, calibrator: str, output: Path)
       quantlab migrate resnet.onnx --table calibration.cache -o resnet.qdq.onnx
     """
     from quantlab.calibration import load_table
+    from quantlab.large import save_model
     from quantlab.migration import migrate_to_cache, migrate_to_qdq
 
     files.check_output(output, model, *([table_file] if table_file else []))
@@ -38,7 +39,7 @@ def command(model: Path, table_file: Path | None, calibrator: str, output: Path)
     if table is None:
         raise ConfigError("no scales were given", hint="--table calibration.cache")
     result = migrate_to_qdq(model, table)
-    files.write_bytes(output, result.model.SerializeToString(deterministic=True))
+    save_model(result.model, output)
     for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)
     changed = [row for row in result.parity if row.relative]

@@ -25,6 +25,7 @@ def command(model: Path, min_sqnr: float, output: Path, **data: Any) -> None:
     Example:
       quantlab repair exported.qdq.onnx -o repaired.onnx
     """
+    from quantlab.large import save_model
     from quantlab.model import load_model
     from quantlab.requantization import repair
 
@@ -32,7 +33,7 @@ def command(model: Path, min_sqnr: float, output: Path, **data: Any) -> None:
     proto = load_model(model)
     batches = open_batches(proto, data, None) if data["data"] else None
     result = repair(proto, batches, min_sqnr)
-    files.write_bytes(output, result.model.SerializeToString(deterministic=True))
+    save_model(result.model, output)
     for note in result.notes:
         click.echo(f"note: {note}", err=True)
     for name, error in result.moved.items():

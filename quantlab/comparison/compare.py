@@ -18,6 +18,7 @@ from quantlab.data.batches import Batch, Batches, LabeledBatches, batch_length
 from quantlab.data.labels import as_labels
 from quantlab.data.preprocess import recorded
 from quantlab.errors import DataError, GraphError
+from quantlab.large import model_bytes
 from quantlab.model import QDQ_OPS, fixed_batch, input_specs, model_hash, output_specs, require_float
 from quantlab.ort import Session
 
@@ -134,7 +135,7 @@ def compare_models(
             counts[model].top1 if scores else None,
             counts[model].top5 if scores else None,
             counts[model].agreement if scores else None,
-            protos[model].ByteSize(),
+            model_bytes(protos[model]),
             accuracy_difference(counts[FP32].right, counts[model].right) if used_labels and model != FP32 else None,
         )
         for model in models

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from quantlab.data.batches import Batch
 from quantlab.errors import GraphError
+from quantlab.large import copy_model
 from quantlab.model import input_specs
 from quantlab.ort.session import Session
 
@@ -75,8 +76,7 @@ def _is_stack(both: NDArray[np.float32], first: NDArray[np.float32], second: NDA
 
 
 def _with_outputs(proto: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(proto)
+    exposed = copy_model(proto)
     if tensors:  # a model whose only wanted tensors are its inputs still needs an output
         del exposed.graph.output[:]
         exposed.graph.output.extend(onnx.ValueInfoProto(name=t) for t in tensors)

@@ -8,10 +8,12 @@ from typing import Any
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from quantlab.data.batches import Batch
 from quantlab.data.check import check_batch
 from quantlab.errors import GraphError
+from quantlab.large import LIMIT, copy_model, model_bytes
 from quantlab.model import input_specs
 
 VERSION: str = onnxruntime.__version__
@@ -31,8 +33,9 @@ class Session:
         level = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
         self.inputs = input_specs(proto)
+        content, self._weights = _content(proto, options)  # the weights live as long as the session
         try:
-            self._session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=list(providers))
+            self._session = onnxruntime.InferenceSession(content, options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
             reason = str(error).strip().splitlines()[0]
             raise GraphError(
@@ -53,6 +56,25 @@ class Session:
             reason = str(error).strip().splitlines()[0]
             raise GraphError(f"ONNX Runtime failed on batch {number}: {reason}", hint="does the shape fit?") from error
         return dict(zip(names, values, strict=True))
+
+
+def _content(proto: onnx.ModelProto, options: onnxruntime.SessionOptions) -> tuple[bytes, list[onnxruntime.OrtValue]]:
+    """The serialized model. Above protobuf's limit the weights are given to the session beside it, by reference."""
+    if model_bytes(proto) <= LIMIT:
+        return bytes(proto.SerializeToString()), []
+    light = copy_model(proto, with_weights=False)
+    aside = {t.name: t for t in proto.graph.initializer if t.name not in {i.name for i in light.graph.initializer}}
+    own_inputs = {s.name for s in input_specs(proto)}
+    kept = [i for i in light.graph.input if i.name not in aside or i.name in own_inputs]
+    del light.graph.input[:]
+    light.graph.input.extend(kept)
+    for name, tensor in aside.items():
+        reference = light.graph.initializer.add(name=name, data_type=tensor.data_type, dims=tensor.dims)
+        reference.data_location = onnx.TensorProto.EXTERNAL
+        reference.external_data.add(key="location", value="memory")
+    weights = [onnxruntime.OrtValue.ortvalue_from_numpy(numpy_helper.to_array(t)) for t in aside.values()]
+    options.add_external_initializers(list(aside), weights)
+    return bytes(light.SerializeToString()), weights
 
 
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")

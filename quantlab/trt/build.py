@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import onnx
 
 from quantlab.calibration.table import CalibrationTable
 from quantlab.errors import BuildError, ConfigError
+from quantlab.large import LIMIT, as_file, model_bytes
 from quantlab.memory import open_driver
 from quantlab.model import QDQ_OPS, Model, load_model, model_hash
 from quantlab.trt.configure import configure
@@ -148,7 +150,9 @@ def _parse(builder: Any, proto: onnx.ModelProto, options: BuildOptions) -> tuple
             flags |= 1 << int(known["STRONGLY_TYPED"])
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, LOGGER)
-    if not parser.parse(proto.SerializeToString()):
+    with as_file(proto) if model_bytes(proto) > LIMIT else nullcontext() as file:
+        parsed = parser.parse(proto.SerializeToString()) if file is None else parser.parse_from_file(str(file))
+    if not parsed:
         raise BuildError(
             f"TensorRT cannot parse the model: {_parser_errors(parser, proto)}",
             hint="export the model without this operator, or with another opset",

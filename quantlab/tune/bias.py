@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 
 from quantlab.data.batches import Batches, batch_length
 from quantlab.errors import DataError
+from quantlab.large import check_model, copy_model
 from quantlab.model import QDQ_OPS, Model, input_specs, load_model
 from quantlab.ort import Session
 from quantlab.pipeline import Quantized
@@ -60,12 +61,11 @@ def correct_bias(
     if samples == 0:
         raise DataError("there are no batches to correct the biases with", hint="the stream is empty: check the data")
     shifts = {layer.output: (total[layer.mean] / samples).astype(np.float32) for layer in layers}
-    corrected = onnx.ModelProto()
-    corrected.CopyFrom(quantized.model)
+    corrected = copy_model(quantized.model)
     for node in corrected.graph.node:
         if node.output[0] in shifts:
             _add_to_bias(corrected, node, shifts[node.output[0]])
-    onnx.checker.check_model(corrected, full_check=True)
+    check_model(corrected, full_check=True)
     note = f"the biases of {len(layers)} layers were corrected with {samples} samples"
     return replace(quantized, model=corrected, warnings=(*quantized.warnings, note))
 
@@ -73,8 +73,7 @@ def correct_bias(
 def _probe(prepared: onnx.ModelProto, qdq: onnx.ModelProto) -> tuple[onnx.ModelProto, list[_Layer]]:
     """The FP32 network, beside each layer its quantized twin on the same inputs, and the mean of their difference."""
     view = GraphView(qdq)
-    probe = onnx.ModelProto()
-    probe.CopyFrom(prepared)
+    probe = copy_model(prepared)
     graph = probe.graph
     known = {t.name for t in graph.initializer}
     graph.initializer.extend(t for t in qdq.graph.initializer if t.name not in known)

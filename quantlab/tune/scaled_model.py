@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quantlab.data.batches import Batch
 from quantlab.errors import DataError
+from quantlab.large import copy_model
 from quantlab.numerics import scale_from_amax
 from quantlab.ort import Session
 
@@ -55,8 +56,7 @@ def _squared_error(got: NDArray[Any], wanted: NDArray[Any]) -> float:
 
 def _with_scale_inputs(qdq: onnx.ModelProto, tensors: Sequence[str]) -> tuple[onnx.ModelProto, dict[str, str]]:
     """The model with the activation scales as inputs, and tensor -> name of its scale."""
-    model = onnx.ModelProto()
-    model.CopyFrom(qdq)
+    model = copy_model(qdq)
     names = {
         n.input[0]: n.input[1] for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in tensors
     }

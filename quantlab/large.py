@@ -1,0 +1,141 @@
+"""Models of any size. Protobuf cannot serialize a message above 2 GB, so that onnx and ONNX Runtime fail on such a
+model in memory; here the big weights are set aside while they look at the rest."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper
+
+from quantlab import files
+from quantlab.errors import ConfigError
+
+BIG = 1 << 16
+"""Bytes from which a constant is set aside. Shapes and axes, whose values shape inference needs, are far smaller."""
+LIMIT = 2**31 - 2**20
+"""Bytes of weights above which a model is stored with its weights in a file beside it."""
+_PACKED = {
+    getattr(TensorProto, name) for name in ("INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2") if name in dir(TensorProto)
+}
+DATA_SUFFIX = ".data"
+
+
+def weight_bytes(tensor: TensorProto) -> int:
+    """Size of a constant's values."""
+    if tensor.HasField("raw_data"):
+        return len(tensor.raw_data)
+    return int(tensor.ByteSize())
+
+
+def model_bytes(proto: onnx.ModelProto) -> int:
+    """Size of a model as one file: exact below 2 GB, the sum of its parts above."""
+    total = sum(weight_bytes(t) for t in proto.graph.initializer)
+    return total if total > LIMIT else int(proto.ByteSize())
+
+
+def copy_model(proto: onnx.ModelProto, with_weights: bool = True) -> onnx.ModelProto:
+    """A copy, or one in which every initializer of BIG bytes or more is a graph input in place of a constant."""
+    copied = onnx.ModelProto()
+    _copy_fields(copied, proto, "graph")
+    _copy_fields(copied.graph, proto.graph, "initializer")
+    inputs = {i.name for i in proto.graph.input}
+    for tensor in proto.graph.initializer:
+        if with_weights or weight_bytes(tensor) < BIG:
+            copied.graph.initializer.append(tensor)
+        elif tensor.name not in inputs:
+            value = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            copied.graph.input.append(value)
+    return copied
+
+
+def _copy_fields(target: Any, source: Any, but: str) -> None:
+    """All set fields except one, each on its own: no message that holds the weights is ever copied as a whole."""
+    for field, value in source.ListFields():
+        if field.name == but:
+            continue
+        if isinstance(value, (int, float, str, bytes)):
+            setattr(target, field.name, value)
+        elif hasattr(value, "extend"):
+            getattr(target, field.name).extend(value)
+        else:
+            getattr(target, field.name).CopyFrom(value)
+
+
+def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """`onnx.shape_inference.infer_shapes`, for a model of any size."""
+    result = copy_model(proto)
+    set_shapes(result)
+    return result
+
+
+def set_shapes(proto: onnx.ModelProto) -> None:
+    """`infer_shapes` in place: for a model that is the caller's own."""
+    inferred = onnx.shape_inference.infer_shapes(copy_model(proto, with_weights=False))
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(inferred.graph.value_info)
+    for mine, found in zip(proto.graph.output, inferred.graph.output, strict=True):
+        mine.CopyFrom(found)
+
+
+def check_model(proto: onnx.ModelProto, full_check: bool = False) -> None:
+    """`onnx.checker.check_model`, for a model of any size."""
+    for tensor in proto.graph.initializer:
+        if weight_bytes(tensor) >= BIG and tensor.HasField("raw_data"):
+            wanted = prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+            if wanted != len(tensor.raw_data) and tensor.data_type not in _PACKED:
+                raise onnx.checker.ValidationError(
+                    f"initializer '{tensor.name}' has {len(tensor.raw_data)} bytes, its shape needs {wanted}"
+                )
+    onnx.checker.check_model(copy_model(proto, with_weights=False), full_check=full_check)
+
+
+def save_model(proto: onnx.ModelProto, path: Path) -> None:
+    """Write a model file atomically; above LIMIT its weights go to `path` + '.data', written first."""
+    if sum(weight_bytes(t) for t in proto.graph.initializer) <= LIMIT:
+        files.write_bytes(path, proto.SerializeToString(deterministic=True))
+        return
+    data = path.with_name(path.name + DATA_SUFFIX)
+    files.check_writable(data)
+    light = onnx.ModelProto()
+    _copy_fields(light, proto, "graph")
+    _copy_fields(light.graph, proto.graph, "initializer")
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".quantlab-", delete=False) as file:
+        try:
+            for tensor in proto.graph.initializer:
+                light.graph.initializer.append(_moved_out(tensor, file, data.name))
+        except OSError as error:
+            Path(file.name).unlink()
+            raise ConfigError(f"output {data} cannot be written: {error.strerror}", hint="is the disk full?") from error
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+    files.publish(Path(file.name), data)
+    files.write_bytes(path, light.SerializeToString(deterministic=True))
+
+
+def _moved_out(tensor: TensorProto, file: Any, location: str) -> TensorProto:
+    """The tensor itself if small or not raw, else a reference to its bytes, which are appended to `file`."""
+    if not tensor.HasField("raw_data") or len(tensor.raw_data) < BIG:
+        return tensor
+    offset = file.tell()
+    file.write(tensor.raw_data)
+    reference = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    reference.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", len(tensor.raw_data))):
+        reference.external_data.add(key=key, value=str(value))
+    return reference
+
+
+@contextmanager
+def as_file(proto: onnx.ModelProto) -> Iterator[Path]:
+    """The model as a file in a temporary folder, for libraries that take nothing else above 2 GB."""
+    with tempfile.TemporaryDirectory(prefix="quantlab-") as folder:
+        path = Path(folder) / "model.onnx"
+        save_model(proto, path)
+        yield path

@@ -1,0 +1,71 @@
+"""Models above protobuf's limit: the same code with a limit of a few hundred bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import quantlab
+from models import conv_net, floats, image_batches, parse, run
+from quantlab import large
+from quantlab.model import load_model, model_hash
+from quantlab.ort import Session
+
+
+@pytest.fixture
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every weight counts as big and every model as too big for one file."""
+    monkeypatch.setattr(large, "BIG", 64)
+    monkeypatch.setattr(large, "LIMIT", 128)
+    monkeypatch.setattr("quantlab.ort.session.LIMIT", 128)
+
+
+def test_shapes_and_checks_are_those_of_onnx(small_limit: None) -> None:
+    model = conv_net()
+    shapes = {v.name: v.type.SerializeToString() for v in large.infer_shapes(model).graph.value_info}
+    wanted = onnx.shape_inference.infer_shapes(model)
+    assert shapes == {v.name: v.type.SerializeToString() for v in wanted.graph.value_info}
+    assert [t.name for t in large.infer_shapes(model).graph.initializer] == [t.name for t in model.graph.initializer]
+    model.graph.initializer[2].raw_data = model.graph.initializer[2].raw_data[:-4]
+    with pytest.raises(onnx.checker.ValidationError, match=r"initializer 'w2' has \d+ bytes, its shape needs"):
+        large.check_model(model)
+
+
+def test_session_takes_the_weights_beside_the_model(small_limit: None) -> None:
+    batch = image_batches(1)[0]
+    wanted = run(conv_net(), batch)[0]
+    for optimize in (False, True):
+        got = Session(conv_net(), optimize=optimize).run(batch)["logits"]
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_initializer_that_is_also_an_input_stays_an_initializer(small_limit: None) -> None:
+    model = parse("m (float[N,6] x, float[6,8] w) => (float[N,8] y) { y = MatMul (x, w) }", {"w": floats(6, 8)})
+    session = Session(model)
+    assert [s.name for s in session.inputs] == ["x"]
+    np.testing.assert_allclose(session.run({"x": np.eye(6, dtype=np.float32)})["y"], floats(6, 8), rtol=1e-6)
+
+
+def test_whole_chain_with_files(small_limit: None, tmp_path: Path) -> None:
+    path, output = tmp_path / "m.onnx", tmp_path / "q.onnx"
+    onnx.save(conv_net(), path, save_as_external_data=True, location="m.weights", size_threshold=0)
+    table = quantlab.calibrate(path, image_batches())
+    result = quantlab.quantize(path, table)
+    large.save_model(result.model, output)
+    assert (tmp_path / "q.onnx.data").stat().st_size > 0
+    assert model_hash(load_model(output)) == model_hash(result.model)
+    assert model_hash(load_model(path)) == table.provenance.model_hash
+    comparison = quantlab.compare(path, {"q": output}, image_batches())
+    assert comparison.results[1].worst_sqnr_db > 20
+    with large.as_file(result.model) as file:
+        onnx.checker.check_model(str(file), full_check=True)
+
+
+def test_model_of_ordinary_size_is_one_file_with_onnxs_bytes(tmp_path: Path) -> None:
+    large.save_model(conv_net(), tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx").read_bytes() == conv_net().SerializeToString(deterministic=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+    assert large.model_bytes(conv_net()) == conv_net().ByteSize()
