@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from quantlab.errors import QuantlabError
     from quantlab.migration import migrate_to_cache, migrate_to_qdq
     from quantlab.observers import OBSERVERS, Entropy, MinMax, Mse, Observer, Percentile
-    from quantlab.pipeline import Quantized, calibrate, calibrate_all, compare, quantize, tensorrt_cache
+    from quantlab.pipeline import Quantized, WeightStyle, calibrate, calibrate_all, compare, quantize, tensorrt_cache
     from quantlab.qdq import Selection
     from quantlab.report import write_report
     from quantlab.requantization import import_scales, repair, requantize
@@ -57,6 +57,7 @@ _HOME = {
     "cache_from_table": "calibration",
     "quantize": "pipeline",
     "Quantized": "pipeline",
+    "WeightStyle": "pipeline",
     "correct_bias": "tune",
     "Selection": "qdq",
     "migrate_to_cache": "migration",
@@ -90,6 +91,7 @@ __all__ = [
     "QuantlabError",
     "Selection",
     "TrtCache",
+    "WeightStyle",
     "__version__",
     "cache_from_table",
     "calibrate",

@@ -14,12 +14,12 @@ from quantlab.calibration.table import CalibrationTable
 from quantlab.calibration.trt_cache import TrtCache, cache_from_table
 from quantlab.comparison import Candidate, Comparison, compare_models
 from quantlab.data.batches import Batches, batch_length
-from quantlab.errors import GraphError
+from quantlab.errors import ConfigError, GraphError
 from quantlab.model import Model, fixed_batch, input_specs, load_model, model_hash, require_float
 from quantlab.numerics import scale_from_amax
 from quantlab.observers import Entropy, Observer
 from quantlab.observers.base import algorithm_name
-from quantlab.qdq import Placement, Selection, fold, insert, plan, prepare, strip
+from quantlab.qdq import EVERYTHING, Placement, Selection, WeightError, fold, insert, plan, prepare, strip
 
 QDQ_TENSORS = "qdq"
 ALL_TENSORS = "all"
@@ -27,11 +27,26 @@ ALL_TENSORS = "all"
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """The Q/DQ model and what was decided: `placement` lists quantized tensors, weights and skipped nodes."""
+    """The Q/DQ model and what was decided: `placement` lists quantized tensors, weights and skipped nodes;
+    `weight_errors` what every weight lost, per channel."""
 
     model: onnx.ModelProto
     placement: Placement
     warnings: tuple[str, ...]
+    weight_errors: tuple[WeightError, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WeightStyle:
+    """per_channel: one scale per output channel, else one per weight. stored: `int8` behind a DequantizeLinear, or
+    `float` behind a Q/DQ pair, as quantization-aware training has it; both give the same outputs."""
+
+    per_channel: bool = True
+    stored: str = "int8"
+
+    def __post_init__(self) -> None:
+        if self.stored not in ("int8", "float"):
+            raise ConfigError(f"weights cannot be stored as '{self.stored}'", hint="use int8 or float")
 
 
 def calibrate(
@@ -68,7 +83,7 @@ def calibrate_all(
     if tensors == ALL_TENSORS:
         wanted = None
     elif tensors == QDQ_TENSORS:
-        placement = plan(prepare(proto))
+        placement = plan(prepare(proto), EVERYTHING)  # a layer that quantize leaves out can still be asked for
         wanted = placement.tensors
         if not wanted:
             reasons = sorted({f"{s.op}: {s.reason}" for s in placement.skipped})
@@ -84,21 +99,35 @@ def calibrate_all(
     return CalibrationRun(tables, run.histograms)
 
 
-def quantize(model: Model, table: CalibrationTable, *, selection: Selection | None = None) -> Quantized:
+def quantize(
+    model: Model,
+    table: CalibrationTable,
+    *,
+    selection: Selection | None = None,
+    weights: WeightStyle | None = None,
+) -> Quantized:
     """Q/DQ nodes with the scales of `table` into an FP32 model; what must be fed and what comes out stay as they are.
 
     selection: which nodes to quantize or to leave in float. Raises GraphError for a model that already has Q/DQ,
     DataError for a table of another model or one that lacks a tensor.
     """
+    weights = weights or WeightStyle()
     proto = load_model(model)
     require_float(proto, "quantization")
     table.check_model(proto)
     prepared = prepare(proto)
     placement = plan(prepared, selection)
+    if not weights.per_channel:
+        placement = placement.per_tensor_weights()
     for tensor in placement.tensors:
         table.scale(tensor)  # a missing one is named here
     amax = placement.shared_amax(table.amax)
-    inserted = insert(prepared, placement, lambda tensor: scale_from_amax(amax[tensor]))
+    inserted = insert(
+        prepared,
+        placement,
+        lambda tensor: scale_from_amax(amax[tensor]),
+        float_weights=weights.stored == "float",
+    )
     zero = tuple(f"tensor '{t}' was all zero in calibration; its scale is 1" for t in placement.tensors if amax[t] == 0)
     fed = {s.name for s in input_specs(proto)}
     defaults = tuple(
@@ -106,7 +135,7 @@ def quantize(model: Model, table: CalibrationTable, *, selection: Selection | No
         for i in proto.graph.input
         if i.name not in fed
     )
-    return Quantized(inserted.model, placement, (*inserted.warnings, *zero, *defaults))
+    return Quantized(inserted.model, placement, (*inserted.warnings, *zero, *defaults), inserted.weight_errors)
 
 
 def tensorrt_cache(model: Model, table: CalibrationTable, calibrator: str = "EntropyCalibration2") -> TrtCache:

@@ -16,6 +16,8 @@ from quantlab.model import QDQ_OPS, Model, TensorSpec, fixed_batch, input_specs,
 from quantlab.numerics import scale_from_amax
 from quantlab.ort import Session
 from quantlab.qdq import Finding, Placement, Selection, Stripped, insert, lint, plan, prepare, strip
+from quantlab.qdq.selection import WEIGHTED
+from quantlab.qdq.view import GraphView
 
 MIN_SQNR_DB = 15.0
 """Below this a repair is refused: the repaired model is then not the model that was given."""
@@ -44,17 +46,23 @@ def import_scales(model: Model) -> CalibrationTable:
 def requantize(model: Model, table: CalibrationTable | None = None, selection: Selection | None = None) -> Repaired:
     """Strip a model's Q/DQ and place them anew by quantlab's rules, with `table` or with the scales it had.
 
-    A tensor without a scale leaves its node in float, with the reason. Nothing is compared: `moved` is empty.
+    A tensor without a scale leaves its node in float, with the reason. Weights keep the scales they had where those are
+    symmetric int8. Nothing is compared: `moved` is empty.
     """
-    proto = _with_qdq(load_model(model))
+    return _redo(_with_qdq(load_model(model)), table, selection, {})
+
+
+def _redo(
+    proto: onnx.ModelProto, table: CalibrationTable | None, selection: Selection | None, keep_float: Mapping[str, str]
+) -> Repaired:
     stripped = strip(proto)
     if table is not None:
         table.check_names(stripped.model)
     used = stripped.amax_with_aliases(table.amax if table is not None else stripped.amax)
     prepared = prepare(stripped.model)
-    placement = plan(prepared, selection, set(used))
+    placement = plan(prepared, selection, set(used), keep_float)
     amax = placement.shared_amax(used)
-    result = insert(prepared, placement, lambda tensor: scale_from_amax(amax[tensor]))
+    result = insert(prepared, placement, lambda tensor: scale_from_amax(amax[tensor]), weight_amax=stripped.weight_amax)
     costs = [f"'{t}' shares a scale and gives up {c:.1f} dB of resolution" for t, c in placement.cost_db(used).items()]
     notes = (*stripped.notes, *result.warnings, *costs)
     return Repaired(result.model, placement, tuple(lint(proto)), tuple(lint(result.model)), {}, notes, 0, False)
@@ -63,12 +71,13 @@ def requantize(model: Model, table: CalibrationTable | None = None, selection: S
 def repair(model: Model, batches: Batches | None = None, min_sqnr_db: float = MIN_SQNR_DB) -> Repaired:
     """`requantize` with the model's own scales, and the proof: both on the same inputs, ONNX Runtime, unoptimised.
 
+    Layers that were float as a whole stay float: the tool or the user who left them so may have had a reason.
     batches: real inputs; without them at least 8 seeded random samples are used, and said. GraphError if an output of
     the repaired model has a smaller SQNR against the given one than `min_sqnr_db`, or if ONNX Runtime cannot run the
     given one.
     """
     proto = load_model(model)
-    done = requantize(proto)
+    done = _redo(_with_qdq(proto), None, None, _float_layers(proto))
     before, after = Session(proto, optimize=False), Session(done.model, optimize=False)
     sums = {name: ErrorSums() for name in before.float_outputs}
     if not sums:
@@ -91,6 +100,18 @@ def repair(model: Model, batches: Batches | None = None, min_sqnr_db: float = MI
             hint="quantize the float model (quantlab calibrate, quantlab quantize), or give --data and a lower bound",
         )
     return replace(done, moved=moved, samples=samples, made_up=batches is None)
+
+
+def _float_layers(proto: onnx.ModelProto) -> dict[str, str]:
+    """Weighted nodes none of whose operands has Q/DQ -> why they stay float."""
+    view = GraphView(proto)
+    found = {}
+    for node in proto.graph.node:
+        if node.op_type in WEIGHTED and node.name:
+            makers = [view.producer.get(name) for name in node.input[:2]]
+            if not any(maker is not None and maker.op_type in QDQ_OPS for maker in makers):
+                found[node.name] = "it was float in the given model"
+    return found
 
 
 def _with_qdq(proto: onnx.ModelProto) -> onnx.ModelProto:

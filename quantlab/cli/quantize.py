@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from quantlab import files
 from quantlab.cli.options import PATH, open_batches, optional_data_options
 from quantlab.cli.progress import progress
 from quantlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from quantlab.qdq import WeightError
 
 
 @click.command("quantize")
@@ -27,6 +30,16 @@ from quantlab.errors import ConfigError
     help="Leave these in float: a node name with wildcards, op:TYPE, first, last.",
 )
 @click.option("--correct-bias", is_flag=True, help="Take the mean shift of every layer on --data back in its bias.")
+@click.option(
+    "--weights",
+    "granularity",
+    type=click.Choice(["per-channel", "per-tensor"]),
+    default="per-channel",
+    show_default=True,
+    help="One scale per output channel, or one per weight.",
+)
+@click.option("--float-weights", is_flag=True, help="Keep weights float behind Q/DQ pairs, not as int8.")
+@click.option("--placement", "placement_file", type=PATH, help="Write every decision as text, one per line.")
 @optional_data_options
 @click.option("-o", "--output", type=PATH, required=True, help="The Q/DQ model to write.")
 def command(model: Path, table_file: Path | None, requantize: bool, correct_bias: bool, output: Path, **v: Any) -> None:
@@ -37,6 +50,7 @@ def command(model: Path, table_file: Path | None, requantize: bool, correct_bias
       quantlab quantize resnet.onnx --table table.json -o resnet.qdq.onnx
     """
     from quantlab.calibration import load_table
+    from quantlab.large import save_model
     from quantlab.model import load_model
 
     files.check_output(output, model, *([table_file] if table_file else []))
@@ -45,26 +59,41 @@ def command(model: Path, table_file: Path | None, requantize: bool, correct_bias
             "--correct-bias needs --data and an FP32 model; --data serves nothing else here",
             hint="--correct-bias --data images/ --preset imagenet",
         )
+    style = quantlab.WeightStyle(v["granularity"] == "per-channel", "float" if v["float_weights"] else "int8")
+    if requantize and style != quantlab.WeightStyle():
+        raise ConfigError(
+            "--requantize writes int8 weights with a scale per channel", hint="leave out the weight style"
+        )
+    if v["placement_file"]:
+        files.check_output(v["placement_file"], model, output)
     selection = quantlab.Selection(v["include"], v["exclude"])
     table = load_table(table_file) if table_file else None
     costs: dict[str, float] = {}
+    errors: tuple[WeightError, ...] = ()
     if requantize:
         redone = quantlab.requantize(model, table, selection)
         placement, warnings, result = redone.placement, redone.notes, redone.model
     elif table is None:
         raise ConfigError("no scales were given", hint="--table FILE; quantlab calibrate makes one")
     else:
-        quantized = quantlab.quantize(model, table, selection=selection)
+        quantized = quantlab.quantize(model, table, selection=selection, weights=style)
         if correct_bias:
             batches = open_batches(load_model(model), v, None)
             with progress("correcting biases", batches.count) as on_batch:
                 quantized = quantlab.correct_bias(model, quantized, batches, on_batch)
         placement, warnings, result = quantized.placement, quantized.warnings, quantized.model
-        costs = placement.cost_db(table.amax)
-    files.write_bytes(output, result.SerializeToString(deterministic=True))
+        costs, errors = placement.cost_db(table.amax), quantized.weight_errors
+    save_model(result, output)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{output}: {len(placement.tensors)} activation tensors and {len(placement.weights)} weights in INT8")
+    if v["placement_file"]:
+        files.write_text(v["placement_file"], "\n".join(placement.describe()) + "\n")
+    for error in sorted(errors, key=lambda e: e.sqnr_db.min())[:3]:
+        channel = error.worst_channel
+        click.echo(
+            f"  weight '{error.tensor}': channel {channel} keeps the least, SQNR {error.sqnr_db[channel]:.1f} dB"
+        )
     for tensor, cost in costs.items():
         click.echo(f"  shared scale: '{tensor}' gives up {cost:.1f} dB of resolution")
     reasons = Counter((s.op, s.reason) for s in placement.skipped)

@@ -1,14 +1,15 @@
 """The explicit path: Q/DQ nodes in the ONNX graph. onnx-graphsurgeon is imported in this folder only."""
 
-from quantlab.qdq.insert import insert
+from quantlab.qdq.insert import WeightError, insert
 from quantlab.qdq.lint import Finding, lint
 from quantlab.qdq.placement import Placement, Skipped, plan
 from quantlab.qdq.prepare import fold, prepare
 from quantlab.qdq.rules import RULES, QdqRule
-from quantlab.qdq.selection import Selection
+from quantlab.qdq.selection import EVERYTHING, Selection
 from quantlab.qdq.strip import Stripped, strip
 
 __all__ = [
+    "EVERYTHING",
     "RULES",
     "Finding",
     "Placement",
@@ -16,6 +17,7 @@ __all__ = [
     "Selection",
     "Skipped",
     "Stripped",
+    "WeightError",
     "fold",
     "insert",
     "lint",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,24 +11,53 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from quantlab.errors import DataError, GraphError
-from quantlab.numerics import PER_TENSOR, PerChannel, amax_of, quantize, scale_from_amax
+from quantlab.large import check_model
+from quantlab.numerics import PER_TENSOR, PerChannel, amax_of, dequantize, quantize, scale_from_amax
 from quantlab.qdq.names import Names
 from quantlab.qdq.placement import Placement, WeightSite
 from quantlab.qdq.prepare import export_graph
 
 
 @dataclass(frozen=True, slots=True)
+class WeightError:
+    """What quantization does to one weight. sqnr_db: float64 (channels,), or (1,) for one scale; infinite for a channel
+    that is exact, such as a dead (all zero) one."""
+
+    node: str
+    tensor: str
+    axis: int | None
+    sqnr_db: NDArray[np.float64]
+    dead: int
+
+    @property
+    def worst_channel(self) -> int:
+        """The channel with the smallest SQNR."""
+        return int(np.argmin(self.sqnr_db))
+
+
+@dataclass(frozen=True, slots=True)
 class Inserted:
-    """The Q/DQ model, and facts about it that a reader must know (dead channels, zero scales)."""
+    """The Q/DQ model, facts about it that a reader must know (dead channels, zero scales), and one `WeightError` per
+    stored weight."""
 
     model: onnx.ModelProto
     warnings: tuple[str, ...]
+    weight_errors: tuple[WeightError, ...] = ()
 
 
-def insert(prepared: onnx.ModelProto, placement: Placement, scale_of: Callable[[str], NDArray[np.float32]]) -> Inserted:
+def insert(
+    prepared: onnx.ModelProto,
+    placement: Placement,
+    scale_of: Callable[[str], NDArray[np.float32]],
+    *,
+    float_weights: bool = False,
+    weight_amax: Mapping[str, tuple[NDArray[np.float32], int | None]] | None = None,
+) -> Inserted:
     """Put `placement` into a prepared model. scale_of: tensor name -> float32 > 0, shape ().
 
-    The same inputs give the same bytes. GraphError if the result is not valid ONNX.
+    float_weights: weights stay float32 behind Q/DQ pairs, as in models from quantization-aware training; the outputs
+    are the same. weight_amax: weight -> (amax, its axis) where it is not to be computed anew. The same inputs give the
+    same bytes. GraphError if the result is not valid ONNX.
     """
     graph = gs.import_onnx(prepared)
     nodes = {node.name: node for node in graph.nodes}
@@ -40,23 +69,30 @@ def insert(prepared: onnx.ModelProto, placement: Placement, scale_of: Callable[[
             new[node_name] += _activation_pair(names, nodes[node_name].inputs[index], scale_of(tensor))
             pairs[tensor] = new[node_name][-1].outputs[0]
         nodes[node_name].inputs[index] = pairs[tensor]
-    warnings: list[str] = []
+    errors: list[WeightError] = []
     weights: dict[tuple[str, int | None], gs.Variable] = {}
     for site in placement.weights:
         key = (site.tensor, site.axis)
         if key not in weights:
-            new[site.node].append(_weight(names, nodes[site.node].inputs[site.input], site, warnings))
+            constant = nodes[site.node].inputs[site.input]
+            amax = _given_amax(constant, site, weight_amax or {})
+            new[site.node] += _weight(names, constant, site, amax, errors, float_weights)
             weights[key] = new[site.node][-1].outputs[0]
         nodes[site.node].inputs[site.input] = weights[key]
     graph.nodes = [n for node in list(graph.nodes) for n in (*new[node.name], node)]
     graph.cleanup()
     model = export_graph(graph, prepared)
     try:
-        onnx.checker.check_model(model, full_check=True)
+        check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = str(error).strip().splitlines()[0]
         raise GraphError(f"the Q/DQ model is not valid ONNX: {reason}", hint="please report this model") from error
-    return Inserted(model, tuple(warnings))
+    warnings = [
+        f"weight '{e.tensor}' of node '{e.node}': {e.dead} of {e.sqnr_db.size} channels are all zero"
+        for e in errors
+        if e.dead
+    ]
+    return Inserted(model, tuple(warnings), tuple(errors))
 
 
 def _activation_pair(names: Names, tensor: gs.Tensor, scale: NDArray[np.float32]) -> list[gs.Node]:
@@ -73,22 +109,54 @@ def _activation_pair(names: Names, tensor: gs.Tensor, scale: NDArray[np.float32]
     ]
 
 
-def _weight(names: Names, constant: gs.Constant, site: WeightSite, warnings: list[str]) -> gs.Node:
-    values = constant.values
+def _given_amax(
+    constant: gs.Constant, site: WeightSite, given: Mapping[str, tuple[NDArray[np.float32], int | None]]
+) -> NDArray[np.float32]:
+    """The amax that the weight had, where it is of the granularity that is wanted, else that of its values."""
+    amax, axis = given.get(site.tensor, (None, None))
+    if amax is not None and (axis is None or axis == site.axis):
+        return amax if site.axis is None else np.broadcast_to(amax, constant.values.shape[site.axis]).copy()
     try:
-        amax = amax_of(values, PER_TENSOR if site.axis is None else PerChannel(site.axis))
+        return amax_of(constant.values, PER_TENSOR if site.axis is None else PerChannel(site.axis))
     except DataError as error:
         raise GraphError(f"weight '{site.tensor}' of node '{site.node}': {error.message}", hint=error.hint) from error
-    if dead := int((amax == 0).sum()):
-        warnings.append(f"weight '{site.tensor}' of node '{site.node}': {dead} of {amax.size} channels are all zero")
+
+
+def _weight(
+    names: Names,
+    constant: gs.Constant,
+    site: WeightSite,
+    amax: NDArray[np.float32],
+    errors: list[WeightError],
+    float_weights: bool,
+) -> list[gs.Node]:
+    values = constant.values
     scale = scale_from_amax(amax)
+    stored = quantize(values, scale, site.axis)
+    errors.append(_weight_error(site, values, dequantize(stored, scale, site.axis), int((amax == 0).sum())))
     base = site.tensor
-    codes = gs.Constant(names.new(f"{base}_quantized"), quantize(values, scale, site.axis))
     parameters = [
         gs.Constant(names.new(f"{base}_scale"), scale),
         gs.Constant(names.new(f"{base}_zero_point"), np.zeros(scale.shape, np.int8)),
     ]
     result = gs.Variable(names.new(f"{base}_dequantized"), np.float32, values.shape)
-    name = names.new(f"{base}_DequantizeLinear")
     attrs = {} if site.axis is None else {"axis": site.axis}
-    return gs.Node("DequantizeLinear", name, attrs, [codes, *parameters], [result])
+    name = names.new(f"{base}_DequantizeLinear")
+    if not float_weights:
+        codes = gs.Constant(names.new(f"{base}_quantized"), stored)
+        return [gs.Node("DequantizeLinear", name, attrs, [codes, *parameters], [result])]
+    kept = gs.Variable(names.new(f"{base}_quantized"), np.int8, values.shape)
+    return [
+        gs.Node("QuantizeLinear", names.new(f"{base}_QuantizeLinear"), attrs, [constant, *parameters], [kept]),
+        gs.Node("DequantizeLinear", name, dict(attrs), [kept, *parameters], [result]),
+    ]
+
+
+def _weight_error(site: WeightSite, values: NDArray[np.float32], kept: NDArray[np.float32], dead: int) -> WeightError:
+    """`10 log10(sum w^2 / sum (w - w_q)^2)` of every channel, in float64."""
+    others = tuple(a for a in range(values.ndim) if a != site.axis) if site.axis is not None else None
+    signal = np.square(values, dtype=np.float64).sum(axis=others)
+    noise = np.square(values.astype(np.float64) - kept).sum(axis=others)
+    sqnr = np.full(np.shape(signal), np.inf)
+    np.divide(signal, noise, out=sqnr, where=noise > 0)
+    return WeightError(site.node, site.tensor, site.axis, 10 * np.log10(np.atleast_1d(sqnr)), dead)

@@ -124,9 +124,17 @@ def _residual_adds(view: GraphView) -> Iterator[Finding]:
             continue
         sources = [view.source(name) for name in node.input]
         quantized = [s != name for s, name in zip(sources, node.input, strict=True)]
-        layers = [view.producer[s].op_type in EPILOGUE_OPS if s in view.producer else False for s in sources]
+        makers = [_before_batch_norm(view, view.producer.get(s)) for s in sources]
+        layers = [maker is not None and maker.op_type in EPILOGUE_OPS for maker in makers]
         if all(quantized) and any(layers):
             yield Finding("Q07", _name(node), f"inputs '{sources[0]}' and '{sources[1]}'")
+
+
+def _before_batch_norm(view: GraphView, node: onnx.NodeProto | None) -> onnx.NodeProto | None:
+    """The convolution that TensorRT folds a BatchNorm into, or the node itself."""
+    while node is not None and node.op_type == "BatchNormalization":
+        node = view.producer.get(node.input[0])
+    return node
 
 
 def _quantized_outputs(view: GraphView) -> Iterator[Finding]:
@@ -211,10 +219,33 @@ def _opset(view: GraphView) -> Iterator[Finding]:
 def _half_quantized(view: GraphView) -> Iterator[Finding]:
     for node, weight_input in _weighted(view):
         operands = [_moved_from(view, node.input[i]) for i in (0, weight_input)]
-        makers = [view.producer.get(name) for name in operands]
-        quantized = [m is not None and m.op_type == "DequantizeLinear" for m in makers]
-        if any(quantized) and not all(quantized):
-            yield Finding("Q16", _name(node), f"input '{operands[quantized.index(False)]}' is float")
+        quantized = [_is_dequantized(view, name) for name in operands]
+        for name, is_int8 in zip(operands, quantized, strict=True):
+            between = None if is_int8 else _arithmetic_after_pair(view, name)
+            if between is not None:
+                detail = f"{between.op_type} '{_name(between)}' lies between it and the Q/DQ of input '{name}'"
+                yield Finding("Q16", _name(node), detail)
+            elif any(quantized) and not is_int8:
+                yield Finding("Q16", _name(node), f"input '{name}' is float")
+
+
+def _is_dequantized(view: GraphView, tensor: str) -> bool:
+    maker = view.producer.get(tensor)
+    return maker is not None and maker.op_type == "DequantizeLinear"
+
+
+_ARITHMETIC = frozenset({"Mul", "Div", "Add", "Sub"})
+
+
+def _arithmetic_after_pair(view: GraphView, tensor: str) -> onnx.NodeProto | None:
+    """The arithmetic with a constant that computes `tensor` from a Q/DQ pair: what it reads is float again."""
+    last = maker = view.producer.get(tensor)
+    while maker is not None and maker.op_type in _ARITHMETIC:
+        data = [name for name in maker.input if not view.is_constant(name)]
+        if len(data) != 1:
+            return None
+        maker = view.producer.get(_moved_from(view, data[0]))
+    return last if maker is not None and maker is not last and maker.op_type == "DequantizeLinear" else None
 
 
 def _moved_from(view: GraphView, tensor: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from quantlab.qdq.payoff import does_not_pay
 from quantlab.qdq.rules import EPILOGUE_OPS, FLOAT, RULES, QdqRule
 from quantlab.qdq.selection import Selection
 
@@ -47,6 +48,23 @@ class Placement:
         """The activation tensors that need a scale, in network order, each once."""
         return tuple(dict.fromkeys(tensor for _, _, tensor in self.activations))
 
+    def per_tensor_weights(self) -> Placement:
+        """The same with one scale per weight."""
+        return replace(self, weights=tuple(replace(site, axis=None) for site in self.weights))
+
+    def describe(self) -> list[str]:
+        """One line per decision, in network order within each kind: for people and for diff."""
+        partners = {t: [other for other in group if other != t] for group in self.groups for t in group}
+        lines = []
+        for tensor in self.tensors:
+            readers = ", ".join(f"{node}[{index}]" for node, index, read in self.activations if read == tensor)
+            shared = f"; one scale with {', '.join(partners[tensor])}" if tensor in partners else ""
+            lines.append(f"activation {tensor}: read by {readers}{shared}")
+        for site in self.weights:
+            kind = "one scale" if site.axis is None else f"scales along axis {site.axis}"
+            lines.append(f"weight {site.tensor}: {site.node}[{site.input}], {kind}")
+        return [*lines, *(f"float {s.node} ({s.op}): {s.reason}" for s in self.skipped)]
+
     def shared_amax(self, amax: Mapping[str, np.float32]) -> dict[str, np.float32]:
         """The amax of every quantized tensor: its own, or the largest of its group."""
         result = {t: amax[t] for t in self.tensors if t in amax}
@@ -63,11 +81,18 @@ class Placement:
 
 
 def plan(
-    prepared: onnx.ModelProto, selection: Selection | None = None, scaled: Collection[str] | None = None
+    prepared: onnx.ModelProto,
+    selection: Selection | None = None,
+    scaled: Collection[str] | None = None,
+    keep_float: Mapping[str, str] | None = None,
 ) -> Placement:
-    """Apply the rules to a prepared model. scaled: the tensors that have a scale, where not all can have one."""
+    """Apply the rules to a prepared model. scaled: the tensors that have a scale, where not all can have one.
+    keep_float: nodes that stay float -> why, if the model has them."""
     graph = gs.import_onnx(prepared)
-    left_out = (selection or Selection()).left_out([(n.name, n.op) for n in graph.nodes])
+    selection, nodes = selection or Selection(), [(n.name, n.op) for n in graph.nodes]
+    inside = {name for name, _ in nodes}
+    stay = {name: reason for name, reason in (keep_float or {}).items() if name in inside}
+    left_out, asked_for = stay | selection.left_out(nodes), selection.asked_for(nodes)
     order = {node.name: index for index, node in enumerate(graph.nodes)}
     reads: dict[tuple[str, int], str] = {}
     weights: list[WeightSite] = []
@@ -78,6 +103,8 @@ def plan(
         rule = _rule_of(node)
         if rule is not None and rule.weight_input is not None:
             reason = _why_not(node, rule) or _without_scale(node, rule, scaled)
+            if reason is None and node.name not in asked_for:
+                reason = does_not_pay(node)
             if reason is None:
                 _read_weighted(node, rule, reads, weights)
         elif node.op == "Add":

@@ -1,16 +1,20 @@
-"""Before Q/DQ: constants folded, BatchNorm folded into its convolution, every node named, opset at least 13."""
+"""Before Q/DQ: constants folded, BatchNorm and the like folded into their convolution, every node named, no Cast
+without effect, opset at least 13."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 from onnx import version_converter
 from onnx_graphsurgeon.logger.logger import G_LOGGER
 
 from quantlab.errors import GraphError
+from quantlab.large import infer_shapes, set_shapes
 from quantlab.qdq.names import Names
 
 OPSET = 13  # the first with per-channel QuantizeLinear and DequantizeLinear
@@ -32,7 +36,8 @@ def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The network that Q/DQ nodes go into; see the module. The inputs and outputs stay."""
     graph = _folded(proto)
     _name_nodes(graph)
-    _fold_batch_norm(graph)
+    _drop_casts(graph)
+    _fold_affine(graph)
     graph.cleanup()
     return export_graph(graph, proto)
 
@@ -48,18 +53,19 @@ def _folded(proto: onnx.ModelProto) -> gs.Graph:
                 hint=f"export it with opset {OPSET} or newer",
             ) from error
         _LOG.info("converted to opset %d", OPSET)
-    graph = gs.import_onnx(onnx.shape_inference.infer_shapes(proto))
+    graph = gs.import_onnx(infer_shapes(proto))
     return graph.fold_constants().cleanup()
 
 
 def export_graph(graph: gs.Graph, original: onnx.ModelProto) -> onnx.ModelProto:
     """The ModelProto of a graph, with the IR version and metadata of the model it came from."""
-    proto = gs.export_onnx(graph, do_type_check=False)
+    proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     proto.ir_version = max(original.ir_version, 7)  # 7 is the IR of opset 12 and 13
     proto.producer_name, proto.producer_version = original.producer_name, original.producer_version
     del proto.metadata_props[:]
     proto.metadata_props.extend(original.metadata_props)
-    return onnx.shape_inference.infer_shapes(proto)
+    set_shapes(proto)
+    return proto
 
 
 def _name_nodes(graph: gs.Graph) -> None:
@@ -74,31 +80,100 @@ def _name_nodes(graph: gs.Graph) -> None:
         seen.add(node.name)
 
 
-def _fold_batch_norm(graph: gs.Graph) -> None:
-    """`y = (conv(x) - mean) * gamma / sqrt(var + eps) + beta` as one convolution, computed in float64."""
+def _drop_casts(graph: gs.Graph) -> None:
+    """Casts to the type that a tensor has already, as some exporters write them, stand between nodes that fuse."""
+    outputs = {id(t) for t in graph.outputs}
+    for cast in [n for n in graph.nodes if n.op == "Cast"]:
+        source, result = cast.inputs[0], cast.outputs[0]
+        if id(result) in outputs or source.dtype is None or cast.attrs.get("to") is None:
+            continue
+        if np.dtype(source.dtype) != np.dtype(onnx.helper.tensor_dtype_to_np_dtype(int(cast.attrs["to"]))):
+            continue
+        for reader in list(result.outputs):
+            reader.inputs = [source if t is result else t for t in reader.inputs]
+        cast.outputs = []
+
+
+def _fold_affine(graph: gs.Graph) -> None:
+    """What only scales and shifts the channels of a convolution becomes part of it, in float64: BatchNorm, and its
+    forms with Mul, Div, Add and Sub of a constant."""
     outputs = {id(t) for t in graph.outputs}
     names = Names(graph)
-    for norm in [n for n in graph.nodes if n.op == "BatchNormalization"]:
-        source = norm.inputs[0]
+    for node in list(graph.nodes):
+        affine = _affine(node)
+        if affine is None:
+            continue
+        source = affine.source
         conv = source.inputs[0] if len(source.inputs) == 1 else None
-        if norm.attrs.get("training_mode", 0) or len(norm.outputs) != 1:
-            continue  # it normalizes by the batch's own statistics
         alone = len(source.outputs) == 1 and id(source) not in outputs
         if conv is None or conv.op not in ("Conv", "ConvTranspose") or not alone:
             continue
         axis = 0 if conv.op == "Conv" else 1
         grouped = conv.op == "ConvTranspose" and conv.attrs.get("group", 1) != 1
-        if grouped or not all(isinstance(t, gs.Constant) for t in (*norm.inputs[1:5], *conv.inputs[1:])):
+        if grouped or not all(isinstance(t, gs.Constant) for t in conv.inputs[1:]):
             continue
-        gamma, beta, mean, var = (t.values.astype(np.float64) for t in norm.inputs[1:5])
-        factor = gamma / np.sqrt(var + norm.attrs.get("epsilon", 1e-5))
         weight = conv.inputs[1].values
+        channels = _per_channel(affine, weight.shape[axis], weight.ndim)
+        if channels is None:
+            continue
+        factor, shift = channels
         scaled = weight * factor.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
         bias = conv.inputs[2].values if len(conv.inputs) > 2 else 0.0
-        folded = gs.Constant(
-            names.new(f"{conv.name}_folded_bias"), ((bias - mean) * factor + beta).astype(weight.dtype)
-        )
+        folded = gs.Constant(names.new(f"{conv.name}_folded_bias"), (bias * factor + shift).astype(weight.dtype))
         kernel = gs.Constant(names.new(f"{conv.name}_folded_weight"), scaled.astype(weight.dtype))
         conv.inputs = [conv.inputs[0], kernel, folded]
-        conv.outputs = [norm.outputs[0]]
-        norm.outputs = []
+        conv.outputs = [node.outputs[0]]
+        node.outputs = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Affine:
+    """`y = source * factor + shift`; (C,) along axis 1 if by_channel, else shaped as ONNX broadcasts them."""
+
+    source: gs.Tensor
+    factor: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    by_channel: bool
+
+
+def _affine(node: gs.Node) -> _Affine | None:
+    """A node as `y = x * factor + shift` with constants, or None."""
+    if node.domain not in (None, "", "ai.onnx"):
+        return None
+    if node.op == "BatchNormalization":
+        # in training mode it normalizes by the batch's own statistics
+        if node.attrs.get("training_mode", 0) or len(node.outputs) != 1:
+            return None
+        if not all(isinstance(t, gs.Constant) for t in node.inputs[1:5]):
+            return None
+        gamma, beta, mean, var = (t.values.astype(np.float64) for t in node.inputs[1:5])
+        factor = gamma / np.sqrt(var + node.attrs.get("epsilon", 1e-5))
+        return _Affine(node.inputs[0], factor, beta - mean * factor, by_channel=True)
+    if node.op not in ("Mul", "Div", "Add", "Sub"):
+        return None
+    left, right = node.inputs
+    if isinstance(left, gs.Constant) and node.op in ("Mul", "Add"):
+        left, right = right, left
+    if isinstance(left, gs.Constant) or not isinstance(right, gs.Constant):
+        return None
+    value = right.values.astype(np.float64)
+    if node.op == "Div" and not np.all(value):
+        return None
+    one, zero = np.ones_like(value), np.zeros_like(value)
+    factor = {"Mul": value, "Div": 1 / value if node.op == "Div" else one}.get(node.op, one)
+    shift = {"Add": value, "Sub": -value}.get(node.op, zero)
+    return _Affine(left, factor, shift, by_channel=False)
+
+
+def _per_channel(affine: _Affine, channels: int, ndim: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """(factor, shift), float64 (channels,), or None if they differ within a channel or would change the shape."""
+    shape = (channels,) if affine.by_channel else tuple(affine.factor.shape)
+    if not affine.by_channel and affine.factor.size != 1:
+        padded = (1,) * (ndim - len(shape)) + shape
+        if len(shape) > ndim or padded != (1, channels, *(1,) * (ndim - 2)):
+            return None
+    if not affine.by_channel and len(shape) > ndim:
+        return None
+    both = (np.broadcast_to(v.reshape(-1), channels).copy() for v in (affine.factor, affine.shift))
+    factor, shift = both
+    return factor, shift

@@ -15,7 +15,8 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 class Selection:
     """Patterns: a node name with wildcards, `op:Gemm`, `first` or `last` (of Conv, ConvTranspose, Gemm, MatMul).
 
-    include: if any are given, only matching weighted nodes are quantized. exclude: matching nodes stay float.
+    include: if any are given, only matching weighted nodes are quantized, also those for which INT8 does not pay (see
+    `quantlab.qdq.payoff`). exclude: matching nodes stay float.
     """
 
     include: tuple[str, ...] = ()
@@ -29,11 +30,20 @@ class Selection:
         weighted = [name for name, op in nodes if op in WEIGHTED]
         out: dict[str, str] = {}
         if self.include:
-            kept = {name for pattern in self.include for name in _matches(pattern, nodes, weighted)}
+            kept = self.asked_for(nodes)
             out |= {name: "not included" for name in weighted if name not in kept}
         for pattern in self.exclude:
             out |= dict.fromkeys(_matches(pattern, nodes, weighted), f"excluded by '{pattern}'")
         return out
+
+    def asked_for(self, nodes: Sequence[tuple[str, str]]) -> set[str]:
+        """Names of the nodes that `include` matches."""
+        weighted = [name for name, op in nodes if op in WEIGHTED]
+        return {name for pattern in self.include for name in _matches(pattern, nodes, weighted)}
+
+
+EVERYTHING = Selection(include=("*",))
+"""Also the layers for which INT8 does not pay."""
 
 
 def _matches(pattern: str, nodes: Sequence[tuple[str, str]], weighted: Sequence[str]) -> list[str]:

@@ -12,22 +12,27 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from quantlab.errors import GraphError
+from quantlab.large import infer_shapes
 from quantlab.model import QDQ_OPS, all_nodes
 from quantlab.numerics import amax_from_scale
 from quantlab.qdq.names import Names
 from quantlab.qdq.prepare import export_graph
 from quantlab.qdq.rules import RULES
 
+WeightAmax = tuple[NDArray[np.float32], int | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Stripped:
     """model: float, without Q/DQ. amax: per activation that had a pair. aliases: tensor of `model` that was made in
-    place of another -> that other, whose amax it has. notes: what was more than removal."""
+    place of another -> that other, whose amax it has. notes: what was more than removal. weight_amax: constants of
+    `model` that had symmetric int8 codes -> (their amax, its axis or None), with which those codes come back."""
 
     model: onnx.ModelProto
     amax: Mapping[str, np.float32]
     aliases: Mapping[str, str]
     notes: tuple[str, ...]
+    weight_amax: Mapping[str, WeightAmax] = field(default_factory=dict)
 
     def amax_with_aliases(self, amax: Mapping[str, np.float32]) -> dict[str, np.float32]:
         """`amax` (this model's own, or a table's) for the tensors of `model`."""
@@ -43,6 +48,7 @@ class _Work:
     amax: dict[str, np.float32] = field(default_factory=dict)
     clips: dict[str, gs.Variable] = field(default_factory=dict)  # tensor -> its Clip
     notes: dict[str, None] = field(default_factory=dict)
+    weight_amax: dict[str, WeightAmax] = field(default_factory=dict)
 
 
 def strip(proto: onnx.ModelProto) -> Stripped:
@@ -58,6 +64,7 @@ def strip(proto: onnx.ModelProto) -> Stripped:
     if len(inside) != sum(n.op_type in QDQ_OPS for n in proto.graph.node):
         raise GraphError("the model has Q/DQ inside If, Loop or Scan", hint="start from its float version")
     graph = fold_around_qdq(proto)
+    _drop_clips_of_codes(graph)
     work = _Work(graph, Names(graph))
     for node in [n for n in graph.nodes if n.op == "DequantizeLinear"]:
         _replace(work, node)
@@ -70,15 +77,43 @@ def strip(proto: onnx.ModelProto) -> Stripped:
         )
     graph.toposort()
     aliases = {clip.name: tensor for tensor, clip in work.clips.items()}
-    return Stripped(export_graph(graph, proto), work.amax, aliases, tuple(work.notes))
+    return Stripped(export_graph(graph, proto), work.amax, aliases, tuple(work.notes), work.weight_amax)
 
 
 def fold_around_qdq(proto: onnx.ModelProto) -> gs.Graph:
     """The graph with constant subgraphs computed, but for Q/DQ nodes; nothing else is removed."""
-    graph = gs.import_onnx(onnx.shape_inference.infer_shapes(proto))
+    graph = gs.import_onnx(infer_shapes(proto))
     graph.fold_constants(fold_shapes=False, recurse_subgraphs=False, should_exclude_node=lambda n: n.op in QDQ_OPS)
     graph.nodes = [node for node in graph.nodes if node.outputs]  # what was computed has lost its outputs
     return graph
+
+
+def _drop_clips_of_codes(graph: gs.Graph) -> None:
+    """PyTorch's exporter writes Q -> Clip(-127, 127) -> DQ for every weight. Where the codes lie inside it anyway the
+    Clip goes, so that the two nodes are a pair again; codes beyond are cut first."""
+    for dq in [n for n in graph.nodes if n.op == "DequantizeLinear"]:
+        clip = dq.inputs[0].inputs[0] if dq.inputs[0].inputs else None
+        if clip is None or clip.op != "Clip" or not clip.inputs[0].inputs:
+            continue
+        q = clip.inputs[0].inputs[0]
+        bounds = [t.values if isinstance(t, gs.Constant) else None for t in clip.inputs[1:3]]
+        if q.op != "QuantizeLinear" or len(bounds) != 2 or any(b is None for b in bounds):
+            continue
+        low, high = (int(b) for b in bounds if b is not None)
+        if isinstance(q.inputs[0], gs.Constant):
+            codes = np.clip(_codes(q.inputs[0].values, q), low, high)
+            dq.inputs[0] = gs.Constant(f"{clip.outputs[0].name}_codes", codes)
+        elif low <= -127 and high == 127:  # the symmetric range: code -128 stands for no value that amax keeps
+            dq.inputs[0] = clip.inputs[0]
+
+
+_SUFFIXES = ("_dequantized", "_DequantizeLinear_Output", "_dequant")
+
+
+def _float_name(names: Names, dequantized: str) -> str:
+    """The name that a weight had before a tool appended to it; a model repaired twice keeps its names."""
+    base = next((dequantized.removesuffix(s) for s in _SUFFIXES if dequantized.endswith(s)), f"{dequantized}_float")
+    return names.new(base or dequantized)
 
 
 _NOT_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "HardSigmoid", "Exp", "Abs", "Sqrt")
@@ -91,16 +126,14 @@ def _label(node: gs.Node) -> str:
 def _replace(work: _Work, dq: gs.Node) -> None:
     source, result = dq.inputs[0], dq.outputs[0]
     if isinstance(source, gs.Constant):
-        constant = gs.Constant(work.names.new(f"{result.name}_float"), _dequantized(source.values, dq))
-        _rewire(work, dq, constant, result)
+        _put_weight(work, dq, source.values, dq)
         return
     q = source.inputs[0] if source.inputs else None
     if q is None or q.op != "QuantizeLinear":
         return
     original = q.inputs[0]
     if isinstance(original, gs.Constant):  # a float weight with Q/DQ: what the pair makes of it, scale and all
-        constant = gs.Constant(work.names.new(f"{original.name}_float"), _dequantized(_codes(original.values, q), q))
-        _rewire(work, dq, constant, result)
+        _put_weight(work, dq, _codes(original.values, q), q)
         return
     low, high, symmetric = _range(q)
     work.amax[original.name] = max(work.amax.get(original.name, np.float32(0)), np.float32(max(abs(low), abs(high))))
@@ -113,6 +146,17 @@ def _replace(work: _Work, dq: gs.Node) -> None:
             None
         )
     _rewire(work, dq, original, result)
+
+
+def _put_weight(work: _Work, dq: gs.Node, codes: NDArray[Any], parameters: gs.Node) -> None:
+    """A constant of float values in place of `dq`. parameters: the node whose scale, zero point and axis hold."""
+    constant = gs.Constant(_float_name(work.names, dq.outputs[0].name), _dequantized(codes, parameters))
+    scale, zero_point, _ = _parameters(parameters)
+    if codes.dtype == np.int8 and not np.any(zero_point):
+        axis = None if scale.size == 1 else int(parameters.attrs.get("axis", 1)) % codes.ndim
+        amax = amax_from_scale(scale.astype(np.float32))
+        work.weight_amax[constant.name] = (amax.reshape(()) if axis is None else amax, axis)
+    _rewire(work, dq, constant, dq.outputs[0])
 
 
 def _never_negative(tensor: gs.Tensor) -> bool:
@@ -178,7 +222,10 @@ def _parameters(node: gs.Node) -> tuple[NDArray[np.float64], NDArray[np.float64]
     if not isinstance(scale, gs.Constant) or not (zero_point is None or isinstance(zero_point, gs.Constant)):
         raise GraphError(f"the scale of '{_label(node)}' is computed", hint="use static quantization")
     if scale.values.dtype != np.float32:
-        raise GraphError(f"the scale of '{_label(node)}' is {scale.values.dtype}", hint="start from the FP32 version")
+        raise GraphError(
+            f"the scale of '{_label(node)}' is {scale.values.dtype}, so its remainder is not FP32",
+            hint="quantize for an FP32 remainder (ModelOpt: high_precision_dtype='fp32')",
+        )
     if node.attrs.get("block_size", 0):
         raise GraphError(f"'{_label(node)}' has a scale per block, which TensorRT's INT8 has not", hint="per channel")
     if not np.isfinite(scale.values).all() or (scale.values < 0).any():

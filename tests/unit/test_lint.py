@@ -321,3 +321,31 @@ def test_shared_scale_is_said_by_requantize() -> None:
     constants = INT8 | {"big": np.float32(4.0), "w": floats(4, 4, 1, 1), "u": floats(4, 8, 1, 1)}
     result = quantlab.requantize(parse(text, {n: np.asarray(v) for n, v in constants.items()}))
     assert any(note.startswith("'a' shares a scale and gives up 32.0 dB") for note in result.notes)
+
+
+def test_arithmetic_between_a_pair_and_its_layer_is_found() -> None:
+    text = """m (float[N,4] x) => (float[N,4] y) {
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        m = Mul (d, half)
+        w = DequantizeLinear <axis = 1> (wq, ws, wz)
+        y = MatMul (m, w)
+    }"""
+    found = lint(parse(text, INT8 | WEIGHT | {"half": np.asarray(np.float32(0.5))}))
+    assert [(f.code, f.detail) for f in found] == [("Q16", "Mul 'm' lies between it and the Q/DQ of input 'm'")]
+
+
+def test_residual_add_behind_a_batch_norm_with_both_inputs_quantized() -> None:
+    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        w = DequantizeLinear <axis = 0> (kq, ws, wz)
+        c = Conv (d, w)
+        n = BatchNormalization (c, one, zero, zero, one)
+        q2 = QuantizeLinear (n, s, z)
+        d2 = DequantizeLinear (q2, s, z)
+        y = Add (d2, d)
+    }"""
+    kernel = WEIGHT | {"kq": np.ones((4, 4, 1, 1), np.int8)}
+    vectors = {"one": np.ones(4, np.float32), "zero": np.zeros(4, np.float32)}
+    assert "Q07" in codes(text, INT8 | kernel | vectors)

@@ -226,3 +226,81 @@ def test_operator_of_another_domain_with_a_known_name_is_left_alone() -> None:
     placement = plan(prepare(model))
     assert not placement.activations
     assert placement.skipped[0].reason == "custom domain 'my'"
+
+
+@pytest.mark.parametrize(
+    ("text", "weight", "reason"),
+    [
+        ("m (float[1,6] x) => (float[1,4] y) { y = MatMul (x, w) }", (6, 4), "one row (GEMV)"),
+        ("m (float[N,6] x) => (float[N,4] y) { y = MatMul (x, w) }", (6, 4), None),
+        ("m (float[2,1,6] x) => (float[2,1,4] y) { y = MatMul (x, w) }", (6, 4), None),  # two rows in all
+        ("m (float[2,1,6] x) => (float[2,1,4] y) { y = MatMul (x, w) }", (2, 6, 4), "one row (GEMV)"),
+        ("m (float[N,6] x) => (float[N,1] y) { y = Gemm (x, w) }", (6, 1), "one column (GEMV)"),
+        ("m (float[N,6] x) => (float[N,1] y) { y = Gemm <transB = 1> (x, w) }", (1, 6), "one column (GEMV)"),
+        ("m (float[1,6] x) => (float[1,4] y) { y = Gemm (x, w) }", (6, 4), "one row (GEMV)"),
+        ("m (float[N,3,8,8] x) => (float[N,3,8,8] y) { y = Conv (x, w) }", (3, 3, 1, 1), "3 output channel(s)"),
+        ("m (float[N,3,8,8] x) => (float[N,4,8,8] y) { y = Conv (x, w) }", (4, 3, 1, 1), None),
+        (
+            "m (float[N,4,8,8] x) => (float[N,2,8,8] y) { y = ConvTranspose (x, w) }",
+            (4, 2, 1, 1),
+            "2 output channel(s)",
+        ),
+        ("m (float[N,4,8,8] x) => (float[N,4,8,8] y) { y = ConvTranspose <group = 2> (x, w) }", (4, 2, 1, 1), None),
+    ],
+)
+def test_layer_for_which_int8_does_not_pay_stays_float_unless_it_is_asked_for(
+    text: str, weight: tuple[int, ...], reason: str | None
+) -> None:
+    reads, _, reasons = decisions(text, {"w": floats(*weight)})
+    if reason is None:
+        assert (reads, reasons) == (["y<-x"], {})
+        return
+    assert reads == []
+    assert reasons["y"].startswith("INT8 does not pay: ")
+    assert reason in reasons["y"]
+    asked, _, none_left = decisions(text, {"w": floats(*weight)}, Selection(include=("y",)))
+    assert (asked, none_left) == (["y<-x"], {})
+
+
+def test_table_of_a_network_with_gemv_serves_both_decisions() -> None:
+    text = "m (float[N,6] x) => (float[N,1] y) { a = MatMul (x, w)  y = MatMul (a, v) }"
+    model = parse(text, {"w": floats(6, 4), "v": floats(4, 1)})
+    for node in model.graph.node:
+        node.name = node.output[0]
+    table = quantlab.calibrate(model, [{"x": floats(8, 6)}], quantlab.MinMax())
+    assert list(table.amax) == ["x", "a"]
+    assert quantlab.quantize(model, table).placement.tensors == ("x",)
+    assert quantlab.quantize(model, table, selection=Selection(include=("*",))).placement.tensors == ("x", "a")
+
+
+def test_placement_is_described_line_by_line() -> None:
+    model = parse(CONCAT, CONV)
+    for node in model.graph.node:
+        node.name = f"node_{node.output[0]}"
+    assert plan(prepare(model), Selection(exclude=("node_b",))).describe() == [
+        "activation x: read by node_a[0]",
+        "activation a: read by node_c[0]; one scale with b, c",
+        "activation b: read by node_c[1]; one scale with a, c",
+        "activation c: read by node_y[0]; one scale with a, b",
+        "weight w: node_a[1], scales along axis 0",
+        "weight u: node_y[1], scales along axis 0",
+        "float node_b (Conv): excluded by 'node_b'",
+    ]
+
+
+def test_loop_is_left_alone_and_said() -> None:
+    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+        a = Conv (x, w)
+        y = Loop (count, yes, a) <body = b (int64 i, bool go, float[N,4,8,8] s) => (bool go2, float[N,4,8,8] t) {
+            go2 = Identity (go)
+            t = Conv (s, w)
+        }>
+    }"""
+    model = parse(text, CONV | {"count": np.asarray(np.int64(2)), "yes": np.asarray(True)})
+    result = quantized(model, [{"x": floats(2, 4, 8, 8)}])
+    assert [(s.op, s.reason) for s in result.placement.skipped] == [
+        ("Loop", "it holds a subgraph, whose nodes are left alone")
+    ]
+    loop = next(n for n in result.model.graph.node if n.op_type == "Loop")
+    assert [n.op_type for n in loop.attribute[0].g.node] == ["Identity", "Conv"]
+    assert run(result.model, {"x": floats(2, 4, 8, 8)})[0].shape == (2, 4, 8, 8)

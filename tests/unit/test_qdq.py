@@ -149,7 +149,7 @@ def test_add_of_a_constant_and_broadcast_add_are_not_residual() -> None:
         d = Conv (b, w)
         z = Add (d, g)
     }"""
-    placement = plan(prepare(parse(text, {"w": floats(4, 4, 1, 1), "c": floats(4, 1, 1)})))
+    placement = plan(prepare(parse(text, {"w": floats(4, 4, 1, 1), "c": floats(8, 8)})))
     reasons = [s.reason for s in placement.skipped if s.op == "Add"]
     assert reasons == ["it adds a constant, which TensorRT fuses", "one input is broadcast over the other"]
 

@@ -131,3 +131,44 @@ def test_repair_and_requantize_commands(cli, tmp_path: Path) -> None:  # type: i
     refused = cli("quantize", tmp_path / "q.onnx", "-o", tmp_path / "none.onnx")
     assert refused.code == 2
     assert "no scales were given" in refused.err
+
+
+WEIGHT_CODES = """m (float[N,6] x) => (float[N,4] y) {
+    q = QuantizeLinear (x, s, z)
+    d = DequantizeLinear (q, s, z)
+    w_dequantized = DequantizeLinear (w_quantized, ws, z)
+    y = MatMul (d, w_dequantized)
+}"""
+
+
+@pytest.mark.parametrize("largest", [90, 128])
+def test_repair_keeps_codes_that_do_not_fill_their_range(largest: int) -> None:
+    codes = np.random.default_rng(0).integers(-largest, min(largest, 127), (6, 4)).astype(np.int8)
+    model = parse(WEIGHT_CODES, INT8 | {"w_quantized": codes, "ws": np.asarray(np.float32(0.02))})
+    result = quantlab.repair(model)
+    assert result.moved["y"].sqnr_db == np.inf
+    again = quantlab.repair(result.model)
+    assert again.model.SerializeToString(deterministic=True) == result.model.SerializeToString(deterministic=True)
+
+
+def test_repair_leaves_a_layer_in_float_that_was_float_and_requantize_does_not() -> None:
+    text = WEIGHT_CODES.replace("(float[N,4] y)", "(float[N,4] y, float[N,4] t)").replace("}", " t = MatMul (x, v)\n}")
+    weights = {"w_quantized": np.ones((6, 4), np.int8), "ws": np.asarray(np.float32(0.02)), "v": floats(6, 4)}
+    model = parse(text, INT8 | weights)
+    for node in model.graph.node:
+        node.name = node.output[0]
+    assert [(s.node, s.reason) for s in quantlab.repair(model).placement.skipped] == [
+        ("t", "it was float in the given model")
+    ]
+    assert quantlab.requantize(model).placement.skipped == ()
+
+
+def test_clip_on_activation_codes_of_the_symmetric_range_is_no_obstacle() -> None:
+    text = WEIGHT_CODES.replace("d = DequantizeLinear (q", "k = Clip (q, low, high)\n d = DequantizeLinear (k")
+    weights = {"w_quantized": np.ones((6, 4), np.int8), "ws": np.asarray(np.float32(0.02))}
+    bounds = {"low": np.asarray(np.int8(-127)), "high": np.asarray(np.int8(127))}
+    result = quantlab.requantize(parse(text, INT8 | weights | bounds))
+    assert [n.op_type for n in result.model.graph.node].count("Clip") == 0
+    narrow = bounds | {"low": np.asarray(np.int8(0))}  # a Relu in integers: not ours to drop
+    with pytest.raises(quantlab.QuantlabError, match="has no counterpart"):
+        quantlab.requantize(parse(text, INT8 | weights | narrow))

@@ -1,0 +1,94 @@
+"""Weights: granularity, storage, what every channel loses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import quantlab
+from models import conv_net, floats, image_batches, initializers, parse, run
+from quantlab import WeightStyle
+from quantlab.qdq import lint
+
+
+def test_float_weights_behind_pairs_give_the_same_outputs() -> None:
+    table = quantlab.calibrate(conv_net(), image_batches())
+    stored, kept = (
+        quantlab.quantize(conv_net(), table, weights=WeightStyle(stored=s)).model for s in ("int8", "float")
+    )
+    batch = image_batches(1)[0]
+    np.testing.assert_array_equal(run(stored, batch)[0], run(kept, batch)[0])
+    ops = [n.op_type for n in kept.graph.node]
+    assert ops.count("QuantizeLinear") == [n.op_type for n in stored.graph.node].count("QuantizeLinear") + 3
+    np.testing.assert_array_equal(initializers(kept)["w2"], initializers(conv_net())["w2"])
+    assert lint(kept) == []
+
+
+def test_one_scale_per_weight_costs_what_the_channels_differ() -> None:
+    w = floats(6, 4, seed=1) * np.array([1, 1, 1, 0.01], np.float32)
+    model = parse("m (float[N,6] x) => (float[N,4] y) { y = MatMul (x, w) }", {"w": w})
+    table = quantlab.calibrate(model, [{"x": floats(8, 6)}])
+    fine = quantlab.quantize(model, table)
+    coarse = quantlab.quantize(model, table, weights=WeightStyle(per_channel=False))
+    assert initializers(coarse.model)["w_scale"] == np.abs(w).max() / np.float32(127)
+    assert initializers(fine.model)["w_scale"].shape == (4,)
+    assert fine.weight_errors[0].sqnr_db.shape == (4,)
+    assert coarse.weight_errors[0].sqnr_db.shape == (1,)
+
+
+def test_weight_errors_are_those_of_the_stored_codes() -> None:
+    w = floats(5, 3, 3, 3, seed=2)
+    w[1] = 0
+    model = parse("m (float[N,3,8,8] x) => (float[N,5,6,6] y) { y = Conv (x, w) }", {"w": w})
+    result = quantlab.quantize(model, quantlab.calibrate(model, [{"x": floats(2, 3, 8, 8)}]))
+    (error,) = result.weight_errors
+    constants = initializers(result.model)
+    back = constants["w_quantized"].astype(np.float64) * constants["w_scale"].reshape(-1, 1, 1, 1)
+    for channel in (0, 2, 3, 4):
+        noise = np.square(w[channel] - back[channel]).sum()
+        wanted = 10 * np.log10(np.square(w[channel].astype(np.float64)).sum() / noise)
+        # the dequantized values are float32: their rounding is 2^-24 of values whose error is up to 2^-8
+        assert error.sqnr_db[channel] == pytest.approx(wanted, rel=1e-4)
+    assert error.sqnr_db[1] == np.inf
+    assert error.dead == 1
+    assert error.worst_channel == int(np.argmin(error.sqnr_db))
+    assert any("1 of 5 channels are all zero" in w for w in result.warnings)
+
+
+def test_unknown_storage_of_weights_is_refused() -> None:
+    with pytest.raises(quantlab.QuantlabError, match="cannot be stored as 'int4'"):
+        WeightStyle(stored="int4")
+
+
+@pytest.mark.parametrize("operation", ["Mul (c, k)", "Mul (k, c)", "Div (c, k)", "Add (c, k)", "Sub (c, k)"])
+@pytest.mark.parametrize("shape", [(1, 4, 1, 1), (4, 1, 1), (1,), ()])
+def test_scaling_of_channels_becomes_part_of_the_convolution(operation: str, shape: tuple[int, ...]) -> None:
+    text = f"m (float[N,3,8,8] x) => (float[N,4,8,8] y) {{ c = Conv (x, w, b)  n = {operation}  y = Relu (n) }}"
+    weights = {"w": floats(4, 3, 1, 1), "b": floats(4, seed=1), "k": np.abs(floats(*shape, seed=2)) + np.float32(0.5)}
+    model, batch = parse(text, weights), {"x": floats(2, 3, 8, 8)}
+    prepared = quantlab.qdq.prepare(model)
+    assert [n.op_type for n in prepared.graph.node] == ["Conv", "Relu"]
+    np.testing.assert_allclose(run(prepared, batch)[0], run(model, batch)[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("operation", "shape"),
+    [("Sub (k, c)", (4, 1, 1)), ("Div (k, c)", (4, 1, 1)), ("Mul (c, k)", (8, 8)), ("Mul (c, k)", (2, 4, 1, 1))],
+)
+def test_what_is_no_scaling_of_channels_stays(operation: str, shape: tuple[int, ...]) -> None:
+    text = f"m (float[N,3,8,8] x) => (float[N,4,8,8] y) {{ c = Conv (x, w)  n = {operation}  y = Relu (n) }}"
+    model = parse(text, {"w": floats(4, 3, 1, 1), "k": floats(*shape)})
+    assert len(quantlab.qdq.prepare(model).graph.node) == 3
+
+
+def test_cast_without_effect_does_not_hide_the_skip() -> None:
+    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+        a = Relu (x)
+        k = Cast <to = 1> (a)
+        c = Conv (a, w)
+        y = Add (c, k)
+    }"""
+    model = parse(text, {"w": floats(4, 4, 1, 1)})
+    result = quantlab.quantize(model, quantlab.calibrate(model, [{"x": floats(2, 4, 8, 8)}]))
+    assert [op for op in (n.op_type for n in result.model.graph.node) if op == "Cast"] == []
+    assert [(i, t) for _, i, t in result.placement.activations] == [(0, "a"), (1, "a")]
