@@ -70,3 +70,75 @@ def quantized(model: onnx.ModelProto, batches: list[dict[str, np.ndarray]], **kw
 def initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     """All constants by name."""
     return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def encoder(
+    layers: int = 4, width: int = 32, heads: int = 4, fused: bool = False, rows: str = "N,T"
+) -> onnx.ModelProto:
+    """A transformer encoder as PyTorch exports it: attention, LayerNorm, GELU, residual adds.
+
+    fused: LayerNormalization and Gelu as operators (opset 20), else as the arithmetic that older opsets have.
+    """
+    head, weights, lines = width // heads, {}, []
+
+    def weight(name: str, *shape: int, scale: float | None = None) -> str:
+        values = floats(*shape, seed=len(weights), scale=scale or shape[0] ** -0.5)
+        weights[name] = values if scale != 0 else np.ones(shape, np.float32)
+        return name
+
+    def linear(y: str, x: str, name: str, inner: int, outer: int) -> None:
+        lines.append(f"{y}_m = MatMul ({x}, {weight(f'{name}_w', inner, outer)})")
+        lines.append(f"{y} = Add ({weight(f'{name}_b', outer, scale=0.1)}, {y}_m)")
+
+    def norm(y: str, x: str, name: str) -> None:
+        weight(f"{name}_g", width, scale=0)
+        weight(f"{name}_b", width, scale=0.1)
+        if fused:
+            lines.append(f"{y} = LayerNormalization <axis = -1> ({x}, {name}_g, {name}_b)")
+            return
+        lines.extend([
+            f"{y}_mean = ReduceMean <axes = [-1]> ({x})", f"{y}_c = Sub ({x}, {y}_mean)", f"{y}_sq = Pow ({y}_c, two)",
+            f"{y}_var = ReduceMean <axes = [-1]> ({y}_sq)", f"{y}_ve = Add ({y}_var, eps)", f"{y}_std = Sqrt ({y}_ve)",
+            f"{y}_n = Div ({y}_c, {y}_std)", f"{y}_s = Mul ({y}_n, {name}_g)", f"{y} = Add ({y}_s, {name}_b)",
+        ])  # fmt: skip
+
+    def gelu(y: str, x: str) -> None:
+        if fused:
+            lines.append(f"{y} = Gelu ({x})")
+            return
+        lines.extend([
+            f"{y}_d = Div ({x}, root2)", f"{y}_e = Erf ({y}_d)", f"{y}_p = Add ({y}_e, one)",
+            f"{y}_x = Mul ({x}, {y}_p)", f"{y} = Mul ({y}_x, half)",
+        ])  # fmt: skip
+
+    x = "x"
+    for k in range(layers):
+        norm(f"l{k}a", x, f"n{k}a")
+        for part, order in (("q", "0,2,1,3"), ("k", "0,2,3,1"), ("v", "0,2,1,3")):
+            linear(f"l{k}{part}", f"l{k}a", f"{part}{k}", width, width)
+            lines.append(f"l{k}{part}r = Reshape (l{k}{part}, split)")
+            lines.append(f"l{k}{part}t = Transpose <perm = [{order}]> (l{k}{part}r)")
+        lines.append(f"l{k}s = MatMul (l{k}qt, l{k}kt)")
+        lines.append(f"l{k}d = Div (l{k}s, root_head)")
+        lines.append(f"l{k}p = Softmax <axis = -1> (l{k}d)")
+        lines.append(f"l{k}o = MatMul (l{k}p, l{k}vt)")
+        lines.append(f"l{k}ot = Transpose <perm = [0,2,1,3]> (l{k}o)")
+        lines.append(f"l{k}or = Reshape (l{k}ot, join)")
+        linear(f"l{k}z", f"l{k}or", f"o{k}", width, width)
+        lines.append(f"l{k}r1 = Add ({x}, l{k}z)")
+        norm(f"l{k}b", f"l{k}r1", f"n{k}b")
+        linear(f"l{k}f", f"l{k}b", f"f{k}", width, 4 * width)
+        gelu(f"l{k}g", f"l{k}f")
+        linear(f"l{k}h", f"l{k}g", f"h{k}", 4 * width, width)
+        lines.append(f"l{k}r2 = Add (l{k}r1, l{k}h)")
+        x = f"l{k}r2"
+    norm("y", x, "n")
+    numbers = {"two": 2.0, "eps": 1e-5, "root2": 2**0.5, "one": 1.0, "half": 0.5, "root_head": head**0.5}
+    constants = {n: np.asarray(v, np.float32) for n, v in numbers.items()}
+    shapes = {"split": np.array([0, 0, heads, head]), "join": np.array([0, 0, width])}
+    header = '<ir_version: 9, opset_import: ["" : 20]>' if fused else OPSET
+    text = f"net (float[{rows},{width}] x) => (float[{rows},{width}] y) {{\n" + "\n".join(lines) + "\n}"
+    model = parse(text, weights | constants | shapes, header)
+    for node in model.graph.node:
+        node.name = f"{node.output[0]}_{node.op_type}"
+    return model

@@ -85,6 +85,6 @@ FLOAT: dict[str, str] = (
         ("Shape", "Gather", "Cast", "Range", "ConstantOfShape", "Size", "NonZero"), "it computes shapes or indices"
     )
     | dict.fromkeys(("LSTM", "GRU", "RNN"), "TensorRT has no INT8 kernel for it")
-    | {"Mul": "an element-wise product gains nothing from INT8 inputs"}
+    | dict.fromkeys(("Mul", "Sub", "Max", "Min"), "element-wise arithmetic gains nothing from INT8 inputs")
 )
 """Operators that stay float, and why."""

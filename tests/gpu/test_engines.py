@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("tensorrt")
 
 import quantlab
-from models import conv_net, floats, image_batches, parse
+from models import conv_net, encoder, floats, image_batches, parse, quantized
 from quantlab.data import ArrayBatches
 from quantlab.errors import BuildError, ConfigError, DataError
 from quantlab.model import load_model
@@ -259,3 +259,21 @@ def test_model_is_not_changed_by_a_build(timing_cache: Path) -> None:
     before.CopyFrom(model)
     build(model, BuildOptions("fp32", timing_cache=timing_cache, optimization_level=0))
     assert model == before
+
+
+def test_encoder_runs_its_matmuls_in_int8_and_is_compared_with_fp16(timing_cache: Path) -> None:
+    shape = (8, 128, 768)
+    model = encoder(4, 768, 12, rows="8,128")
+    batches = [{"x": floats(*shape, seed=k)} for k in range(2)]
+    result = quantized(model, batches)
+    fp16 = build(model, BuildOptions("fp16", timing_cache=timing_cache, optimization_level=2))
+    int8 = build(result.model, BuildOptions("best", timing_cache=timing_cache, optimization_level=2))
+    found = audit(int8, result.model, batches[0])
+    rows = bench({"fp16": fp16, "int8": int8}, batches[0], BenchOptions(cuda_graph=True, transfers=False))
+    print(ratio_of(rows[1], rows[0]))
+    for fallback in found.fallbacks:
+        print(fallback)
+    # the weighted products; TensorRT may fuse those of the attention into one kernel
+    products = {node: precision for node, precision in found.weighted.items() if "_m_MatMul" in node}
+    assert len(products) == 24
+    assert {node: precision for node, precision in products.items() if precision != "int8"} == {}
