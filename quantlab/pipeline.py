@@ -65,7 +65,7 @@ def calibrate(
     """
     observer = observer or Entropy()
     name = algorithm_name(observer)
-    return calibrate_all(model, batches, {name: observer}, tensors=tensors, on_batch=on_batch).tables[name]
+    return _run(model, batches, {name: observer}, tensors, on_batch, keep_histograms=False).tables[name]
 
 
 def calibrate_all(
@@ -77,6 +77,17 @@ def calibrate_all(
     on_batch: Progress | None = None,
 ) -> CalibrationRun:
     """Several algorithms from one pass over the data; the run also keeps the histograms. Arguments as `calibrate`."""
+    return _run(model, batches, observers, tensors, on_batch, keep_histograms=True)
+
+
+def _run(
+    model: Model,
+    batches: Batches,
+    observers: Mapping[str, Observer],
+    tensors: Sequence[str] | str,
+    on_batch: Progress | None,
+    keep_histograms: bool,
+) -> CalibrationRun:
     proto = load_model(model)
     require_float(proto, "calibration")
     wanted: Sequence[str] | None
@@ -90,7 +101,7 @@ def calibrate_all(
             raise GraphError(f"nothing in the model can be INT8: {'; '.join(reasons)}", hint="is this the right model?")
     else:
         wanted = list(tensors)
-    run = run_calibration(fold(proto), batches, observers, wanted, on_batch)
+    run = run_calibration(fold(proto), batches, observers, wanted, on_batch, keep_histograms)
     digest = model_hash(proto)
     tables = {
         name: replace(table, provenance=replace(table.provenance, model_hash=digest))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -22,6 +22,7 @@ from quantlab.data.preprocess import recorded
 from quantlab.errors import DataError
 from quantlab.model import fixed_batch, input_specs
 from quantlab.observers import Histogram, Observer, ObserverGroup
+from quantlab.observers.binning import expect
 from quantlab.ort import ActivationReader
 from quantlab.ort.session import VERSION as ORT_VERSION
 
@@ -47,16 +48,18 @@ def run_calibration(
     observers: Mapping[str, Observer],
     tensors: Sequence[str] | None = None,
     on_batch: Progress | None = None,
+    keep_histograms: bool = True,
 ) -> CalibrationRun:
     """Every observer's table from one forward pass.
 
     tensors: what to calibrate, None for every floating point tensor, in network order. A batch goes through the network
     in parts of at most PART_BYTES of activations, where shapes and observers allow it, with the result of the whole
-    batch; two parts are in memory (one is counted while the next is computed), whatever the number of batches.
-    DataError names batch and tensor of NaN or infinity.
+    batch; one part is in memory, whatever the number of batches.
+    keep_histograms: fill them even where min-max is all that is wanted. DataError names batch and tensor of NaN or
+    infinity.
     """
     reader = ActivationReader(proto, tensors)
-    groups = {name: ObserverGroup(observers) for name in reader.tensors}
+    groups = {name: ObserverGroup(observers, keep_histograms) for name in reader.tensors}
     feed, specs = _Feed(proto, batches), input_specs(proto)
     part: int | None = None
     with _Counting(groups) as counting:
@@ -64,8 +67,11 @@ def run_calibration(
             check_batch(batch, specs, number)  # as a whole, before any part of it is run
             if number == 0:
                 part = _part_size(proto, reader, groups, batch, feed.last_size)
+                if part is not None and (count := _count_of(batches, feed.last_size)):
+                    expect(count * sum(groups[t].has_histogram * n for t, n in reader.sizes.items()))
             if part is None or feed.last_size <= part:
-                counting.observe(number, reader.read_one(batch, number))
+                read = reader.read_one if part is None else reader.read_part
+                counting.observe(number, read(batch, number))
             else:
                 _observe_in_parts(counting, reader, batch, number, _rows(feed.last_size, part))
             if on_batch:
@@ -75,10 +81,10 @@ def run_calibration(
     amax = {name: group.compute_amax() for name, group in groups.items()}
     skipped = getattr(batches, "skipped", ())
     left_out = [f"{len(skipped)} images could not be read and were left out"] if skipped else []
-    zero = [name for name in groups if groups[name].histogram.range == 0]
+    zero = [name for name, group in groups.items() if _is_zero(group, amax[name])]
     warnings = (*feed.warnings, *left_out, *(f"tensor '{name}' is all zero in the calibration data" for name in zero))
     provenance = feed.provenance(batches)
-    histograms = {name: group.histogram for name, group in groups.items()}
+    histograms = {name: group.histogram for name, group in groups.items() if group.has_histogram}
     tables = {}
     for key in observers:
         kept = {name: np.float32(amax[name][key]) for name in groups}
@@ -87,7 +93,20 @@ def run_calibration(
     return CalibrationRun(tables, histograms)
 
 
+def _is_zero(group: ObserverGroup, amax: Mapping[str, NDArray[np.float32]]) -> bool:
+    """Whether a tensor has had no value but zero."""
+    return bool(group.histogram.range == 0) if group.has_histogram else not any(map(np.any, amax.values()))
+
+
 PART_BYTES = 64 * 2**20
+
+
+def _count_of(batches: Batches, first: int) -> int:
+    """Samples that a stream is going to have, as far as it says; 0 if it does not."""
+    known = getattr(batches, "count", None)
+    if isinstance(known, int):
+        return known
+    return first * len(batches) if isinstance(batches, Sized) else 0
 
 
 def _part_size(
@@ -115,13 +134,13 @@ def _observe_in_parts(
     if unknown:
         amax = dict.fromkeys(unknown, np.float32(0))
         for piece in pieces:
-            values = reader.read_one(piece, number)
+            values = reader.read_part(piece, number)
             for name in unknown:
                 largest = np.float32(np.max(np.abs(values[name]), initial=0))  # NaN is found when it is counted
                 amax[name] = max(amax[name], largest)
         counting.start_batch(amax)
     for piece in pieces:
-        counting.observe_part(number, reader.read_one(piece, number))
+        counting.observe_part(number, reader.read_part(piece, number))
     counting.end_batch()
 
 
@@ -129,7 +148,7 @@ def _saturation_warnings(
     algorithm: str, amax: Mapping[str, np.float32], histograms: Mapping[str, Histogram]
 ) -> list[str]:
     """Tensors of which an algorithm cuts off more than SATURATED: it may be right to, but its user should know."""
-    shares = {name: histograms[name].share_above(float(kept)) for name, kept in amax.items()}
+    shares = {name: histogram.share_above(float(amax[name])) for name, histogram in histograms.items()}
     return [
         f"{algorithm} saturates {share:.1%} of the values of tensor '{name}' (keeps {float(amax[name]):.4g} of "
         f"{float(histograms[name].range):.4g})"
@@ -139,52 +158,50 @@ def _saturation_warnings(
 
 
 class _Counting:
-    """Feeds the observers in threads, one batch behind the network. A tensor's batches stay in order: a batch is handed
-    out only when all of the one before has been counted."""
+    """Feeds the observers, the tensors of a batch in several threads. The network does not run meanwhile: both want all
+    cores, and ONNX Runtime's threads, which wait for each other, lose more by sharing them than is won."""
 
     def __init__(self, groups: Mapping[str, ObserverGroup]) -> None:
         self._groups = groups
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="quantlab-count")
-        self._pending: list[tuple[int, str, Future[None]]] = []
 
     def observe(self, number: int, values: Mapping[str, NDArray[np.float32]]) -> None:
-        self._wait()
-        largest_first = sorted(values, key=lambda name: -values[name].size)
-        self._pending = [
-            (number, name, self._pool.submit(self._groups[name].observe, values[name])) for name in largest_first
-        ]
+        """One whole batch."""
+        self._feed(number, values, ObserverGroup.observe)
 
     def observe_part(self, number: int, values: Mapping[str, NDArray[np.float32]]) -> None:
-        self._wait()
-        self._pending = [
-            (number, name, self._pool.submit(self._groups[name].observe_part, values[name])) for name in values
-        ]
+        """Some samples of a batch."""
+        self._feed(number, values, ObserverGroup.observe_part)
+
+    def _feed(
+        self,
+        number: int,
+        values: Mapping[str, NDArray[np.float32]],
+        observe: Callable[[ObserverGroup, NDArray[np.float32]], None],
+    ) -> None:
+        """DataError of the first tensor, in network order, that could not be counted."""
+        largest_first = sorted(values, key=lambda name: -values[name].size)
+        pending: dict[str, Future[None]] = {
+            name: self._pool.submit(observe, self._groups[name], values[name]) for name in largest_first
+        }
+        for name in self._groups:
+            try:
+                pending[name].result()
+            except DataError as error:
+                raise DataError(f"batch {number}, tensor '{name}': {error.message}", hint=error.hint) from error
 
     def without_range(self) -> list[str]:
         """Tensors that have had no value but zero so far."""
-        self._wait()
-        return [name for name, group in self._groups.items() if group.histogram.range == 0]
+        return [name for name, group in self._groups.items() if group.has_histogram and group.histogram.range == 0]
 
     def start_batch(self, amax: Mapping[str, np.float32]) -> None:
         for name, value in amax.items():
             self._groups[name].histogram.start_batch(value)
 
     def end_batch(self) -> None:
-        self._wait()
         for group in self._groups.values():
-            group.histogram.end_batch()
-
-    def _wait(self) -> None:
-        """DataError of the first batch and tensor, in network order, that could not be counted."""
-        pending, self._pending = self._pending, []
-        problems: dict[str, DataError] = {}
-        for number, name, future in pending:
-            try:
-                future.result()
-            except DataError as error:
-                problems[name] = DataError(f"batch {number}, tensor '{name}': {error.message}", hint=error.hint)
-        if problems:
-            raise problems[next(name for name in self._groups if name in problems)]
+            if group.has_histogram:
+                group.histogram.end_batch()
 
     def __enter__(self) -> _Counting:
         return self
@@ -192,11 +209,7 @@ class _Counting:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None or issubclass(kind, Exception):
-                self._wait()  # what is wrong with an earlier batch comes before what is in flight
-        finally:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _Feed:

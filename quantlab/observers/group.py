@@ -15,10 +15,12 @@ from quantlab.observers.minmax import MinMax
 class ObserverGroup:
     """One fresh observer per name; those that read a histogram share one, which is also kept for reports."""
 
-    def __init__(self, prototypes: Mapping[str, Observer]) -> None:
+    def __init__(self, prototypes: Mapping[str, Observer], keep_histogram: bool = True) -> None:
+        """keep_histogram: fill it even if there is nothing but `MinMax`, which needs none."""
         self.histogram = Histogram()
         self.observers = {name: fresh(prototype) for name, prototype in prototypes.items()}
-        self._fed: list[Observer | Histogram] = [self.histogram]
+        self.has_histogram = keep_histogram or any(type(o) is not MinMax for o in self.observers.values())
+        self._fed: list[Observer | Histogram] = [self.histogram] if self.has_histogram else []
         for observer in self.observers.values():
             if isinstance(observer, HistogramObserver) and type(observer).observe is HistogramObserver.observe:
                 observer.histogram = self.histogram
@@ -36,9 +38,11 @@ class ObserverGroup:
 
     def observe_part(self, x: NDArray[np.float32]) -> None:
         """Some samples of a batch; see `Histogram.observe_part`."""
-        self.histogram.observe_part(x)
-        for target in self._fed[1:]:
-            target.observe(x)
+        for target in self._fed:
+            if isinstance(target, Histogram):
+                target.observe_part(x)
+            else:
+                target.observe(x)
 
     def compute_amax(self) -> dict[str, NDArray[np.float32]]:
         """The amax of every observer by name."""

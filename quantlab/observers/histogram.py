@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from quantlab.errors import DataError, NotCalibratedError
 from quantlab.numerics import amax_of
-from quantlab.observers.binning import BINS, bin_counts
+from quantlab.observers.binning import BINS, count_magnitudes
 
 SMALLEST_RANGE = BINS * np.finfo(np.float32).tiny
 """2.4e-35: with a smaller range the bin width is denormal. A batch below it counts as all zero."""
@@ -53,7 +53,8 @@ class Histogram:
 
     def observe(self, x: NDArray[np.float32]) -> None:
         """Add one calibration batch (all samples of it together). NaN or infinity raise DataError."""
-        self.start_batch(np.float32(amax_of(x)))
+        if self.range == 0:
+            self.start_batch(np.float32(amax_of(x)))
         self.observe_part(x)
         self.end_batch()
 
@@ -64,12 +65,16 @@ class Histogram:
 
     def observe_part(self, x: NDArray[np.float32]) -> None:
         """Add some samples of a batch; the counts after `end_batch` are those of `observe` on the whole."""
-        amax = np.float32(amax_of(x))
         if self.range == 0:
+            amax_of(x)  # refuses NaN
             self.zeros_before += x.size
             return
-        self._grow(amax)
-        self.counts += bin_counts(x, self.range)
+        counts, amax = count_magnitudes(x, self.range)
+        if counts is None:
+            self._grow(amax)
+            counts, _ = count_magnitudes(x, self.range)
+        assert counts is not None
+        self.counts += counts
         if amax == self.range:
             self._edge += int(np.count_nonzero(np.abs(x) == self.range))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab.data.batches import Batch
+from quantlab.data.batches import Batch, batch_length
 from quantlab.errors import GraphError
 from quantlab.large import copy_model
 from quantlab.model import input_specs
@@ -29,7 +30,8 @@ class ActivationReader:
             raise GraphError(
                 f"the model has no tensor '{unknown[0]}' ({len(unknown)} unknown)", hint="run quantlab inspect MODEL"
             )
-        self._session = Session(_with_outputs(proto, [t for t in wanted if t not in inputs]))
+        exposed = _with_outputs(proto, [t for t in wanted if t not in inputs])
+        self._session = Session(exposed, shares_cores=True)
         float_inputs = {s.name for s in self._session.inputs if np.issubdtype(s.dtype, np.floating)}
         readable = float_inputs.union(self._session.float_outputs)
         self.tensors = [t for t in wanted if t in readable]
@@ -37,6 +39,9 @@ class ActivationReader:
             other = next(t for t in wanted if t not in readable)
             raise GraphError(f"tensor '{other}' is not floating point", hint="only such tensors have a range")
         self._outputs = [t for t in self.tensors if t not in inputs]
+        self.sizes: dict[str, int] = {}
+        """Values per sample, once `bytes_per_sample` has measured them."""
+        self._buffers: dict[str, NDArray[Any]] = {}
 
     def bytes_per_sample(self, batch: Batch) -> int | None:
         """Memory of the wanted tensors for one sample, by running two samples of `batch` alone and together; None where
@@ -52,16 +57,35 @@ class ActivationReader:
         except GraphError:  # not a network of independent samples: it is run in whole batches
             return None
         independent = all(_is_stack(both[t], first[t], second[t]) for t in self.tensors)
-        return sum(values.nbytes for values in first.values()) if independent else None
+        if not independent:
+            return None
+        self.sizes = {name: values.size for name, values in first.items()}
+        self._sample_shapes = {name: values.shape[1:] for name, values in first.items()}
+        return sum(values.nbytes for values in first.values())
+
+    def read_part(self, batch: Batch, number: int = 0) -> dict[str, NDArray[np.float32]]:
+        """As `read_one`, where `bytes_per_sample` has found the samples to be independent. The values lie in buffers
+        that the next call fills anew: fresh memory for every part costs more time than the network."""
+        size = batch_length(batch, self._session.inputs[0].name, number)
+        for name in self._outputs:
+            if name not in self._buffers or len(self._buffers[name]) < size:
+                dtype: np.dtype[Any] = self._session.output_dtypes[name]
+                self._buffers[name] = np.empty((size, *self._sample_shapes[name]), dtype)
+        computed = {name: self._buffers[name][:size] for name in self._outputs}
+        self._session.run_into(batch, computed, number)
+        return self._to_float32(batch, computed)
 
     def read_one(self, batch: Batch, number: int = 0) -> dict[str, NDArray[np.float32]]:
         """Tensor name -> float32 values for one batch, to read only."""
-        computed = self._session.run(batch, self._outputs, number)
+        return self._to_float32(batch, self._session.run(batch, self._outputs, number))
+
+    def _to_float32(self, batch: Batch, computed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         # inputs are copied: a stream may fill one buffer again and again while these are still being counted
         values = {
             t: np.asarray(computed[t], np.float32) if t in computed else np.array(batch[t], np.float32)
             for t in self.tensors
         }
+        values = {name: array.view() for name, array in values.items()}
         for array in values.values():
             array.flags.writeable = False
         return values

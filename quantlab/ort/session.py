@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
@@ -22,27 +23,35 @@ VERSION: str = onnxruntime.__version__
 class Session:
     """Runs a model on the CPU (or what `providers` names). `optimize=False` runs the graph as it is written.
 
+    shares_cores: between runs other threads want the cores, on which ONNX Runtime's would wait busily.
     Q/DQ models are judged unoptimised: ONNX Runtime's optimizer rewrites Q/DQ graphs, and can change their numbers.
     """
 
     def __init__(
-        self, proto: onnx.ModelProto, *, optimize: bool = True, providers: Sequence[str] = ("CPUExecutionProvider",)
+        self,
+        proto: onnx.ModelProto,
+        *,
+        optimize: bool = True,
+        shares_cores: bool = False,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         level = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+        if shares_cores:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.inputs = input_specs(proto)
         content, self._weights = _content(proto, options)  # the weights live as long as the session
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
-            reason = str(error).strip().splitlines()[0]
             raise GraphError(
-                f"ONNX Runtime cannot load the model: {reason}", hint="run quantlab inspect MODEL"
+                f"ONNX Runtime cannot load the model: {_reason(error)}", hint="run quantlab inspect MODEL"
             ) from error
         self.outputs = [o.name for o in self._session.get_outputs()]
         self.float_outputs = [o.name for o in self._session.get_outputs() if o.type in _FLOATS]
+        self.output_dtypes = {o.name: _FLOATS[o.type] for o in self._session.get_outputs() if o.type in _FLOATS}
 
     def run(self, batch: Batch, outputs: Sequence[str] | None = None, number: int = 0) -> dict[str, NDArray[Any]]:
         """Outputs by name for one batch. DataError if the batch does not fit, GraphError if the model fails on it."""
@@ -53,9 +62,32 @@ class Session:
         try:
             values = self._session.run(names, {spec.name: batch[spec.name] for spec in self.inputs})
         except Exception as error:
-            reason = str(error).strip().splitlines()[0]
-            raise GraphError(f"ONNX Runtime failed on batch {number}: {reason}", hint="does the shape fit?") from error
+            raise GraphError(
+                f"ONNX Runtime failed on batch {number}: {_reason(error)}", hint="does the shape fit?"
+            ) from error
         return dict(zip(names, values, strict=True))
+
+    def run_into(self, batch: Batch, outputs: Mapping[str, NDArray[Any]], number: int = 0) -> None:
+        """As `run`, into contiguous arrays of the right shape and type."""
+        check_batch(batch, self.inputs, number)
+        if not outputs:
+            return
+        binding = self._session.io_binding()
+        fed = {spec.name: np.ascontiguousarray(batch[spec.name]) for spec in self.inputs}
+        try:
+            for name, x in fed.items():
+                binding.bind_input(name, "cpu", 0, x.dtype, x.shape, x.ctypes.data)
+            for name, y in outputs.items():
+                binding.bind_output(name, "cpu", 0, y.dtype, y.shape, y.ctypes.data)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise GraphError(
+                f"ONNX Runtime failed on batch {number}: {_reason(error)}", hint="does the shape fit?"
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _content(proto: onnx.ModelProto, options: onnxruntime.SessionOptions) -> tuple[bytes, list[onnxruntime.OrtValue]]:
@@ -77,4 +109,8 @@ def _content(proto: onnx.ModelProto, options: onnxruntime.SessionOptions) -> tup
     return bytes(light.SerializeToString()), weights
 
 
-_FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+_FLOATS: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(double)": np.dtype(np.float64),
+}

@@ -32,7 +32,7 @@ def main() -> None:
     compiled = binning._compiled()
     if compiled is None:
         raise SystemExit("numba is not installed: pip install 'quantlab[fast]'")
-    if not np.array_equal(compiled(x, factor), binning.with_numpy(x, factor)):
+    if not np.array_equal(compiled(x, factor)[0], binning.with_numpy(x, factor)):
         raise SystemExit("the two do not count the same")
     seconds = best_seconds({"numpy": lambda: binning.with_numpy(x, factor), "numba": lambda: compiled(x, factor)})
     for name, value in seconds.items():

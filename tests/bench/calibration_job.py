@@ -12,7 +12,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,9 +34,24 @@ class Job:
     folder: str  # scratch, and where result.json goes
 
 
-def _batches(job: Job) -> list[dict[str, np.ndarray]]:
-    x = np.load(job.array)
-    return [{job.input: x[i : i + job.batch]} for i in range(0, len(x), job.batch)]
+class Slices:
+    """The batches, each read from the file when it is wanted: the data set itself is not in the memory measured."""
+
+    def __init__(self, job: Job) -> None:
+        self._job, self.count = job, len(np.load(job.array, mmap_mode="r"))
+
+    def __len__(self) -> int:
+        return -(-self.count // self._job.batch)
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        for start in range(0, self.count, self._job.batch):
+            mapped = np.load(self._job.array, mmap_mode="r")
+            yield {self._job.input: np.array(mapped[start : start + self._job.batch])}
+            del mapped  # pages of a mapping count as memory until it is closed
+
+
+def _batches(job: Job) -> Slices:
+    return Slices(job)
 
 
 def forward(job: Job) -> Run:
@@ -53,13 +68,14 @@ def forward(job: Job) -> Run:
 
 
 def quantlab_calibration(algorithm: str, tensors: str, job: Job) -> Run:
-    from quantlab import OBSERVERS, calibrate_all
+    from quantlab import OBSERVERS, calibrate, calibrate_all
 
     batches = _batches(job)
-    observers = OBSERVERS if algorithm == "all" else {algorithm: OBSERVERS[algorithm]}
 
     def run() -> int:
-        tables = calibrate_all(job.model, batches, observers, tensors=tensors).tables
+        if algorithm != "all":
+            return len(calibrate(job.model, batches, OBSERVERS[algorithm], tensors=tensors).amax)
+        tables = calibrate_all(job.model, batches, OBSERVERS, tensors=tensors).tables
         return len(next(iter(tables.values())).amax)
 
     return run
@@ -93,11 +109,18 @@ def preprocess(job: Job) -> Run:
 
 def onnxruntime_calibration(method: str, job: Job) -> Run:
     """The lines of `quantize_static` that calibrate, with its defaults."""
+    from onnxruntime.quantization import CalibrationDataReader
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
-    from peers import Reader
 
-    reader = Reader(np.load(job.array), job.input, job.batch)
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches = iter(_batches(job))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.batches, None)
+
+    reader = Reader()
 
     def run() -> int:
         calibrator = create_calibrator(

@@ -16,15 +16,16 @@ def test_batch_in_parts_gives_the_table_of_the_whole_batch(monkeypatch: pytest.M
     batches = [{"image": np.zeros((7, 3, 8, 8), np.float32)}, *image_batches(3, 7), {"image": 9 * floats(5, 3, 8, 8)}]
     whole = quantlab.calibrate_all(conv_net(), batches, quantlab.OBSERVERS, tensors="all")
     sizes: list[int] = []
-    read_one = offline.ActivationReader.read_one
+    read_part = offline.ActivationReader.read_part
 
     def spy(self: object, batch: dict, number: int = 0) -> dict:
         sizes.append(len(batch["image"]))
-        return read_one(self, batch, number)  # type: ignore[arg-type]
+        return read_part(self, batch, number)  # type: ignore[arg-type]
 
     monkeypatch.setattr(offline, "PART_BYTES", part_bytes)
-    monkeypatch.setattr(offline.ActivationReader, "read_one", spy)
+    monkeypatch.setattr(offline.ActivationReader, "read_part", spy)
     parts = quantlab.calibrate_all(conv_net(), batches, quantlab.OBSERVERS, tensors="all")
+    assert sizes
     assert max(sizes) < 7
     for name, table in whole.tables.items():
         assert parts.tables[name].provenance == table.provenance
@@ -63,3 +64,26 @@ def test_samples_that_depend_on_each_other_are_never_cut(monkeypatch: pytest.Mon
     table = quantlab.calibrate(model, [{"x": x}], MinMax(), tensors=["y"])
     expected = x - x.mean(0) if "Mean" in mix else x.cumsum(0)
     assert table.amax["y"] == pytest.approx(np.abs(expected).max(), rel=1e-5)
+
+
+def test_part_read_into_buffers_equals_the_same_samples_read_anew() -> None:
+    reader = offline.ActivationReader(conv_net())
+    batch = image_batches(1, 6)[0]
+    assert reader.bytes_per_sample(batch)
+    for rows in (slice(0, 4), slice(4, 6), slice(1, 6)):  # shorter, then longer than the buffers
+        piece = {"image": batch["image"][rows]}
+        wanted = reader.read_one(piece)
+        got = reader.read_part(piece)
+        assert list(got) == list(wanted)
+        for name in wanted:
+            np.testing.assert_array_equal(got[name], wanted[name])
+
+
+def test_minmax_alone_fills_no_histogram() -> None:
+    run = offline.run_calibration(conv_net(), image_batches(), {"minmax": MinMax()}, keep_histograms=False)
+    kept = offline.run_calibration(conv_net(), image_batches(), {"minmax": MinMax()})
+    assert run.histograms == {}
+    assert run.tables["minmax"].amax == kept.tables["minmax"].amax
+    zero = [{"image": np.zeros((4, 3, 8, 8), np.float32)}]
+    table = quantlab.calibrate(conv_net(), zero, MinMax(), tensors=["image"])
+    assert any("'image' is all zero" in w for w in table.warnings)
