@@ -10,7 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quantlab.calibration import CalibrationTable, TrtCache, cache_from_table, table_from_cache
+    from quantlab.calibration import (
+        CalibrationShard,
+        CalibrationTable,
+        TrtCache,
+        cache_from_table,
+        merge_shards,
+        table_from_cache,
+    )
     from quantlab.comparison import Comparison
     from quantlab.data import (
         PRESETS,
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
         image_folder,
         open_data,
     )
+    from quantlab.data_check import check_data
     from quantlab.errors import QuantlabError
     from quantlab.migration import migrate_to_cache, migrate_to_qdq
     from quantlab.observers import OBSERVERS, Entropy, MinMax, Mse, Observer, Percentile
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
     from quantlab.qdq import Selection
     from quantlab.report import write_report
     from quantlab.requantization import import_scales, repair, requantize
+    from quantlab.sharding import calibrate_shard, calibrate_shards
     from quantlab.tune import calibrate_auto, correct_bias
 
 __version__ = "0.1.0"
@@ -58,6 +67,11 @@ _HOME = {
     "quantize": "pipeline",
     "Quantized": "pipeline",
     "WeightStyle": "pipeline",
+    "CalibrationShard": "calibration",
+    "merge_shards": "calibration",
+    "calibrate_shard": "sharding",
+    "check_data": "data_check",
+    "calibrate_shards": "sharding",
     "correct_bias": "tune",
     "Selection": "qdq",
     "migrate_to_cache": "migration",
@@ -76,6 +90,7 @@ __all__ = [
     "OBSERVERS",
     "PRESETS",
     "ArrayBatches",
+    "CalibrationShard",
     "CalibrationTable",
     "Comparison",
     "Entropy",
@@ -97,10 +112,14 @@ __all__ = [
     "calibrate",
     "calibrate_all",
     "calibrate_auto",
+    "calibrate_shard",
+    "calibrate_shards",
+    "check_data",
     "compare",
     "correct_bias",
     "image_folder",
     "import_scales",
+    "merge_shards",
     "migrate_to_cache",
     "migrate_to_qdq",
     "open_data",

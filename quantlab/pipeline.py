@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab.calibration.offline import CalibrationRun, Progress, run_calibration
+from quantlab.calibration.offline import CalibrationRun, Progress, RunOptions, run_calibration
 from quantlab.calibration.table import CalibrationTable
 from quantlab.calibration.trt_cache import TrtCache, cache_from_table
 from quantlab.comparison import Candidate, Comparison, compare_models
@@ -55,17 +55,20 @@ def calibrate(
     observer: Observer | None = None,
     *,
     tensors: Sequence[str] | str = QDQ_TENSORS,
+    order_independent: bool = False,
     on_batch: Progress | None = None,
 ) -> CalibrationTable:
     """The amax of the model's activations by one algorithm (default: `Entropy()`, TensorRT's).
 
     batches: re-iterable of `{input: array}`. observer: a prototype; every tensor gets a fresh copy. tensors: 'qdq'
     for those that `quantize` needs, 'all' for every floating point tensor (a TensorRT cache needs those), or names.
+    order_independent: the same scales whatever the batches and their order; TensorRT's own depend on both.
     Raises DataError for data that does not fit or is not finite, GraphError for models that cannot be calibrated.
     """
     observer = observer or Entropy()
     name = algorithm_name(observer)
-    return _run(model, batches, {name: observer}, tensors, on_batch, keep_histograms=False).tables[name]
+    options = RunOptions(keep_histograms=False, order_independent=order_independent)
+    return calibration_run(model, batches, {name: observer}, tensors, on_batch, options).tables[name]
 
 
 def calibrate_all(
@@ -74,20 +77,23 @@ def calibrate_all(
     observers: Mapping[str, Observer],
     *,
     tensors: Sequence[str] | str = QDQ_TENSORS,
+    order_independent: bool = False,
     on_batch: Progress | None = None,
 ) -> CalibrationRun:
     """Several algorithms from one pass over the data; the run also keeps the histograms. Arguments as `calibrate`."""
-    return _run(model, batches, observers, tensors, on_batch, keep_histograms=True)
+    options = RunOptions(order_independent=order_independent)
+    return calibration_run(model, batches, observers, tensors, on_batch, options)
 
 
-def _run(
+def calibration_run(
     model: Model,
     batches: Batches,
     observers: Mapping[str, Observer],
     tensors: Sequence[str] | str,
     on_batch: Progress | None,
-    keep_histograms: bool,
+    options: RunOptions,
 ) -> CalibrationRun:
+    """One pass as `options` say, on tensors as in `calibrate`."""
     proto = load_model(model)
     require_float(proto, "calibration")
     wanted: Sequence[str] | None
@@ -101,13 +107,13 @@ def _run(
             raise GraphError(f"nothing in the model can be INT8: {'; '.join(reasons)}", hint="is this the right model?")
     else:
         wanted = list(tensors)
-    run = run_calibration(fold(proto), batches, observers, wanted, on_batch, keep_histograms)
+    run = run_calibration(fold(proto), batches, observers, wanted, on_batch, options)
     digest = model_hash(proto)
     tables = {
         name: replace(table, provenance=replace(table.provenance, model_hash=digest))
         for name, table in run.tables.items()
     }
-    return CalibrationRun(tables, run.histograms)
+    return CalibrationRun(tables, run.histograms, replace(run.provenance, model_hash=digest))
 
 
 def quantize(

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -36,10 +36,23 @@ SATURATED = 0.01
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRun:
-    """One pass over the data. tables: one per observer, by name. histograms: per tensor, for reports."""
+    """One pass over the data. tables: one per observer, by name. histograms: per tensor, for reports. provenance: of
+    the pass, without an algorithm."""
 
     tables: Mapping[str, CalibrationTable]
     histograms: Mapping[str, Histogram]
+    provenance: Provenance = field(default_factory=Provenance)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """keep_histograms: fill them even where min-max is all that is wanted. order_independent: histograms that depend on
+    the values alone, not on batches and their order, and are not TensorRT's to the last bin. after_batch: called with
+    the number of samples so far and the observers of every tensor."""
+
+    keep_histograms: bool = True
+    order_independent: bool = False
+    after_batch: Callable[[int, Mapping[str, ObserverGroup]], None] | None = None
 
 
 def run_calibration(
@@ -48,18 +61,20 @@ def run_calibration(
     observers: Mapping[str, Observer],
     tensors: Sequence[str] | None = None,
     on_batch: Progress | None = None,
-    keep_histograms: bool = True,
+    options: RunOptions | None = None,
 ) -> CalibrationRun:
     """Every observer's table from one forward pass.
 
     tensors: what to calibrate, None for every floating point tensor, in network order. A batch goes through the network
     in parts of at most PART_BYTES of activations, where shapes and observers allow it, with the result of the whole
     batch; one part is in memory, whatever the number of batches.
-    keep_histograms: fill them even where min-max is all that is wanted. DataError names batch and tensor of NaN or
-    infinity.
+    DataError names batch and tensor of NaN or infinity.
     """
+    options = options or RunOptions()
     reader = ActivationReader(proto, tensors)
-    groups = {name: ObserverGroup(observers, keep_histograms) for name in reader.tensors}
+    groups = {
+        name: ObserverGroup(observers, options.keep_histograms, options.order_independent) for name in reader.tensors
+    }
     feed, specs = _Feed(proto, batches), input_specs(proto)
     part: int | None = None
     with _Counting(groups) as counting:
@@ -74,6 +89,8 @@ def run_calibration(
                 counting.observe(number, read(batch, number))
             else:
                 _observe_in_parts(counting, reader, batch, number, _rows(feed.last_size, part))
+            if options.after_batch:
+                options.after_batch(feed.samples, groups)
             if on_batch:
                 on_batch(feed.samples)
     if feed.samples == 0:
@@ -84,13 +101,15 @@ def run_calibration(
     zero = [name for name, group in groups.items() if _is_zero(group, amax[name])]
     warnings = (*feed.warnings, *left_out, *(f"tensor '{name}' is all zero in the calibration data" for name in zero))
     provenance = feed.provenance(batches)
+    if options.order_independent:
+        provenance = replace(provenance, source=f"{provenance.source}, order-independent")
     histograms = {name: group.histogram for name, group in groups.items() if group.has_histogram}
     tables = {}
     for key in observers:
         kept = {name: np.float32(amax[name][key]) for name in groups}
-        saturated = _saturation_warnings(key, kept, histograms)
+        saturated = saturation_warnings(key, kept, histograms)
         tables[key] = CalibrationTable(kept, replace(provenance, algorithm=key), (*warnings, *saturated))
-    return CalibrationRun(tables, histograms)
+    return CalibrationRun(tables, histograms, provenance)
 
 
 def _is_zero(group: ObserverGroup, amax: Mapping[str, NDArray[np.float32]]) -> bool:
@@ -144,7 +163,7 @@ def _observe_in_parts(
     counting.end_batch()
 
 
-def _saturation_warnings(
+def saturation_warnings(
     algorithm: str, amax: Mapping[str, np.float32], histograms: Mapping[str, Histogram]
 ) -> list[str]:
     """Tensors of which an algorithm cuts off more than SATURATED: it may be right to, but its user should know."""
@@ -191,8 +210,8 @@ class _Counting:
                 raise DataError(f"batch {number}, tensor '{name}': {error.message}", hint=error.hint) from error
 
     def without_range(self) -> list[str]:
-        """Tensors that have had no value but zero so far."""
-        return [name for name, group in self._groups.items() if group.has_histogram and group.histogram.range == 0]
+        """Tensors that have had no value but zero so far and whose range starts at the amax of a whole batch."""
+        return [name for name, group in self._groups.items() if group.starts_at_a_batch]
 
     def start_batch(self, amax: Mapping[str, np.float32]) -> None:
         for name, value in amax.items():

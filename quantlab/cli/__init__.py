@@ -13,7 +13,9 @@ from quantlab.errors import QuantlabError
 
 COMMANDS = (
     "demo",
+    "check-data",
     "calibrate",
+    "merge",
     "quantize",
     "lint",
     "repair",
@@ -38,7 +40,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = import_module(f"quantlab.cli.{cmd_name}").command
+        command = import_module(f"quantlab.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 

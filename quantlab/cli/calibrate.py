@@ -23,8 +23,19 @@ from quantlab.errors import ConfigError
     type=click.Choice(["qdq", "all"]),
     help="Those that Q/DQ needs, or every tensor, as a TensorRT cache needs.  [default: by the output's kind]",
 )
-@click.option("-o", "--output", type=PATH, required=True, help="table.json, or NAME.cache for a TensorRT cache.")
-def command(model: Path, algorithm: str, tensors: str | None, output: Path, **data: Any) -> None:
+@click.option(
+    "--order-independent", is_flag=True, help="The same scales whatever the batches and their order; not TensorRT's."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    required=True,
+    help="table.json, NAME.cache for a TensorRT cache, or NAME.npz for a part of the data to be merged.",
+)
+def command(
+    model: Path, algorithm: str, tensors: str | None, order_independent: bool, output: Path, **data: Any
+) -> None:
     """Run images through the FP32 MODEL and write the range of its activations.
 
     \b
@@ -39,6 +50,19 @@ def command(model: Path, algorithm: str, tensors: str | None, output: Path, **da
     proto = load_model(model)
     batches = open_batches(proto, data, labels=None)
     wanted = tensors or ("all" if is_cache else "qdq")
+    if output.suffix == ".npz":
+        if not order_independent:
+            raise ConfigError(
+                "TensorRT's histograms depend on the order of the batches: parts of the data cannot be merged",
+                hint="--order-independent",
+            )
+        with progress("calibrating", batches.count) as on_batch:
+            shard = quantlab.calibrate_shard(proto, batches, tensors=wanted, on_batch=on_batch)
+        shard.save(output)
+        click.echo(f"{output}: histograms of {len(shard.histograms)} tensors, {shard.provenance.samples} samples")
+        return
+    if observer is None and order_independent:
+        raise ConfigError("auto has no order-independent form", hint="merge parts and choose one algorithm")
     if observer is None and wanted == "all":
         raise ConfigError(
             "auto chooses for the tensors of a Q/DQ model only", hint="leave out --tensors, write a .json"
@@ -47,12 +71,16 @@ def command(model: Path, algorithm: str, tensors: str | None, output: Path, **da
         if observer is None:
             table = quantlab.calibrate_auto(proto, batches, on_batch=on_batch).table
         else:
-            table = quantlab.calibrate(proto, batches, observer, tensors=wanted, on_batch=on_batch)
+            table = quantlab.calibrate(
+                proto, batches, observer, tensors=wanted, order_independent=order_independent, on_batch=on_batch
+            )
     if is_cache:
         header = "MinMaxCalibration" if algorithm == "minmax" else "EntropyCalibration2"
         quantlab.tensorrt_cache(proto, table, header).save(output)
     else:
         table.save(output)
+    if is_cache and order_independent:
+        click.echo("warning: order-independent scales are not those that TensorRT's calibrator would find", err=True)
     for warning in table.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{output}: {len(table.amax)} tensors, {algorithm}, {table.provenance.samples} samples")

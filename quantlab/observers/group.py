@@ -15,9 +15,11 @@ from quantlab.observers.minmax import MinMax
 class ObserverGroup:
     """One fresh observer per name; those that read a histogram share one, which is also kept for reports."""
 
-    def __init__(self, prototypes: Mapping[str, Observer], keep_histogram: bool = True) -> None:
+    def __init__(
+        self, prototypes: Mapping[str, Observer], keep_histogram: bool = True, order_independent: bool = False
+    ) -> None:
         """keep_histogram: fill it even if there is nothing but `MinMax`, which needs none."""
-        self.histogram = Histogram()
+        self.histogram = Histogram(order_independent)
         self.observers = {name: fresh(prototype) for name, prototype in prototypes.items()}
         self.has_histogram = keep_histogram or any(type(o) is not MinMax for o in self.observers.values())
         self._fed: list[Observer | Histogram] = [self.histogram] if self.has_histogram else []
@@ -30,6 +32,11 @@ class ObserverGroup:
     def observe(self, x: NDArray[np.float32]) -> None:
         for target in self._fed:
             target.observe(x)
+
+    @property
+    def starts_at_a_batch(self) -> bool:
+        """Whether the range has to be that of the whole next batch, as TensorRT's is."""
+        return self.has_histogram and not self.histogram.order_independent and bool(self.histogram.range == 0)
 
     @property
     def takes_parts(self) -> bool:

@@ -3,14 +3,20 @@
 Source of the arithmetic: measured on TensorRT 8.6.0, reproduced byte for byte against its calibration caches
 (tests/golden). The range starts at max|x| of the first batch that is not all zero and grows by doublings only, so the
 bins depend on how the data is split into batches and on their order. Feed the batches TensorRT would get.
+
+The order-independent variant starts at the next power of two instead: then every doubling merges two bins exactly, and
+the same values give the same counts in any order, in any batches, on any machine. Its last bins are empty (at least
+half of the 2048 are in use).
 """
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.errors import DataError, NotCalibratedError
+from quantlab.errors import ConfigError, DataError, NotCalibratedError
 from quantlab.numerics import amax_of
 from quantlab.observers.binning import BINS, count_magnitudes
 
@@ -24,12 +30,15 @@ class Histogram:
     """Counts of |x| over `[0, range]`.
 
     counts: int64 (2048,); zeros of the data are in bin 0. range: float32, 0 until a batch has a value other than zero.
+    amax: float32, the largest magnitude so far. last_amax: that of the last batch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, order_independent: bool = False) -> None:
+        self.order_independent = order_independent
         self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
         self.range = np.float32(0)
         self.batches = 0
+        self.amax = self.last_amax = self._batch_amax = np.float32(0)
         self.zeros_before = 0  # values of the all-zero batches seen before the range was known
         self._edge = 0  # values of this batch, in the last bin, that are exactly `range`
 
@@ -60,34 +69,74 @@ class Histogram:
 
     def start_batch(self, amax: np.float32) -> None:
         """Needed before the parts of a batch while `range` is 0: the range starts at the amax of the whole batch."""
-        if self.range == 0 and amax >= SMALLEST_RANGE:
-            self.range = amax
+        if self.range != 0 or amax < SMALLEST_RANGE:
+            return
+        self.range = amax
+        if self.order_independent:
+            self._refuse_above_largest(amax)
+            self.range = np.float32(np.ldexp(1.0, np.frexp(amax)[1]))  # above amax, never equal to it
+            self.counts[0] += self.zeros_before
+            self.zeros_before = 0
 
     def observe_part(self, x: NDArray[np.float32]) -> None:
         """Add some samples of a batch; the counts after `end_batch` are those of `observe` on the whole."""
         if self.range == 0:
-            amax_of(x)  # refuses NaN
+            amax = np.float32(amax_of(x))
+            if self.order_independent:
+                self.start_batch(amax)
+        if self.range == 0:
+            self._batch_amax = max(self._batch_amax, amax)
             self.zeros_before += x.size
             return
         counts, amax = count_magnitudes(x, self.range)
-        if counts is None:
+        self._batch_amax = max(self._batch_amax, amax)
+        if counts is None or self._outgrown(amax):
             self._grow(amax)
             counts, _ = count_magnitudes(x, self.range)
         assert counts is not None
         self.counts += counts
-        if amax == self.range:
+        if amax == self.range and not self.order_independent:
             self._edge += int(np.count_nonzero(np.abs(x) == self.range))
 
     def end_batch(self) -> None:
         """All parts of the batch are in."""
         self.batches += 1
         self._edge = 0
+        self.amax, self.last_amax = max(self.amax, self._batch_amax), self._batch_amax
+        self._batch_amax = np.float32(0)
+
+    def merge(self, other: Histogram) -> None:
+        """Add what another histogram has counted. ConfigError unless both are order-independent: TensorRT's bins depend
+        on the range that the batches before have left, which no other histogram knows."""
+        if not (self.order_independent and other.order_independent):
+            raise ConfigError(
+                "TensorRT's histogram depends on the order of the batches: parts of the data cannot be merged",
+                hint="calibrate all parts order-independently",
+            )
+        theirs = copy.deepcopy(other)
+        if theirs.range:
+            self.start_batch(theirs.amax)
+        if self.range:
+            theirs.start_batch(self.amax)
+            self._grow(theirs.amax)
+            theirs._grow(self.amax)
+        self.counts += theirs.counts
+        self.zeros_before += theirs.zeros_before
+        self.batches += theirs.batches
+        self.amax = max(self.amax, theirs.amax)
+
+    def _outgrown(self, amax: np.float32) -> bool:
+        return bool(amax > self.range or (self.order_independent and amax == self.range))
+
+    @staticmethod
+    def _refuse_above_largest(amax: np.float32) -> None:
+        if amax > LARGEST:
+            raise DataError(f"values reach {amax:.3g}, too large for a histogram", hint="such a model cannot be INT8")
 
     def _grow(self, amax: np.float32) -> None:
         half = BINS // 2
-        if amax > LARGEST:
-            raise DataError(f"values reach {amax:.3g}, too large for a histogram", hint="such a model cannot be INT8")
-        while amax > self.range:
+        self._refuse_above_largest(amax)
+        while self._outgrown(amax):
             self.range = np.float32(self.range * np.float32(2))
             self.counts[:half] = self.counts[0::2] + self.counts[1::2]
             self.counts[half:] = 0

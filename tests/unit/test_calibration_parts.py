@@ -8,6 +8,7 @@ import pytest
 import quantlab
 from models import conv_net, floats, image_batches, parse
 from quantlab.calibration import offline
+from quantlab.calibration.offline import RunOptions
 from quantlab.observers import MinMax
 
 
@@ -80,7 +81,9 @@ def test_part_read_into_buffers_equals_the_same_samples_read_anew() -> None:
 
 
 def test_minmax_alone_fills_no_histogram() -> None:
-    run = offline.run_calibration(conv_net(), image_batches(), {"minmax": MinMax()}, keep_histograms=False)
+    run = offline.run_calibration(
+        conv_net(), image_batches(), {"minmax": MinMax()}, options=RunOptions(keep_histograms=False)
+    )
     kept = offline.run_calibration(conv_net(), image_batches(), {"minmax": MinMax()})
     assert run.histograms == {}
     assert run.tables["minmax"].amax == kept.tables["minmax"].amax

@@ -1,0 +1,154 @@
+"""What one machine has counted of its part of the data: written, read, merged, turned into tables."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from quantlab import files
+from quantlab.calibration.offline import saturation_warnings
+from quantlab.calibration.table import CalibrationTable, Provenance
+from quantlab.errors import ConfigError, DataError
+from quantlab.observers import Histogram, HistogramObserver, MinMax, Observer, fresh
+from quantlab.observers.base import algorithm_name
+from quantlab.observers.binning import BINS
+
+FORMAT = "quantlab.calibration_shard"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationShard:
+    """histograms: order-independent ones, per tensor in network order. provenance: of this part of the data."""
+
+    histograms: Mapping[str, Histogram]
+    provenance: Provenance
+
+    def table(self, observer: Observer) -> CalibrationTable:
+        """The table of one algorithm. ConfigError for an observer of the user's own, which has to see the values."""
+        if not isinstance(observer, (HistogramObserver, MinMax)):
+            raise ConfigError(
+                f"algorithm '{algorithm_name(observer)}' cannot work from a histogram",
+                hint="use minmax, entropy, percentile-P or mse",
+            )
+        amax = {name: _amax(observer, histogram) for name, histogram in self.histograms.items()}
+        name = algorithm_name(observer)
+        zero = [f"tensor '{t}' is all zero in the calibration data" for t, h in self.histograms.items() if not h.range]
+        warnings = (*zero, *saturation_warnings(name, amax, self.histograms))
+        return CalibrationTable(amax, replace(self.provenance, algorithm=name), warnings)
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz file atomically: counts, ranges and provenance, about 16 KB per tensor before compression."""
+        each = list(self.histograms.values())
+        head = {"format": FORMAT, "version": VERSION, "tensors": list(self.histograms)}
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            head=np.array(json.dumps(head | {"provenance": asdict(self.provenance)})),
+            counts=np.array([h.counts for h in each], np.int64),
+            range=np.array([h.range for h in each], np.float32),
+            amax=np.array([h.amax for h in each], np.float32),
+            zeros=np.array([h.zeros_before for h in each], np.int64),
+            batches=np.array([h.batches for h in each], np.int64),
+        )
+        files.write_bytes(Path(path), buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | Path) -> CalibrationShard:
+        """Read an .npz file; DataError if it is missing or not a shard."""
+        try:
+            with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as stored:
+                head = json.loads(str(stored["head"]))
+                if (head["format"], head["version"]) != (FORMAT, VERSION):
+                    raise ValueError(f"format {head['format']!r} version {head['version']!r}")
+                parts = {key: stored[key] for key in ("counts", "range", "amax", "zeros", "batches")}
+            if parts["counts"].shape != (len(head["tensors"]), BINS):
+                raise ValueError(f"counts have shape {parts['counts'].shape}")
+            histograms = {name: _histogram(parts, row) for row, name in enumerate(head["tensors"])}
+            return cls(histograms, Provenance(**head["provenance"]))
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{path} is not a calibration shard (version {VERSION}): {error}",
+                hint="make one with quantlab calibrate --order-independent -o NAME.npz",
+            ) from error
+
+
+def _histogram(parts: Mapping[str, np.ndarray], row: int) -> Histogram:
+    histogram = Histogram(order_independent=True)
+    histogram.counts = parts["counts"][row].astype(np.int64)
+    histogram.range, histogram.amax = np.float32(parts["range"][row]), np.float32(parts["amax"][row])
+    histogram.zeros_before, histogram.batches = int(parts["zeros"][row]), int(parts["batches"][row])
+    return histogram
+
+
+def _amax(prototype: Observer, histogram: Histogram) -> np.float32:
+    if isinstance(prototype, MinMax):
+        largest: np.float32 = histogram.amax
+        return largest
+    observer = fresh(prototype)
+    assert isinstance(observer, HistogramObserver)
+    observer.histogram = histogram
+    kept: np.float32 = np.float32(observer.compute_amax())
+    return kept
+
+
+def merge_shards(shards: Sequence[CalibrationShard]) -> CalibrationShard:
+    """All parts as one, equal to the last count to one pass over all the data, in any order of the parts.
+
+    ConfigError if they are of different models, tensors, preprocesses or versions, or if one part comes twice.
+    """
+    if not shards:
+        raise ConfigError("there are no calibration shards to merge", hint="give at least one")
+    first = shards[0]
+    for other in shards[1:]:
+        for field in ("model_hash", "preprocess", "source", "versions"):
+            mine, theirs = getattr(first.provenance, field), getattr(other.provenance, field)
+            if mine != theirs:
+                raise ConfigError(f"the shards differ in {field}: {mine} and {theirs}", hint="calibrate them alike")
+        if list(first.histograms) != list(other.histograms):
+            raise ConfigError("the shards have different tensors", hint="calibrate them with the same --tensors")
+    hashes = [s.provenance.data_hash for s in shards]
+    if len(set(hashes)) < len(hashes):
+        raise ConfigError("two shards are of the same data, which would count twice", hint="give every part once")
+    merged = {name: Histogram(order_independent=True) for name in first.histograms}
+    for shard in shards:
+        for name, histogram in shard.histograms.items():
+            merged[name].merge(histogram)
+    provenance = replace(
+        first.provenance,
+        data_hash=hashes[0] if len(shards) == 1 else hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest(),
+        batches=sum(s.provenance.batches for s in shards),
+        samples=sum(s.provenance.samples for s in shards),
+        batch_size=max(s.provenance.batch_size for s in shards),
+    )
+    return CalibrationShard(merged, provenance)
+
+
+def merge_minmax(tables: Sequence[CalibrationTable]) -> CalibrationTable:
+    """The largest amax of every tensor. ConfigError for any other algorithm: an amax alone does not say how many values
+    lie where."""
+    for table in tables:
+        if table.provenance.algorithm != "minmax":
+            raise ConfigError(
+                f"a table of algorithm '{table.provenance.algorithm or 'unknown'}' cannot be merged: its amax depends "
+                "on all values together",
+                hint="calibrate every part with --order-independent -o NAME.npz and merge those",
+            )
+    shards = [CalibrationShard({n: _only_amax(a) for n, a in t.amax.items()}, t.provenance) for t in tables]
+    merged = merge_shards(shards)
+    amax = {name: np.float32(max(table.amax[name] for table in tables)) for name in tables[0].amax}
+    warnings = dict.fromkeys(warning for table in tables for warning in table.warnings)
+    return CalibrationTable(amax, merged.provenance, tuple(warnings))
+
+
+def _only_amax(amax: np.float32) -> Histogram:
+    histogram = Histogram(order_independent=True)
+    histogram.amax = amax
+    return histogram

@@ -1,0 +1,44 @@
+"""`quantlab check-data`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+import quantlab
+from quantlab.cli.options import PATH, data_options, open_batches, resolve_algorithm
+from quantlab.cli.progress import progress
+
+
+@click.command("check-data")
+@click.argument("model", type=PATH)
+@data_options
+@click.option("--algorithm", default="entropy", show_default=True, help="minmax, entropy, percentile-P, mse.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything about every tensor as JSON.")
+def command(model: Path, algorithm: str, as_json: bool, **data: Any) -> None:
+    """Say whether the calibration images are enough for MODEL: do its scales settle, do they hold for others.
+
+    \b
+    Example:
+      quantlab check-data resnet.onnx --data images/ --preset imagenet --algorithm mse
+    """
+    from quantlab.model import load_model
+
+    observer = resolve_algorithm(algorithm)
+    proto = load_model(model)
+    batches = open_batches(proto, data, labels=None)
+    with progress("calibrating", batches.count) as on_batch:
+        result = quantlab.check_data(proto, batches, observer, on_batch=on_batch)
+    if as_json:
+        click.echo(json.dumps(asdict(result) | {"findings": result.findings}, indent=1))
+        return
+    click.echo(
+        f"{result.algorithm}: {len(result.tensors)} scales from {result.samples} samples, judged by {result.held_back} "
+        "held back"
+    )
+    for finding in result.findings:
+        click.echo(f"  {finding}")

@@ -1,0 +1,115 @@
+"""Is the data enough: data made so that the answer is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import quantlab
+from models import conv_net, floats, parse
+from quantlab.data_check import TOLERANCE, _settled
+
+LINEAR = "m (float[N,4] x) => (float[N,4] y) { y = MatMul (x, w) }"
+MODEL = parse(LINEAR, {"w": floats(4, 4)})
+
+
+def batches(*amax: float, size: int = 50) -> list[dict[str, np.ndarray]]:
+    """Uniform values up to `amax`, which is reached, a batch each."""
+    generator = np.random.default_rng(0)
+    found = []
+    for value in amax:
+        x = generator.uniform(-value, value, (size, 4)).astype(np.float32)
+        x[0, 0] = value
+        found.append({"x": x})
+    return found
+
+
+def only(check: quantlab.data_check.DataCheck) -> quantlab.data_check.TensorCheck:
+    (tensor,) = check.tensors
+    return tensor
+
+
+def test_scale_that_settles_at_once_needs_one_batch() -> None:
+    check = quantlab.check_data(MODEL, batches(*[1.0] * 10), quantlab.MinMax())
+    assert (check.samples, check.held_back, check.enough) == (400, 100, 50)
+    tensor = only(check)
+    assert (tensor.settled, tensor.saturated, tensor.order, tensor.alone) == (50, 0.0, 0.0, None)
+    assert check.findings == ["50 of the 400 samples would have done: from there on every scale stays within 5%"]
+
+
+def test_scale_that_grows_to_the_end_needs_more_data() -> None:
+    # batches 4 and 9 are held back; the looks are after 1, 2, 4 and 8 of the others
+    check = quantlab.check_data(MODEL, batches(1, 2, 3, 4, 1, 5, 6, 7, 8, 1), quantlab.MinMax())
+    assert check.enough is None
+    assert "1 of 1 scales still moved by more than 5%" in check.findings[0]
+
+
+def test_batch_that_alone_decides_is_named() -> None:
+    data = batches(*[1.0] * 7)
+    data[5]["x"][0, 0] = 9
+    alone = only(quantlab.check_data(MODEL, data, quantlab.MinMax()))
+    assert alone.alone == 5
+    # an algorithm that cuts the outlier off is not decided by it
+    assert only(quantlab.check_data(MODEL, data, quantlab.Percentile(99))).alone is None
+
+
+def test_held_back_images_beyond_the_range_are_told() -> None:
+    check = quantlab.check_data(MODEL, batches(1, 1, 1, 1, 4, 1), quantlab.MinMax())
+    tensor = only(check)
+    assert tensor.saturated == pytest.approx(0.75, abs=0.06)  # uniform to 4, kept to 1
+    assert tensor.saturated_before == 0
+    assert any("1 scales are too small for held-back images" in f for f in check.findings)
+    roomy = only(quantlab.check_data(MODEL, batches(4, 1, 1, 1, 1, 1), quantlab.MinMax()))
+    assert roomy.unused == pytest.approx(0.75)
+
+
+def test_order_matters_to_tensorrts_histogram_where_its_range_doubles_late() -> None:
+    x = floats(3000, 4, seed=3, scale=0.05)
+    data = [
+        {"x": x[:1000]},
+        {"x": x[1000:2000]},
+        {"x": np.concatenate([x[2000:3000], np.full((1, 4), 40, np.float32)])},
+    ]
+    tensor = only(quantlab.check_data(MODEL, data, quantlab.Percentile(99.9)))
+    first = quantlab.calibrate(MODEL, data, quantlab.Percentile(99.9))
+    free = quantlab.calibrate(MODEL, data, quantlab.Percentile(99.9), order_independent=True)
+    assert tensor.order == pytest.approx(float(free.amax["x"]) / float(first.amax["x"]) - 1)
+
+
+def test_fewer_batches_than_can_be_held_back_is_said() -> None:
+    check = quantlab.check_data(MODEL, batches(1, 1, 1), quantlab.MinMax())
+    assert check.held_back == 0
+    assert any("fewer than 5 batches" in f for f in check.findings)
+
+
+def test_shuffled_batches_are_refused() -> None:
+    generator = np.random.default_rng(0)
+    stream = quantlab.IterableBatches(lambda: [{"x": generator.standard_normal((8, 4)).astype(np.float32)}])
+    with pytest.raises(quantlab.QuantlabError, match="not the same in the second pass"):
+        quantlab.check_data(MODEL, stream)
+
+
+@pytest.mark.parametrize(
+    ("amax", "expected"),
+    [({1: 1.0, 2: 1.0, 4: 1.0}, 1), ({1: 2.0, 2: 1.0, 4: 1.0}, 2), ({1: 1.0, 2: 2.0, 4: 1.0}, 4), ({3: 0.0}, 3)],
+)
+def test_settled_is_the_first_look_after_which_nothing_moves(amax: dict[int, float], expected: int) -> None:
+    assert TOLERANCE < 1
+    assert _settled(amax) == expected
+
+
+def test_cli_prints_findings_and_json(cli: Callable, tmp_path: Path) -> None:
+    onnx.save(conv_net(), tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", floats(40, 3, 8, 8))
+    run = ["check-data", tmp_path / "m.onnx", "--data", tmp_path / "x.npy", "--batch-size", 4, "--algorithm", "mse"]
+    shown = cli(*run)
+    assert shown.code == 0
+    assert "scales from 32 samples, judged by 8 held back" in shown.out
+    content = json.loads(cli(*run, "--json").out)
+    assert content["samples"] == 32
+    assert content["findings"]

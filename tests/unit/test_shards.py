@@ -1,0 +1,170 @@
+"""Order-independent histograms, parts of the data, and their merging."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import quantlab
+from models import conv_net, floats, image_batches
+from quantlab.calibration import CalibrationShard, merge_minmax, merge_shards
+from quantlab.observers import OBSERVERS, Histogram
+
+batches_of_values = st.lists(
+    st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 7.9, 8.0, 1e-3, 1e-36]), min_size=1, max_size=9),
+    min_size=1,
+    max_size=6,
+)
+
+
+def counted(batches: list[list[float]]) -> Histogram:
+    histogram = Histogram(order_independent=True)
+    for batch in batches:
+        histogram.observe(np.array(batch, np.float32))
+    return histogram
+
+
+def state(h: Histogram) -> tuple[list[int], float, float, int]:
+    return h.counts.tolist(), float(h.range), float(h.amax), h.zeros_before
+
+
+@settings(deadline=None)
+@given(batches_of_values, st.randoms(use_true_random=False))
+def test_counts_depend_on_the_values_alone(batches: list[list[float]], random: object) -> None:
+    """any order and any batches of the same values give the same counts"""
+    values = [value for batch in batches for value in batch]
+    random.shuffle(values)  # type: ignore[attr-defined]
+    first, second = counted(batches), counted([[v] for v in values])
+    assert state(first) == state(second)
+    x = np.array(values, np.float32)
+    if first.range:
+        expected = np.bincount((np.abs(x).astype(np.float64) * 2048 / float(first.range)).astype(int), minlength=2048)
+        np.testing.assert_array_equal(first.counts, expected)
+        assert first.range / 2 <= np.abs(x).max() < first.range
+
+
+@settings(deadline=None)
+@given(batches_of_values, st.integers(0, 6))
+def test_merged_parts_equal_the_whole(batches: list[list[float]], cut: int) -> None:
+    """merge(a, b) = one pass over both, in either order"""
+    whole = counted(batches)
+    for parts in ((batches[:cut], batches[cut:]), (batches[cut:], batches[:cut])):
+        merged = counted(parts[0])
+        merged.merge(counted(parts[1]))
+        assert state(merged) == state(whole)
+        assert merged.batches == len(batches)
+
+
+def test_histograms_in_tensorrts_order_refuse_to_merge() -> None:
+    with pytest.raises(quantlab.QuantlabError, match="depends on the order of the batches"):
+        Histogram().merge(Histogram(order_independent=True))
+
+
+def test_order_independent_scales_do_not_depend_on_the_batches() -> None:
+    images = np.concatenate([b["image"] * (1 + k) for k, b in enumerate(image_batches(4))])
+    tables = []
+    for order, size in ((np.arange(24), 6), (np.arange(24)[::-1], 4), (np.random.default_rng(0).permutation(24), 24)):
+        data = [{"image": images[order[i : i + size]]} for i in range(0, 24, size)]
+        tables.append(quantlab.calibrate(conv_net(), data, quantlab.Entropy(), order_independent=True))
+    for table in tables[1:]:
+        # the network itself rounds differently in batches of another size
+        np.testing.assert_allclose(list(table.amax.values()), list(tables[0].amax.values()), rtol=1e-6)
+    assert tables[0].provenance.source.endswith("order-independent")
+
+
+@pytest.fixture
+def shards() -> list[CalibrationShard]:
+    return [quantlab.calibrate_shard(conv_net(), image_batches(2, seed=seed)) for seed in (0, 10, 20)]
+
+
+def test_merged_shards_give_every_algorithms_table_of_one_pass(shards: list[CalibrationShard]) -> None:
+    everything = [batch for seed in (0, 10, 20) for batch in image_batches(2, seed=seed)]
+    whole = quantlab.calibrate_all(conv_net(), everything, OBSERVERS, order_independent=True)
+    merged = merge_shards(shards[::-1])
+    for name, observer in OBSERVERS.items():
+        table = merged.table(observer)
+        assert table.amax == whole.tables[name].amax
+        assert table.warnings == whole.tables[name].warnings
+        assert (table.provenance.samples, table.provenance.batches) == (36, 6)
+        quantlab.quantize(conv_net(), table)
+
+
+def test_shard_comes_back_from_its_file(shards: list[CalibrationShard], tmp_path: Path) -> None:
+    shards[0].save(tmp_path / "a.npz")
+    back = CalibrationShard.load(tmp_path / "a.npz")
+    assert back.provenance == shards[0].provenance
+    assert {n: state(h) for n, h in back.histograms.items()} == {n: state(h) for n, h in shards[0].histograms.items()}
+    for content in (b"", b"PK no archive", (tmp_path / "a.npz").read_bytes()[:300]):
+        (tmp_path / "b.npz").write_bytes(content)
+        with pytest.raises(quantlab.QuantlabError, match="is not a calibration shard"):
+            CalibrationShard.load(tmp_path / "b.npz")
+
+
+def test_shards_that_do_not_belong_together_are_refused(shards: list[CalibrationShard]) -> None:
+    with pytest.raises(quantlab.QuantlabError, match="two shards are of the same data"):
+        merge_shards([shards[0], shards[0]])
+    with pytest.raises(quantlab.QuantlabError, match="there are no calibration shards"):
+        merge_shards([])
+    other = quantlab.calibrate_shard(conv_net(), image_batches(2, seed=30), tensors=["image"])
+    with pytest.raises(quantlab.QuantlabError, match="different tensors"):
+        merge_shards([shards[0], other])
+    model = conv_net()
+    model.graph.initializer[0].CopyFrom(quantlab.model.numpy_helper.from_array(floats(8, 3, 3, 3, seed=9), "w1"))
+    with pytest.raises(quantlab.QuantlabError, match="differ in model_hash"):
+        merge_shards([shards[0], quantlab.calibrate_shard(model, image_batches(2, seed=30))])
+
+
+def test_algorithm_that_needs_the_values_is_refused(shards: list[CalibrationShard]) -> None:
+    class Own:
+        def observe(self, x: np.ndarray) -> None:
+            raise AssertionError
+
+        def compute_amax(self) -> np.ndarray:
+            raise AssertionError
+
+    with pytest.raises(quantlab.QuantlabError, match="'own' cannot work from a histogram"):
+        shards[0].table(Own())
+
+
+def test_minmax_tables_merge_and_others_say_why_not() -> None:
+    parts = [image_batches(2, seed=seed) for seed in (0, 10)]
+    tables = [quantlab.calibrate(conv_net(), part, quantlab.MinMax()) for part in parts]
+    merged = merge_minmax(tables)
+    assert merged.amax == quantlab.calibrate(conv_net(), [*parts[0], *parts[1]], quantlab.MinMax()).amax
+    assert merged.provenance.samples == 24
+    with pytest.raises(quantlab.QuantlabError, match="a table of algorithm 'entropy' cannot be merged"):
+        merge_minmax([tables[0], quantlab.calibrate(conv_net(), parts[0])])
+
+
+def test_joblib_runs_the_parts(shards: list[CalibrationShard]) -> None:
+    joblib = pytest.importorskip("joblib")
+    with joblib.parallel_config(backend="threading"):
+        parts = [image_batches(2, seed=seed) for seed in (0, 10, 20)]
+        merged = quantlab.calibrate_shards(conv_net(), parts, n_jobs=2)
+    wanted = merge_shards(shards)
+    assert {n: state(h) for n, h in merged.histograms.items()} == {n: state(h) for n, h in wanted.histograms.items()}
+    with pytest.raises(quantlab.QuantlabError, match="there are no parts"):
+        quantlab.calibrate_shards(conv_net(), [])
+
+
+def test_cli_calibrates_parts_and_merges_them(cli: Callable, tmp_path: Path) -> None:
+    import onnx
+
+    onnx.save(conv_net(), tmp_path / "m.onnx")
+    for part in (0, 1):
+        np.save(tmp_path / f"{part}.npy", image_batches(1, 8, seed=part)[0]["image"])
+        run = ["calibrate", tmp_path / "m.onnx", "--data", tmp_path / f"{part}.npy", "-o", tmp_path / f"{part}.npz"]
+        assert cli(*run).code == 2
+        assert cli(*run, "--order-independent").code == 0
+    merge = ["merge", tmp_path / "0.npz", tmp_path / "1.npz", "-o", tmp_path / "t.json"]
+    done = cli(*merge, "--algorithm", "mse")
+    assert (done.code, "16 samples in 2 parts" in done.out) == (0, True)
+    table = quantlab.CalibrationTable.load(tmp_path / "t.json")
+    quantlab.quantize(tmp_path / "m.onnx", table)
+    mixed = cli("merge", tmp_path / "0.npz", tmp_path / "t.json", "-o", tmp_path / "u.json")
+    assert (mixed.code, "mixed" in mixed.err) == (2, True)
