@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from quantlab.errors import QuantlabError
     from quantlab.migration import migrate_to_cache, migrate_to_qdq
     from quantlab.observers import OBSERVERS, Entropy, MinMax, Mse, Observer, Percentile
+    from quantlab.origin import trace_error
     from quantlab.pipeline import Quantized, WeightStyle, calibrate, calibrate_all, compare, quantize, tensorrt_cache
     from quantlab.qdq import Selection
     from quantlab.report import write_report
@@ -81,6 +82,7 @@ _HOME = {
     "repair": "requantization",
     "tensorrt_cache": "pipeline",
     "compare": "pipeline",
+    "trace_error": "origin",
     "Comparison": "comparison",
     "write_report": "report",
     "QuantlabError": "errors",
@@ -128,6 +130,7 @@ __all__ = [
     "requantize",
     "table_from_cache",
     "tensorrt_cache",
+    "trace_error",
     "write_report",
 ]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,8 +14,9 @@ from numpy.typing import NDArray
 from quantlab.calibration.offline import CalibrationRun, Progress, RunOptions, run_calibration
 from quantlab.calibration.table import CalibrationTable
 from quantlab.calibration.trt_cache import TrtCache, cache_from_table
-from quantlab.comparison import Candidate, Comparison, compare_models
-from quantlab.data.batches import Batches, batch_length
+from quantlab.comparison import Backend, Candidate, Comparison, compare_models
+from quantlab.comparison.task import Metric
+from quantlab.data.batches import Batch, Batches, batch_length
 from quantlab.errors import ConfigError, GraphError
 from quantlab.model import Model, fixed_batch, input_specs, load_model, model_hash, require_float
 from quantlab.numerics import scale_from_amax
@@ -170,15 +173,28 @@ def tensorrt_cache(model: Model, table: CalibrationTable, calibrator: str = "Ent
 
 def compare(
     model: Model,
-    quantized: Mapping[str, Model],
+    quantized: Mapping[str, Model | Backend | Callable[[Batch], Mapping[str, NDArray[Any]]]],
     batches: Batches,
     labels: NDArray[np.int64] | None = None,
     *,
+    metric: Metric | None = None,
     on_batch: Progress | None = None,
 ) -> Comparison:
-    """The FP32 model against quantized ones, by name, on the same batches; see `compare_models`."""
-    candidates = [Candidate(name, load_model(proto)) for name, proto in quantized.items()]
-    return compare_models(load_model(model), candidates, batches, labels, on_batch)
+    """The FP32 model against others, by name, on the same batches; see `compare_models`.
+
+    quantized: models (paths or ModelProto, run on ONNX Runtime), or any function from a batch to the outputs by name.
+    metric: a function (outputs of a batch, labels or None) -> a value per sample, or a class with `update` and
+    `compute` for metrics of the whole set; higher is better.
+    """
+    candidates: list[Candidate | Backend] = []
+    for name, other in quantized.items():
+        if isinstance(other, Backend):
+            candidates.append(replace(other, name=name))
+        elif isinstance(other, (str, Path, onnx.ModelProto)):
+            candidates.append(Candidate(name, load_model(other)))
+        else:
+            candidates.append(Backend(name, other))
+    return compare_models(load_model(model), candidates, batches, labels, on_batch, metric)
 
 
 def _scales_of(proto: onnx.ModelProto) -> Mapping[str, np.float32]:

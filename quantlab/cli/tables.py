@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 def print_comparison(comparison: Comparison) -> None:
     """One row per model."""
     table = Table(title=f"{comparison.samples} samples")
-    for heading in ("model", "top-1", "points (95 %)", "top-5", "agrees", "SQNR dB", "KiB"):
+    with_metric = comparison.fp32.metric is not None
+    headings = ["model", "top-1", "points (95 %)", "top-5", "agrees", "SQNR dB", "KiB", *["metric"] * with_metric]
+    for heading in headings:
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in comparison.results:
         shares = ["–" if v is None else f"{100 * v:.2f} %" for v in (row.top1, row.top5, row.agreement)]
-        sqnr = f"{row.worst_sqnr_db:.2f}".replace("inf", "∞")
+        sqnr = "failed" if row.failed else f"{row.worst_sqnr_db:.2f}".replace("inf", "∞")
         change = row.difference
         points = "–" if change is None else f"{change.points:+.2f} ({change.low:+.2f} {change.high:+.2f})"
-        table.add_row(row.name, shares[0], points, *shares[1:], sqnr, f"{row.size_bytes / 1024:,.0f}")
+        size = "–" if row.size_bytes is None else f"{row.size_bytes / 1024:,.0f}"
+        metric = ["–" if row.metric is None else f"{row.metric:.4f}"] * with_metric
+        table.add_row(row.name, shares[0], points, *shares[1:], sqnr, size, *metric)
     for warning in comparison.warnings:
         click.echo(f"warning: {warning}", err=True)
     console = Console(highlight=False, markup=False)

@@ -1,10 +1,10 @@
-"""FP32 against any number of quantized models: one pass over the batches, every model on every batch."""
+"""FP32 against any number of backends: one pass over the batches, every backend on every batch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,41 +12,58 @@ import onnx
 from numpy.typing import NDArray
 
 from quantlab.calibration.offline import Progress
-from quantlab.comparison.metrics import ClassificationCounts, ErrorSums, OutputError
-from quantlab.comparison.statistics import AccuracyDifference, accuracy_difference
+from quantlab.comparison.backend import Backend, OrtBackend, Outputs, check_interface, ort_backend
+from quantlab.comparison.metrics import ClassificationCounts, OutputError, sqnr_db
+from quantlab.comparison.statistics import AccuracyDifference, MeanDifference, accuracy_difference, mean_difference
+from quantlab.comparison.tally import Tally, WorstSample, agreement_by_class
+from quantlab.comparison.task import Metric, TaskMetric
 from quantlab.data.batches import Batch, Batches, LabeledBatches, batch_length
 from quantlab.data.labels import as_labels
 from quantlab.data.preprocess import recorded
-from quantlab.errors import DataError, GraphError
-from quantlab.large import model_bytes
-from quantlab.model import QDQ_OPS, fixed_batch, input_specs, model_hash, output_specs, require_float
-from quantlab.ort import Session
+from quantlab.errors import DataError, GraphError, QuantlabError
+from quantlab.model import fixed_batch, input_specs, model_hash, output_specs, require_float
 
 FP32 = "fp32"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelResult:
-    """One model. errors: per output, against FP32. top1, top5, agreement: 0..1, None where not classification.
-    difference: of top-1 to FP32's, None without labels."""
+    """One backend. errors: per output, against FP32; empty if it failed. top1, top5, agreement: 0..1, None where not
+    classification. difference: of top-1 to FP32's, None without labels. metric: the user's own. runtime_sqnr_db:
+    against the same Q/DQ model on ONNX Runtime. classes: class that FP32 gives -> (samples, same here). failed,
+    metric_failed: why, or empty. facts: see `Backend`."""
 
     name: str
     errors: Mapping[str, OutputError]
     top1: float | None
     top5: float | None
     agreement: float | None
-    size_bytes: int
+    size_bytes: int | None
     difference: AccuracyDifference | None = None
+    metric: float | None = None
+    metric_difference: MeanDifference | None = None
+    runtime_sqnr_db: float | None = None
+    worst: tuple[WorstSample, ...] = ()
+    classes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    failed: str = ""
+    metric_failed: str = ""
+    facts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def worst_sqnr_db(self) -> float:
-        """The smallest SQNR of the outputs."""
-        return min(error.sqnr_db for error in self.errors.values())
+        """The smallest SQNR of the outputs; minus infinity for a backend that failed."""
+        return min((error.sqnr_db for error in self.errors.values()), default=-math.inf)
+
+    def retained(self, fp32: ModelResult) -> float | None:
+        """Share of FP32's accuracy that is kept: of the user's metric if there is one, else of top-1."""
+        mine, base = (self.metric, fp32.metric) if fp32.metric is not None else (self.top1, fp32.top1)
+        return None if mine is None or not base else mine / base
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """results: FP32 first, then the candidates in the order given. scores: the output read as class scores, if any."""
+    """results: FP32 first, then the backends in the order given. scores: the output read as class scores, if any.
+    partial: interrupted, after `samples`."""
 
     results: tuple[ModelResult, ...]
     samples: int
@@ -55,6 +72,7 @@ class Comparison:
     model_hash: str
     preprocess: Mapping[str, Any] | None
     warnings: tuple[str, ...]
+    partial: bool = False
 
     @property
     def fp32(self) -> ModelResult:
@@ -63,9 +81,10 @@ class Comparison:
 
     @property
     def best(self) -> ModelResult | None:
-        """The candidate closest to FP32 by SQNR. Not by top-1: a few samples more or less are noise, and choosing by
+        """The backend closest to FP32 by SQNR. Not by top-1: a few samples more or less are noise, and choosing by
         them would fit the choice to the test set."""
-        return max(self.results[1:], key=lambda r: r.worst_sqnr_db, default=None)
+        sound = [r for r in self.results[1:] if not r.failed]
+        return max(sound, key=lambda r: r.worst_sqnr_db, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,82 +97,171 @@ class Candidate:
 
 def compare_models(
     fp32: onnx.ModelProto,
-    candidates: list[Candidate],
+    candidates: Sequence[Candidate | Backend],
     batches: Batches,
     labels: NDArray[np.int64] | None = None,
     on_batch: Progress | None = None,
+    metric: Metric | None = None,
 ) -> Comparison:
-    """Run all models on ONNX Runtime; see `Comparison`.
+    """Run FP32 and all candidates; see `Comparison`. Models run on ONNX Runtime as they are written.
 
     labels: int (N,) for all samples in order; without them a `LabeledBatches` stream brings its own. They are used
     first to check FP32: a top-1 no better than guessing on 100 samples or more means a wrong preprocess, model or
-    labels, and raises DataError in place of a result. All models run with graph optimisation off (see `Session`), so
-    that only quantization differs.
+    labels, and raises DataError in place of a result. metric: see `quantlab.comparison.task`. A backend that fails is
+    kept, with the reason; after a KeyboardInterrupt what was measured is returned as partial.
     """
     require_float(fp32, "a comparison")
-    _check_interfaces(fp32, candidates)
-    protos = {FP32: fp32} | {c.name: c.proto for c in candidates}
-    models = {name: Session(proto, optimize=False) for name, proto in protos.items()}
-    names = [o.name for o in output_specs(fp32)]
-    scores = _scores_output(fp32)
-    sums = {model: {name: ErrorSums() for name in names} for model in models}
-    counts = {model: ClassificationCounts() for model in models}
-    samples = 0
-    had_labels = False
-    first, fixed = input_specs(fp32)[0].name, fixed_batch(fp32)
-    for number, (batch, own) in enumerate(_with_labels(batches, labels, first)):
-        size = batch_length(batch, first, number)
-        had_labels = had_labels or own is not None
-        fed = _padded(batch, size, fixed)
-        outputs = {model: session.run(fed, names, number) for model, session in models.items()}
-        if fed is not batch:
-            outputs = {m: {n: _cut(y, size, fixed) for n, y in out.items()} for m, out in outputs.items()}
-        if scores and own is not None:
-            _check_range(own, outputs[FP32][scores].shape[1], number)
-        for model, out in outputs.items():
-            for name in names:
-                sums[model][name].add(outputs[FP32][name], out[name], f"{model}/{name}")
-            if scores:
-                counts[model].add(outputs[FP32][scores], out[scores], own)
-        samples += size
-        if on_batch:
-            on_batch(samples)
-    if samples == 0:
-        raise DataError("there are no batches to compare on", hint="the stream is empty: check the data")
-    if labels is not None and len(labels) != samples:
-        raise DataError(f"there are {len(labels)} labels for {samples} samples", hint="one label per sample, in order")
-    warnings = [*_skipped(batches), *_not_quantized(candidates)]
-    used_labels = had_labels and scores is not None
-    if used_labels and scores:
-        warnings += _judge_fp32(counts[FP32], fp32, scores)
-    elif had_labels:
-        warnings.append("there are labels, but no output of shape (N, classes): they were not used")
-    results = tuple(
-        ModelResult(
-            model,
-            {name: total.result() for name, total in sums[model].items()},
-            counts[model].top1 if scores else None,
-            counts[model].top5 if scores else None,
-            counts[model].agreement if scores else None,
-            model_bytes(protos[model]),
-            accuracy_difference(counts[FP32].right, counts[model].right) if used_labels and model != FP32 else None,
-        )
-        for model in models
-    )
-    return Comparison(results, samples, used_labels, scores, model_hash(fp32), recorded(batches), tuple(warnings))
-
-
-def _check_interfaces(fp32: onnx.ModelProto, candidates: list[Candidate]) -> None:
-    if len({c.name for c in candidates} | {FP32}) != len(candidates) + 1:
+    backends = [_as_backend(fp32, candidate) for candidate in candidates]
+    if len({b.name for b in backends} | {FP32}) != len(backends) + 1:
         raise GraphError("two models of the comparison have the same name", hint="give every model its own name")
-    wanted = [str(s.name) for s in (*input_specs(fp32), *output_specs(fp32))]
-    for candidate in candidates:
-        got = [str(s.name) for s in (*input_specs(candidate.proto), *output_specs(candidate.proto))]
-        if got != wanted:
-            raise GraphError(
-                f"model '{candidate.name}' has inputs and outputs {', '.join(got)}, FP32 has {', '.join(wanted)}",
-                hint="compare a model with one quantized from it",
-            )
+    run = _Run(fp32, [ort_backend(FP32, fp32), *backends], metric)
+    partial = False
+    try:
+        run.over(batches, labels, on_batch)
+    except KeyboardInterrupt:
+        if not run.samples:
+            raise
+        partial = True
+    if run.samples == 0:
+        raise DataError("there are no batches to compare on", hint="the stream is empty: check the data")
+    if labels is not None and len(labels) != run.samples and not partial:
+        raise DataError(
+            f"there are {len(labels)} labels for {run.samples} samples", hint="one label per sample, in order"
+        )
+    return run.comparison(_skipped(batches), recorded(batches), partial)
+
+
+def _as_backend(fp32: onnx.ModelProto, candidate: Candidate | Backend) -> Backend:
+    if isinstance(candidate, Backend):
+        return candidate
+    check_interface(fp32, candidate.name, candidate.proto)
+    return ort_backend(candidate.name, candidate.proto)
+
+
+class _Run:
+    """The state of one comparison."""
+
+    def __init__(self, fp32: onnx.ModelProto, backends: list[Backend], metric: Metric | None) -> None:
+        self._proto, self._backends = fp32, backends
+        self._names = [o.name for o in output_specs(fp32)]
+        self._scores = _scores_output(fp32)
+        self._tallies = {
+            b.name: Tally(b.name, self._names, self._scores, TaskMetric(metric) if metric else None) for b in backends
+        }
+        self._labels: list[NDArray[np.int64]] = []
+        self.samples = 0
+
+    def over(self, batches: Batches, labels: NDArray[np.int64] | None, on_batch: Progress | None) -> None:
+        first, fixed = input_specs(self._proto)[0].name, fixed_batch(self._proto)
+        for number, (batch, own) in enumerate(_with_labels(batches, labels, first)):
+            size = batch_length(batch, first, number)
+            fed = _padded(batch, size, fixed)
+            outputs: dict[str, Outputs] = {}
+            for backend in self._backends:
+                tally = self._tallies[backend.name]
+                if not tally.failed:
+                    try:
+                        found = backend.run(fed)
+                        if fed is not batch:
+                            found = {n: _cut(y, size, fixed) for n, y in found.items()}
+                        outputs[backend.name] = found
+                        if backend.name == FP32 and self._scores and own is not None:
+                            _check_range(own, found[self._scores].shape[1], number)
+                        twin = outputs.get(backend.twin) if backend.twin else None
+                        tally.add(outputs[FP32], found, own, twin, size)
+                    except QuantlabError as error:
+                        if backend.name == FP32:
+                            raise
+                        tally.failed = f"batch {number}: {error.message}"
+                        outputs.pop(backend.name, None)
+            if own is not None:
+                self._labels.append(own)
+            self.samples += size
+            if on_batch:
+                on_batch(self.samples)
+
+    def comparison(self, warnings: list[str], preprocess: Mapping[str, Any] | None, partial: bool) -> Comparison:
+        labels = np.concatenate(self._labels) if self._labels else None
+        reference = self._tallies[FP32]
+        used = labels is not None and self._scores is not None
+        notes = [note for backend in self._backends[1:] for note in backend.notes]
+        warnings = [*warnings, *notes, *self._judgements()]
+        if used and self._scores:
+            warnings += _judge_fp32(reference.counts, self._proto, self._scores)
+        elif labels is not None and reference.metric is None:
+            warnings.append("there are labels, but no output of shape (N, classes): they were not used")
+        if partial:
+            warnings.append(f"interrupted after {self.samples} samples: the rest was not measured")
+        for tally in self._tallies.values():
+            if tally.failed:
+                warnings.append(f"'{tally.name}' failed and is out of the comparison: {tally.failed}")
+            if tally.metric_failed:
+                reason = tally.metric_failed.strip().splitlines()[-1]
+                warnings.append(f"the metric failed on '{tally.name}': {reason}")
+        results = tuple(self._result(backend, labels, used) for backend in self._backends)
+        digest = model_hash(self._proto)
+        return Comparison(results, self.samples, used, self._scores, digest, preprocess, tuple(warnings), partial)
+
+    def _result(self, backend: Backend, labels: NDArray[np.int64] | None, labeled: bool) -> ModelResult:
+        tally, reference = self._tallies[backend.name], self._tallies[FP32]
+        scored = self._scores is not None and not tally.failed
+        other = backend.name != FP32 and not tally.failed
+        value, change = _metric_of(tally, reference if other else None)
+        return ModelResult(
+            name=backend.name,
+            errors=tally.results(),
+            top1=tally.counts.top1 if scored else None,
+            top5=tally.counts.top5 if scored else None,
+            agreement=tally.counts.agreement if scored else None,
+            size_bytes=backend.size_bytes,
+            difference=accuracy_difference(reference.counts.right, tally.counts.right) if labeled and other else None,
+            metric=value,
+            metric_difference=change,
+            runtime_sqnr_db=sqnr_db(tally.runtime) if tally.runtime.count and other else None,
+            worst=tally.worst(labels) if other else (),
+            classes=agreement_by_class(tally.counts) if scored and other else {},
+            failed=tally.failed,
+            metric_failed=tally.metric_failed,
+            facts=dict(backend.facts),
+        )
+
+    def _judgements(self) -> list[str]:
+        """Models whose numbers ONNX Runtime's optimizer changes by more than quantization does."""
+        lines = []
+        for backend in self._backends:
+            tally = self._tallies[backend.name]
+            if not isinstance(backend.run, OrtBackend) or tally.failed:
+                continue
+            moved = backend.run.optimised_sqnr_db()
+            own = min(error.sqnr_db for error in tally.results().values())
+            bound = FP32_OPTIMISED_DB if own == math.inf else own
+            if not moved >= bound:
+                lines.append(
+                    f"ONNX Runtime's optimizer changes the outputs of '{backend.name}' (SQNR {moved:.1f} dB against "
+                    f"the graph as it is written, at least {bound:.1f} dB wanted): the figures here are those of the "
+                    "unoptimised run"
+                )
+        return lines
+
+
+FP32_OPTIMISED_DB = 60.0
+"""Optimised against unoptimised, for a model that equals FP32: fused float kernels round differently, by 2^-24 per
+operation; 60 dB is far from that and far above any INT8 model. A quantized model is held to its own error."""
+
+
+def _metric_of(tally: Tally, reference: Tally | None) -> tuple[float | None, MeanDifference | None]:
+    """The user's metric and its difference to FP32's. What goes wrong in it is noted in the tally."""
+    if tally.metric is None or tally.failed or tally.metric_failed:
+        return None, None
+    try:
+        value = tally.metric.value()
+    except Exception as error:  # the user's own code
+        tally.metric_failed = f"{type(error).__name__}: {error}"
+        return None, None
+    if reference is None or reference.metric is None or reference.metric_failed:
+        return value, None
+    mine, base = tally.metric.samples, reference.metric.samples
+    return value, None if mine is None or base is None else mean_difference(base, mine)
 
 
 def _with_labels(
@@ -198,14 +306,6 @@ def _cut(output: NDArray[Any], size: int, fixed: int | None) -> NDArray[Any]:
 def _skipped(batches: Batches) -> list[str]:
     skipped = getattr(batches, "skipped", ())
     return [f"{len(skipped)} images could not be read and were left out"] if skipped else []
-
-
-def _not_quantized(candidates: list[Candidate]) -> list[str]:
-    return [
-        f"model '{c.name}' has no Q/DQ nodes: it is compared, but it is not an INT8 model"
-        for c in candidates
-        if not QDQ_OPS & {n.op_type for n in c.proto.graph.node}
-    ]
 
 
 def _scores_output(proto: onnx.ModelProto) -> str | None:

@@ -44,6 +44,31 @@ def accuracy_difference(reference: NDArray[np.bool_], other: NDArray[np.bool_], 
     return AccuracyDifference(100 * (won - lost) / count, float(low), float(high), mcnemar_p(lost, won), lost, won)
 
 
+@dataclass(frozen=True, slots=True)
+class MeanDifference:
+    """A mean over samples minus FP32's, with its 95 % paired bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the interval holds 0."""
+        return self.low <= 0 <= self.high
+
+
+def mean_difference(
+    reference: NDArray[np.float64], other: NDArray[np.float64], seed: int = 0, draws: int = 2000
+) -> MeanDifference:
+    """reference, other: float (N,), a value per sample. Paired bootstrap as in `accuracy_difference`."""
+    change = other - reference
+    generator = np.random.default_rng(seed)
+    means = [change[generator.integers(0, len(change), len(change))].mean() for _ in range(draws)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return MeanDifference(float(change.mean()), float(low), float(high))
+
+
 def mcnemar_p(lost: int, won: int) -> float:
     """Two-sided p of McNemar's exact test: lost of lost + won under a fair coin (McNemar, Psychometrika 1947)."""
     total, smaller = lost + won, min(lost, won)

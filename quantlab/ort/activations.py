@@ -22,7 +22,7 @@ class ActivationReader:
     tensors: graph inputs or node outputs; None means all of floating point type.
     """
 
-    def __init__(self, proto: onnx.ModelProto, tensors: Sequence[str] | None = None) -> None:
+    def __init__(self, proto: onnx.ModelProto, tensors: Sequence[str] | None = None, optimize: bool = True) -> None:
         inputs = [s.name for s in input_specs(proto)]
         produced = [name for node in proto.graph.node for name in node.output if name]
         wanted = [*inputs, *produced] if tensors is None else list(dict.fromkeys(tensors))
@@ -31,7 +31,7 @@ class ActivationReader:
                 f"the model has no tensor '{unknown[0]}' ({len(unknown)} unknown)", hint="run quantlab inspect MODEL"
             )
         exposed = _with_outputs(proto, [t for t in wanted if t not in inputs])
-        self._session = Session(exposed, shares_cores=True)
+        self._session = Session(exposed, optimize=optimize, shares_cores=True)
         float_inputs = {s.name for s in self._session.inputs if np.issubdtype(s.dtype, np.floating)}
         readable = float_inputs.union(self._session.float_outputs)
         self.tensors = [t for t in wanted if t in readable]

@@ -1,8 +1,8 @@
 """The explicit path: Q/DQ nodes in the ONNX graph. onnx-graphsurgeon is imported in this folder only."""
 
-from quantlab.qdq.insert import WeightError, insert
+from quantlab.qdq.insert import WeightError, insert, weight_error
 from quantlab.qdq.lint import Finding, lint
-from quantlab.qdq.placement import Placement, Skipped, plan
+from quantlab.qdq.placement import Placement, Skipped, WeightSite, plan
 from quantlab.qdq.prepare import fold, prepare
 from quantlab.qdq.rules import RULES, QdqRule
 from quantlab.qdq.selection import EVERYTHING, Selection
@@ -18,10 +18,12 @@ __all__ = [
     "Skipped",
     "Stripped",
     "WeightError",
+    "WeightSite",
     "fold",
     "insert",
     "lint",
     "plan",
     "prepare",
     "strip",
+    "weight_error",
 ]

@@ -21,12 +21,13 @@ from quantlab.qdq.prepare import export_graph
 @dataclass(frozen=True, slots=True)
 class WeightError:
     """What quantization does to one weight. sqnr_db: float64 (channels,), or (1,) for one scale; infinite for a channel
-    that is exact, such as a dead (all zero) one."""
+    that is exact, such as a dead (all zero) one. scale: float32, as many. dead: channels that are all zero."""
 
     node: str
     tensor: str
     axis: int | None
     sqnr_db: NDArray[np.float64]
+    scale: NDArray[np.float32]
     dead: int
 
     @property
@@ -133,7 +134,7 @@ def _weight(
     values = constant.values
     scale = scale_from_amax(amax)
     stored = quantize(values, scale, site.axis)
-    errors.append(_weight_error(site, values, dequantize(stored, scale, site.axis), int((amax == 0).sum())))
+    errors.append(weight_error(site, values, dequantize(stored, scale, site.axis), scale))
     base = site.tensor
     parameters = [
         gs.Constant(names.new(f"{base}_scale"), scale),
@@ -152,11 +153,14 @@ def _weight(
     ]
 
 
-def _weight_error(site: WeightSite, values: NDArray[np.float32], kept: NDArray[np.float32], dead: int) -> WeightError:
+def weight_error(
+    site: WeightSite, values: NDArray[np.float32], kept: NDArray[np.float32], scale: NDArray[np.float32]
+) -> WeightError:
     """`10 log10(sum w^2 / sum (w - w_q)^2)` of every channel, in float64."""
     others = tuple(a for a in range(values.ndim) if a != site.axis) if site.axis is not None else None
-    signal = np.square(values, dtype=np.float64).sum(axis=others)
-    noise = np.square(values.astype(np.float64) - kept).sum(axis=others)
-    sqnr = np.full(np.shape(signal), np.inf)
+    signal = np.atleast_1d(np.square(values, dtype=np.float64).sum(axis=others))
+    noise = np.atleast_1d(np.square(values.astype(np.float64) - kept).sum(axis=others))
+    sqnr = np.full(signal.shape, np.inf)
     np.divide(signal, noise, out=sqnr, where=noise > 0)
-    return WeightError(site.node, site.tensor, site.axis, 10 * np.log10(np.atleast_1d(sqnr)), dead)
+    dead = int((signal == 0).sum())
+    return WeightError(site.node, site.tensor, site.axis, 10 * np.log10(sqnr), np.atleast_1d(scale), dead)

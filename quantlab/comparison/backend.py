@@ -1,0 +1,83 @@
+"""What a comparison runs: anything that computes the model's outputs from a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from quantlab.comparison.metrics import ErrorSums, sqnr_db
+from quantlab.data.batches import Batch
+from quantlab.errors import GraphError
+from quantlab.large import model_bytes
+from quantlab.model import QDQ_OPS, input_specs, output_specs
+from quantlab.ort import Session
+
+Outputs = Mapping[str, NDArray[Any]]
+
+JUDGED_BATCHES = 2
+"""On so many batches ONNX Runtime's optimizer is checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """name: unique in a comparison. run: batch -> outputs by name, those of the FP32 model. size_bytes: of the model or
+    engine file, None if unknown. twin: name of the backend that runs the same Q/DQ model on ONNX Runtime; the
+    difference to it is the runtime's. notes: facts a reader must know. facts: what was measured on the way here
+    (calibration_s, build_s, int8_share, ...)."""
+
+    name: str
+    run: Callable[[Batch], Outputs]
+    size_bytes: int | None = None
+    twin: str | None = None
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+class OrtBackend:
+    """A model on ONNX Runtime, as its graph is written. On the first batches it is also run optimised: the optimizer
+    can change the numbers of a Q/DQ model, and whoever runs it that way then does not get what is judged here."""
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        self._written = Session(proto, optimize=False)
+        self._optimised: Session | None = Session(proto)
+        self._names = [o.name for o in output_specs(proto)]
+        self._sums = {name: ErrorSums() for name in self._written.float_outputs}
+        self._judged = 0
+
+    def __call__(self, batch: Batch) -> Outputs:
+        outputs = self._written.run(batch, self._names)
+        if self._optimised is not None:
+            other = self._optimised.run(batch, list(self._sums))
+            self._judged += 1
+            for name, sums in self._sums.items():
+                if outputs[name].size:
+                    sums.add(outputs[name], other[name], finite=False)
+            if self._judged == JUDGED_BATCHES:
+                self._optimised = None
+        return outputs
+
+    def optimised_sqnr_db(self) -> float:
+        """The smallest SQNR of the optimised run against the unoptimised one, over the outputs; NaN if it has NaN."""
+        return min((sqnr_db(sums) for sums in self._sums.values() if sums.count), default=float("inf"))
+
+
+def ort_backend(name: str, proto: onnx.ModelProto, facts: Mapping[str, float] | None = None) -> Backend:
+    """A backend of ONNX Runtime on the CPU, unoptimised."""
+    has_qdq = any(node.op_type in QDQ_OPS for node in proto.graph.node)
+    notes = () if has_qdq else (f"model '{name}' has no Q/DQ nodes: it is compared, but it is not an INT8 model",)
+    return Backend(name, OrtBackend(proto), model_bytes(proto), notes=notes, facts=facts or {})
+
+
+def check_interface(fp32: onnx.ModelProto, name: str, proto: onnx.ModelProto) -> None:
+    """GraphError unless a model has the names of FP32's inputs and outputs."""
+    wanted = [str(s.name) for s in (*input_specs(fp32), *output_specs(fp32))]
+    got = [str(s.name) for s in (*input_specs(proto), *output_specs(proto))]
+    if got != wanted:
+        raise GraphError(
+            f"model '{name}' has inputs and outputs {', '.join(got)}, FP32 has {', '.join(wanted)}",
+            hint="compare a model with one quantized from it",
+        )
