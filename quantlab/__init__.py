@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quantlab.backends import BackendSet, parse_backend
     from quantlab.calibration import (
         CalibrationShard,
         CalibrationTable,
@@ -83,6 +84,8 @@ _HOME = {
     "tensorrt_cache": "pipeline",
     "compare": "pipeline",
     "trace_error": "origin",
+    "BackendSet": "backends",
+    "parse_backend": "backends",
     "Comparison": "comparison",
     "write_report": "report",
     "QuantlabError": "errors",
@@ -92,6 +95,7 @@ __all__ = [
     "OBSERVERS",
     "PRESETS",
     "ArrayBatches",
+    "BackendSet",
     "CalibrationShard",
     "CalibrationTable",
     "Comparison",
@@ -125,6 +129,7 @@ __all__ = [
     "migrate_to_cache",
     "migrate_to_qdq",
     "open_data",
+    "parse_backend",
     "quantize",
     "repair",
     "requantize",

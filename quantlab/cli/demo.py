@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -25,10 +26,11 @@ def command(output: Path) -> None:
     Example:
       quantlab demo
     """
+    from quantlab.cli.compare import SHOWN_BATCHES
     from quantlab.large import save_model
     from quantlab.model import load_model
     from quantlab.observers import OBSERVERS
-    from quantlab.report import build_document, write_report
+    from quantlab.report import Evidence, build_document, write_report
     from quantlab.sample import PRESET, sample_folder
 
     files.check_folder(output)
@@ -47,7 +49,10 @@ def command(output: Path) -> None:
     placement = quantized[best.name].placement
     warnings = [w for q in quantized.values() for w in q.warnings]
     title = "Fashion-MNIST sample: INT8 against FP32"
-    document = build_document(title, result, run, placement, ["quantlab", *sys.argv[1:]], warnings)
+    few = list(islice(test, SHOWN_BATCHES))
+    traces = {name: quantlab.trace_error(proto, q.model, few) for name, q in quantized.items()}
+    evidence = Evidence(run, placement, traces)
+    document = build_document(title, result, evidence, ["quantlab", *sys.argv[1:]], warnings)
     files.make_folder(output)
     run.tables[best.name].save(output / "table.json")
     save_model(quantized[best.name].model, output / "model.qdq.onnx")

@@ -100,14 +100,7 @@ def open_source(
 
 
 def resolve_algorithm(name: str) -> Observer:
-    """An observer by name: those of OBSERVERS, and percentile-P for any P."""
-    from quantlab.observers import OBSERVERS, Percentile
+    """An observer by name."""
+    from quantlab.observers import observer_by_name
 
-    if name in OBSERVERS:
-        return OBSERVERS[name]
-    if name.startswith("percentile-"):
-        try:
-            return Percentile(float(name.removeprefix("percentile-")))
-        except ValueError:
-            pass
-    raise ConfigError(f"there is no algorithm '{name}'", hint=f"use {', '.join(OBSERVERS)} or percentile-P for any P")
+    return observer_by_name(name)

@@ -1,6 +1,16 @@
-"""A comparison as JSON (the source of truth), and from that JSON as Markdown and one self-contained HTML page."""
+"""A comparison as JSON (the source of truth), and from that JSON as Markdown, CSV and one self-contained HTML page."""
 
-from quantlab.report.document import build_document
-from quantlab.report.write import ReportPaths, render_html, render_markdown, write_report
+from quantlab.report.baseline import load_document
+from quantlab.report.document import Evidence, build_document
+from quantlab.report.write import ReportPaths, render_csv, render_html, render_markdown, write_report
 
-__all__ = ["ReportPaths", "build_document", "render_html", "render_markdown", "write_report"]
+__all__ = [
+    "Evidence",
+    "ReportPaths",
+    "build_document",
+    "load_document",
+    "render_csv",
+    "render_html",
+    "render_markdown",
+    "write_report",
+]

@@ -1,8 +1,7 @@
 """The report as plain data. Everything the pages show is in this document; nothing else is.
 
-Keys: format, version, title, verdict, comparison (samples, scores, models[]), calibration (tensors[] with amax per
-algorithm and a histogram of 128 bins), placement (quantized tensors, weights, skipped nodes by reason), warnings,
-provenance. Ratios are 0..1. sqnr_db is a number, "inf" where the outputs are equal, "-inf" where FP32 is all zero.
+Described by `schema.json` beside this file. Ratios are 0..1. An SQNR is a number, "inf" where the outputs are equal,
+"-inf" where FP32 is all zero, "nan" where a value was no number.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,40 +19,62 @@ import quantlab
 from quantlab.calibration import CalibrationRun, CalibrationTable
 from quantlab.comparison import Comparison, ModelResult
 from quantlab.observers import Histogram
-from quantlab.qdq import Placement
+from quantlab.origin import ErrorTrace
+from quantlab.qdq import Placement, WeightError
+from quantlab.report.baseline import changes_since
 
 FORMAT = "quantlab.report"
-VERSION = 1
+VERSION = 2
+MLPERF = 0.99
+"""MLPerf inference asks of a quantized model 99 % of FP32's accuracy (the harder class of its rules: 99.9 %)."""
 _BINS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known beside the comparison. run: calibration, with histograms. placement: of the best model. traces:
+    model -> where its error comes from. baseline: an earlier document to compare with."""
+
+    run: CalibrationRun | None = None
+    placement: Placement | None = None
+    traces: Mapping[str, ErrorTrace] = field(default_factory=dict)
+    baseline: Mapping[str, Any] | None = None
 
 
 def build_document(
     title: str,
     comparison: Comparison,
-    run: CalibrationRun | None = None,
-    placement: Placement | None = None,
+    evidence: Evidence | None = None,
     command: Sequence[str] = (),
     warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The JSON document of one comparison, with what is known of its calibration and placement."""
+    """The JSON document of one comparison, with what is known of its calibration, placement and errors."""
+    evidence = evidence or Evidence()
+    run = evidence.run
     tables = run.tables if run else {}
     provenance = next(iter(tables.values())).provenance if tables else None
     table_warnings = [w for table in tables.values() for w in table.warnings]
+    models = [_model(r, comparison.fp32) for r in comparison.results]
     return {
         "format": FORMAT,
         "version": VERSION,
         "title": title,
         "verdict": verdict(comparison),
+        "partial": comparison.partial,
         "comparison": {
             "samples": comparison.samples,
             "labeled": comparison.labeled,
             "scores": comparison.scores,
-            "models": [_model(r) for r in comparison.results],
+            "best": comparison.best.name if comparison.best else None,
+            "threshold": MLPERF,
+            "models": models,
         },
         "calibration": {"tensors": [_tensor(name, tables, run.histograms[name]) for name in run.histograms]}
         if run
         else None,
-        "placement": _placement(placement) if placement else None,
+        "placement": _placement(evidence.placement) if evidence.placement else None,
+        "origin": _origin(evidence.traces, comparison.best) if evidence.traces else None,
+        "baseline": changes_since(evidence.baseline, models) if evidence.baseline else None,
         "warnings": list(dict.fromkeys([*comparison.warnings, *table_warnings, *warnings])),
         "provenance": {
             "model_hash": comparison.model_hash,
@@ -61,8 +82,8 @@ def build_document(
             "calibration": {k: v for k, v in asdict(provenance).items() if k != "algorithm"}
             if provenance and provenance.samples
             else None,
-            "judge": "Judged on ONNX Runtime on the CPU with graph optimisation off; its speed says nothing "
-            "about TensorRT and is not reported.",
+            "judge": "Models run on ONNX Runtime on the CPU as their graphs are written (optimisation off); its speed "
+            "says nothing about TensorRT and is not reported.",
             "quantlab": quantlab.__version__,
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}",
@@ -76,16 +97,51 @@ def verdict(comparison: Comparison) -> str:
     best, fp32 = comparison.best, comparison.fp32
     if best is None:
         return "There is no quantized model in this comparison."
+    fastest = _fastest(comparison)
+    if fastest is not None:
+        return _verdict_of_speed(comparison, *fastest)
     start = f"Best of {len(comparison.results) - 1} INT8 models: {best.name}"
-    quality = f"SQNR {_db(best.worst_sqnr_db)}"
-    if best.top1 is not None and fp32.top1 is not None and best.difference is not None:
-        change = best.difference
+    return f"{start}, {_accuracy(best, fp32, comparison.samples)}."
+
+
+def _fastest(comparison: Comparison) -> tuple[ModelResult, ModelResult] | None:
+    """(the fastest engine that keeps enough accuracy, the fastest float engine), where both were measured."""
+    measured = [r for r in comparison.results[1:] if not r.failed and "latency_p50_ms" in r.facts]
+    floats = [r for r in measured if not r.facts.get("calibration_s")]
+    enough = [r for r in measured if r not in floats and (r.retained(comparison.fp32) or 1) >= MLPERF]
+    if not floats or not enough:
+        return None
+    return min(enough, key=_latency), min(floats, key=_latency)
+
+
+def _latency(result: ModelResult) -> float:
+    return result.facts["latency_p50_ms"]
+
+
+def _verdict_of_speed(comparison: Comparison, chosen: ModelResult, base: ModelResult) -> str:
+    ratio = _latency(base) / _latency(chosen)
+    accuracy = _accuracy(chosen, comparison.fp32, comparison.samples)
+    if ratio < 1.02:
+        return (
+            f"INT8 is not faster here: {chosen.name} takes {_latency(chosen):.3f} ms, {base.name} "
+            f"{_latency(base):.3f} ms; {accuracy}."
+        )
+    speed = f"{_latency(chosen):.3f} ms per batch, {ratio:.2f} times as fast as {base.name}"
+    return f"Ship {chosen.name}: {speed}; {accuracy}."
+
+
+def _accuracy(result: ModelResult, fp32: ModelResult, samples: int) -> str:
+    quality = f"SQNR {_db(result.worst_sqnr_db)}"
+    if result.top1 is not None and fp32.top1 is not None and result.difference is not None:
+        change = result.difference
         judged = "which can well be chance" if change.is_noise else "which is more than chance"
         return (
-            f"{start}, top-1 {best.top1:.2%} against {fp32.top1:.2%} in FP32: {change.points:+.2f} points on "
-            f"{comparison.samples} samples (95 %: {change.low:+.2f} to {change.high:+.2f}), {judged}; {quality}."
+            f"top-1 {result.top1:.2%} against {fp32.top1:.2%} in FP32: {change.points:+.2f} points on {samples} "
+            f"samples (95 %: {change.low:+.2f} to {change.high:+.2f}), {judged}; {quality}"
         )
-    return f"{start}, {quality} on {comparison.samples} samples."
+    if result.metric is not None and fp32.metric is not None:
+        return f"metric {result.metric:.4g} against {fp32.metric:.4g} in FP32 on {samples} samples; {quality}"
+    return f"{quality} on {samples} samples"
 
 
 def _db(value: float) -> str:
@@ -93,20 +149,63 @@ def _db(value: float) -> str:
 
 
 def _number(value: float) -> float | str:
-    return float(value) if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+    if math.isfinite(value):
+        return float(value)
+    return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
 
 
-def _model(result: ModelResult) -> dict[str, Any]:
+def _model(result: ModelResult, fp32: ModelResult) -> dict[str, Any]:
+    retained = result.retained(fp32)
     return {
         "name": result.name,
+        "failed": result.failed or None,
         "top1": result.top1,
         "top5": result.top5,
         "agreement": result.agreement,
         "top1_difference": asdict(result.difference) if result.difference else None,
+        "metric": result.metric,
+        "metric_difference": asdict(result.metric_difference) if result.metric_difference else None,
+        "metric_failed": result.metric_failed or None,
+        "retained": retained,
+        "passes": None if retained is None else retained >= MLPERF,
         "sqnr_db": _number(result.worst_sqnr_db),
+        "runtime_sqnr_db": None if result.runtime_sqnr_db is None else _number(result.runtime_sqnr_db),
         "size_bytes": result.size_bytes,
         "outputs": {name: {k: _number(v) for k, v in asdict(e).items()} for name, e in result.errors.items()},
+        "worst": [asdict(w) | {"sqnr_db": _number(w.sqnr_db)} for w in result.worst],
+        "classes": [{"class": c, "samples": n, "agreed": same} for c, (n, same) in result.classes.items()],
+        "facts": dict(result.facts),
     }
+
+
+def _origin(traces: Mapping[str, ErrorTrace], best: ModelResult | None) -> dict[str, Any]:
+    names = list(dict.fromkeys(tensor for trace in traces.values() for tensor in trace.tensors))
+    chosen = best.name if best is not None and best.name in traces else next(iter(traces))
+    return {
+        "tensors": [
+            {"name": name, "sqnr_db": {m: _number(t.tensors[name]) for m, t in traces.items() if name in t.tensors}}
+            for name in names
+        ],
+        "model": chosen,
+        "weights": [_weight(error) for error in traces[chosen].weights],
+        "unmatched": traces[chosen].unmatched,
+    }
+
+
+def _weight(error: WeightError) -> dict[str, Any]:
+    finite = error.sqnr_db[np.isfinite(error.sqnr_db)]
+    low, median, high = np.percentile(finite, [0, 50, 100]) if finite.size else (np.inf, np.inf, np.inf)
+    return {
+        "node": error.node,
+        "tensor": error.tensor,
+        "channels": int(error.sqnr_db.size),
+        "dead": error.dead,
+        "worst_channel": error.worst_channel,
+        "sqnr_db": {"min": _number(low), "median": _number(median), "max": _number(high)},
+        "scale": {
+            "min": float(error.scale.min()), "median": float(np.median(error.scale)), "max": float(error.scale.max())
+        },
+    }  # fmt: skip
 
 
 def _tensor(name: str, tables: Mapping[str, CalibrationTable], histogram: Histogram) -> dict[str, Any]:

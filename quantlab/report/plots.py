@@ -18,7 +18,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 _INK = "#010203"
-_COLORS = ("#3b7dd8", "#d9730d", "#2a9d5c", "#b04ac1", "#c43d3d", "#8a8d18", "#1aa6a6", "#7d6b5d")
+_COLORS = (
+    "#3b7dd8",
+    "#d9730d",
+    "#2a9d5c",
+    "#b04ac1",
+    "#c43d3d",
+    "#8a8d18",
+    "#1aa6a6",
+    "#7d6b5d",
+    "#5b5bd6",
+    "#b5476f",
+    "#4c7a34",
+    "#9a6a00",
+)
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # names of models and tensors may hold a $
@@ -33,6 +46,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
 }
 _SHOWN = 24  # histograms on a page; more would hide what matters
+_CLASSES = 30  # bars that can still be read
 
 
 def colors_of(algorithms: Sequence[str]) -> dict[str, str]:
@@ -42,11 +56,11 @@ def colors_of(algorithms: Sequence[str]) -> dict[str, str]:
 
 def plot_quality(models: Sequence[Mapping[str, Any]]) -> str:
     """Top-1 (where known) and SQNR per quantized model; FP32's top-1 as a line."""
-    fp32, candidates = models[0], list(models[1:])
-    colors = colors_of([m["name"] for m in candidates])
+    colors = colors_of([m["name"] for m in models[1:]])
+    fp32, candidates = models[0], [m for m in models[1:] if not m["failed"]]
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9, 0.7 + 0.34 * len(candidates)), layout="constrained")
-        with_top1 = fp32["top1"] is not None
+        with_top1 = fp32["top1"] is not None and bool(candidates)
         axes = figure.subplots(1, 2 if with_top1 else 1, sharey=True, squeeze=False)[0]
         names = [m["name"] for m in candidates][::-1]
         bars = [colors[n] for n in names]
@@ -136,6 +150,110 @@ def most_disputed(tensors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
 
 def _short(name: str, limit: int = 40) -> str:
     return name if len(name) <= limit else "…" + name[1 - limit :]
+
+
+def plot_tradeoff(models: Sequence[Mapping[str, Any]]) -> str:
+    """Latency against accuracy (SQNR without labels) of every engine that was measured; empty if none was."""
+    measured = [m for m in models[1:] if "latency_p50_ms" in m["facts"] and not m["failed"]]
+    if not measured:
+        return ""
+    colors = colors_of([m["name"] for m in models[1:]])
+    by_top1 = all(m["top1"] is not None for m in measured)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for m in measured:
+            x = m["facts"]["latency_p50_ms"]
+            y = 100 * m["top1"] if by_top1 else _finite(m["sqnr_db"])
+            axes.scatter([x], [y], color=colors[m["name"]], s=55, zorder=3)
+            axes.annotate(m["name"], (x, y), xytext=(7, 4), textcoords="offset points", fontsize=8)
+        if by_top1 and models[0]["top1"] is not None:
+            axes.axhline(100 * models[0]["top1"], color=_INK, linewidth=1, linestyle="--")
+        axes.set_xlabel("median latency per batch, ms (left is faster)")
+        axes.set_ylabel("top-1 %" if by_top1 else "SQNR dB")
+        axes.margins(x=0.2, y=0.2)
+        return _svg(figure, "tradeoff", "Latency and accuracy of every engine")
+
+
+def plot_latency(models: Sequence[Mapping[str, Any]]) -> str:
+    """The median of every measuring round per engine: the noise of the measurement; empty if none was measured."""
+    measured = [m for m in models[1:] if "latency_p50_ms" in m["facts"]]
+    if not measured:
+        return ""
+    colors = colors_of([m["name"] for m in models[1:]])
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 0.8 + 0.34 * len(measured)), layout="constrained")
+        axes = figure.subplots()
+        for row, m in enumerate(reversed(measured)):
+            facts = m["facts"]
+            rounds = [v for k, v in facts.items() if k.startswith("round_")]
+            axes.plot([facts["latency_p50_ms"], facts["latency_p99_ms"]], [row, row], color=colors[m["name"]])
+            axes.scatter(rounds, [row] * len(rounds), color=colors[m["name"]], s=14, zorder=3)
+        axes.set_yticks(range(len(measured)), [m["name"] for m in reversed(measured)])
+        axes.set_xlabel("ms per batch: medians of the rounds, and a line from p50 to p99")
+        return _svg(figure, "latency", "Spread of the latency of every engine")
+
+
+def plot_origin(origin: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
+    """SQNR of every tensor along the network, one line per model."""
+    tensors = origin["tensors"]
+    names = list(dict.fromkeys(name for t in tensors for name in t["sqnr_db"]))
+    colors = colors_of([m["name"] for m in models[1:]] or names)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for name in names:
+            y = [_finite(t["sqnr_db"].get(name, "nan")) for t in tensors]
+            axes.plot(range(len(y)), y, color=colors.get(name, _INK), label=name, marker="o", markersize=3, linewidth=1)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("tensor, in network order")
+        axes.set_ylabel("SQNR against FP32, dB")
+        axes.legend(frameon=False, ncols=min(4, len(names)), fontsize=8)
+        return _svg(figure, "origin", "How the error grows along the network")
+
+
+def plot_weights(origin: Mapping[str, Any]) -> str:
+    """What quantization leaves of every weight (worst to best channel), and how far its channels' scales differ."""
+    weights = origin["weights"]
+    x = np.arange(len(weights))
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 4.2), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
+        for axes, key in ((above, "sqnr_db"), (below, "scale")):
+            low, median, high = (np.array([_finite(w[key][k]) for w in weights]) for k in ("min", "median", "max"))
+            axes.vlines(x, low, high, color=_COLORS[0], linewidth=2)
+            axes.scatter(x, median, color=_COLORS[1], s=16, zorder=3)
+        above.set_ylabel("SQNR, dB")
+        below.set_ylabel("scale")
+        _log_scale(below)
+        below.xaxis.set_major_locator(MaxNLocator(integer=True))
+        below.set_xlabel("weight, in network order: all channels (line) and their median (dot)")
+        return _svg(figure, "weights", "Error and scales of the channels of every weight")
+
+
+def plot_classes(model: Mapping[str, Any]) -> str:
+    """Share of the samples of each FP32 class that keep it, the classes with the most changes first; empty without."""
+    changed = sorted(model["classes"], key=lambda c: c["agreed"] - c["samples"])[:_CLASSES]
+    if not changed:
+        return ""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 2.6), layout="constrained")
+        axes = figure.subplots()
+        shares = [100 * c["agreed"] / c["samples"] for c in changed]
+        names = [str(c["class"]) for c in changed]
+        axes.bar(names, shares, color=_COLORS[2], width=0.7)
+        for k, c in enumerate(changed):
+            text = f"{c['agreed']}/{c['samples']}"
+            axes.annotate(text, (k, shares[k]), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=6.5)
+        axes.set_ylim(min(90.0, min(shares)) - 1, 101.5)
+        axes.set_xlabel("class that FP32 gives")
+        axes.set_ylabel("same class, %")
+        return _svg(figure, "classes", "Agreement with FP32 by class")
+
+
+def _finite(value: float | str) -> float:
+    """A number for an axis; infinite and unknown values leave a gap."""
+    return float("nan") if isinstance(value, str) else value
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:

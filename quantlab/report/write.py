@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ class ReportPaths:
     json: Path
     markdown: Path
     html: Path
+    csv: Path
 
 
 def _environment(autoescape: bool) -> Environment:
@@ -38,6 +41,8 @@ def _environment(autoescape: bool) -> Environment:
         "interval": _interval,
         "pvalue": _pvalue,
         "cell": _cell,
+        "fact": _fact,
+        "signed": _signed,
     }
     return environment
 
@@ -46,7 +51,9 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f} %"
 
 
-def _number(value: float | str, digits: int = 2) -> str:
+def _number(value: float | str | None, digits: int = 2) -> str:
+    if value is None:
+        return "–"
     return value.replace("inf", "∞") if isinstance(value, str) else f"{value:.{digits}f}"
 
 
@@ -58,8 +65,18 @@ def _pvalue(value: Mapping[str, float] | None) -> str:
     return "–" if value is None else f"{value['p']:.2g}"
 
 
-def _kib(value: int) -> str:
-    return f"{value / 1024:,.0f}"
+def _kib(value: int | None) -> str:
+    return "–" if value is None else f"{value / 1024:,.0f}"
+
+
+def _fact(model: Mapping[str, Any], key: str, digits: int = 2) -> str:
+    """A measured fact of a model, or a dash."""
+    value = model["facts"].get(key)
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _signed(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:+.{digits}f}"
 
 
 def _cell(value: object) -> str:
@@ -73,27 +90,66 @@ def render_markdown(document: Mapping[str, Any]) -> str:
 
 
 def render_html(document: Mapping[str, Any]) -> str:
-    """One page with everything inside: no script, no network request. Names from the model are escaped."""
+    """One page with everything inside: no network request. Names from the model are escaped."""
     from quantlab.report import plots  # matplotlib takes a second to import; Markdown and JSON do without
 
-    calibration = document["calibration"]
+    calibration, origin = document["calibration"], document["origin"]
     tensors = calibration["tensors"] if calibration else []
-    images = {
-        "quality": Markup(plots.plot_quality(document["comparison"]["models"])),
-        "amax": Markup(plots.plot_amax(tensors) if tensors else ""),
-        "histograms": Markup(plots.plot_histograms(tensors) if tensors else ""),
+    models = document["comparison"]["models"]
+    best = next((m for m in models if m["name"] == document["comparison"]["best"]), None)
+    drawn = {
+        "quality": plots.plot_quality(models),
+        "tradeoff": plots.plot_tradeoff(models),
+        "latency": plots.plot_latency(models),
+        "origin": plots.plot_origin(origin, models) if origin and origin["tensors"] else "",
+        "weights": plots.plot_weights(origin) if origin and origin["weights"] else "",
+        "classes": plots.plot_classes(best) if best else "",
+        "amax": plots.plot_amax(tensors) if tensors else "",
+        "histograms": plots.plot_histograms(tensors) if tensors else "",
     }
+    images = {name: Markup(svg) for name, svg in drawn.items()}
     shown = len(plots.most_disputed(tensors)) if tensors else 0
-    return _environment(autoescape=True).get_template("report.html.j2").render(doc=document, plots=images, shown=shown)
+    template = _environment(autoescape=True).get_template("report.html.j2")
+    return template.render(doc=document, plots=images, shown=shown, best=best)
+
+
+COLUMNS = (
+    "name",
+    "failed",
+    "top1",
+    "top5",
+    "agreement",
+    "metric",
+    "retained",
+    "sqnr_db",
+    "runtime_sqnr_db",
+    "size_bytes",
+)
+
+
+def render_csv(document: Mapping[str, Any]) -> str:
+    """One row per model: COLUMNS, the interval of the accuracy difference, then every measured fact."""
+    models = document["comparison"]["models"]
+    facts = list(dict.fromkeys(key for m in models for key in m["facts"]))
+    changes = ("points", "low", "high", "p")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*COLUMNS, *(f"top1_{key}" for key in changes), *facts])
+    for m in models:
+        difference = m["top1_difference"] or {}
+        values = [*(m[c] for c in COLUMNS), *(difference.get(k) for k in changes), *(m["facts"].get(f) for f in facts)]
+        writer.writerow(["" if v is None else v for v in values])
+    return buffer.getvalue()
 
 
 def write_report(document: Mapping[str, Any], folder: str | Path, name: str = "report") -> ReportPaths:
-    """`name`.json, .md and .html into `folder`, which is made if needed."""
+    """`name`.json, .md, .html and .csv into `folder`, which is made if needed."""
     folder = Path(folder)
     html, markdown = render_html(document), render_markdown(document)
     files.make_folder(folder)
-    paths = ReportPaths(*(folder / f"{name}{suffix}" for suffix in (".json", ".md", ".html")))
+    paths = ReportPaths(*(folder / f"{name}{suffix}" for suffix in (".json", ".md", ".html", ".csv")))
     files.write_text(paths.json, json.dumps(document, indent=1, allow_nan=False) + "\n")
     files.write_text(paths.markdown, markdown)
     files.write_text(paths.html, html)
+    files.write_text(paths.csv, render_csv(document))
     return paths

@@ -1,0 +1,32 @@
+"""Algorithms by name."""
+
+from __future__ import annotations
+
+from quantlab.errors import ConfigError
+from quantlab.observers.base import Observer
+from quantlab.observers.entropy import Entropy
+from quantlab.observers.minmax import MinMax
+from quantlab.observers.mse import Mse
+from quantlab.observers.percentile import Percentile
+
+OBSERVERS: dict[str, Observer] = {
+    "minmax": MinMax(),
+    "entropy": Entropy(),
+    "percentile-99.9": Percentile(99.9),
+    "percentile-99.99": Percentile(99.99),
+    "percentile-99.999": Percentile(99.999),
+    "mse": Mse(),
+}
+"""The usual algorithms. `observer_by_name` takes `percentile-P` for any P too."""
+
+
+def observer_by_name(name: str) -> Observer:
+    """One of OBSERVERS, or percentile-P for any P; ConfigError for anything else."""
+    if name in OBSERVERS:
+        return OBSERVERS[name]
+    if name.startswith("percentile-"):
+        try:
+            return Percentile(float(name.removeprefix("percentile-")))
+        except ValueError:
+            pass
+    raise ConfigError(f"there is no algorithm '{name}'", hint=f"use {', '.join(OBSERVERS)} or percentile-P for any P")
