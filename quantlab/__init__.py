@@ -17,7 +17,9 @@ if TYPE_CHECKING:
         TrtCache,
         cache_from_table,
         merge_shards,
+        save_ep_table,
         table_from_cache,
+        table_from_ep,
     )
     from quantlab.comparison import Comparison
     from quantlab.data import (
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         Preprocess,
         image_folder,
         open_data,
+        script_batches,
     )
     from quantlab.data_check import check_data
     from quantlab.errors import QuantlabError
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from quantlab.report import write_report
     from quantlab.requantization import import_scales, repair, requantize
     from quantlab.sharding import calibrate_shard, calibrate_shards
+    from quantlab.trtexec import TrtexecOptions, trtexec_command
     from quantlab.tune import calibrate_auto, correct_bias
 
 __version__ = "0.1.0"
@@ -49,6 +53,7 @@ _HOME = {
     "PRESETS": "data",
     "open_data": "data",
     "image_folder": "data",
+    "script_batches": "data",
     "ImageBatches": "data",
     "ArrayBatches": "data",
     "IterableBatches": "data",
@@ -66,6 +71,8 @@ _HOME = {
     "TrtCache": "calibration",
     "table_from_cache": "calibration",
     "cache_from_table": "calibration",
+    "save_ep_table": "calibration",
+    "table_from_ep": "calibration",
     "quantize": "pipeline",
     "Quantized": "pipeline",
     "WeightStyle": "pipeline",
@@ -88,6 +95,8 @@ _HOME = {
     "parse_backend": "backends",
     "Comparison": "comparison",
     "write_report": "report",
+    "TrtexecOptions": "trtexec",
+    "trtexec_command": "trtexec",
     "QuantlabError": "errors",
 }
 
@@ -112,6 +121,7 @@ __all__ = [
     "QuantlabError",
     "Selection",
     "TrtCache",
+    "TrtexecOptions",
     "WeightStyle",
     "__version__",
     "cache_from_table",
@@ -133,9 +143,13 @@ __all__ = [
     "quantize",
     "repair",
     "requantize",
+    "save_ep_table",
+    "script_batches",
     "table_from_cache",
+    "table_from_ep",
     "tensorrt_cache",
     "trace_error",
+    "trtexec_command",
     "write_report",
 ]
 

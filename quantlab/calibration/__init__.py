@@ -1,5 +1,6 @@
 """From batches to a `CalibrationTable`, and TensorRT's calibration cache."""
 
+from quantlab.calibration.ep_table import ep_table_bytes, save_ep_table, table_from_ep
 from quantlab.calibration.offline import CalibrationRun, run_calibration
 from quantlab.calibration.shards import CalibrationShard, merge_minmax, merge_shards
 from quantlab.calibration.table import CalibrationTable, Provenance
@@ -12,9 +13,12 @@ __all__ = [
     "Provenance",
     "TrtCache",
     "cache_from_table",
+    "ep_table_bytes",
     "load_table",
     "merge_minmax",
     "merge_shards",
     "run_calibration",
+    "save_ep_table",
     "table_from_cache",
+    "table_from_ep",
 ]

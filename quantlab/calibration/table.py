@@ -125,6 +125,14 @@ class CalibrationTable:
 def read_text(path: Path, what: str) -> str:
     """UTF-8 text of a file; DataError naming `what` if it cannot be read."""
     try:
-        return path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bytes(path, what).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{what} {path} cannot be read: {error}", hint="check the path") from error
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """The content of a file; DataError naming `what` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
         raise DataError(f"{what} {path} cannot be read: {error}", hint="check the path") from error

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from quantlab import files
-from quantlab.calibration.table import CalibrationTable, Provenance, read_text
+from quantlab.calibration.ep_table import is_ep_flatbuffers, is_ep_text, table_from_ep
+from quantlab.calibration.table import CalibrationTable, Provenance, read_bytes, read_text
 from quantlab.errors import DataError
 from quantlab.numerics import INT8_MAX, amax_from_scale
 
@@ -108,8 +109,14 @@ def version_digits(version: str) -> str:
 
 
 def load_table(path: str | Path) -> CalibrationTable:
-    """The table in a file: quantlab's JSON, or a TensorRT calibration cache."""
-    text = read_text(Path(path), "calibration table")
-    if text.lstrip().startswith("{") or Path(path).suffix == ".json":
+    """The table in a file: quantlab's JSON, a TensorRT calibration cache, or ONNX Runtime's calibration table."""
+    path = Path(path)
+    content = read_bytes(path, "calibration table")
+    if is_ep_flatbuffers(content):
+        return table_from_ep(content, str(path))
+    text = read_text(path, "calibration table")
+    if text.lstrip().startswith("{") or path.suffix == ".json":
         return CalibrationTable.from_json(text, str(path))
-    return table_from_cache(TrtCache.from_bytes(text.encode("utf-8"), str(path)), str(path))
+    if is_ep_text(content) and not _HEADER.fullmatch(text.split("\n", 1)[0].rstrip("\r")):
+        return table_from_ep(content, str(path))
+    return table_from_cache(TrtCache.from_bytes(content, str(path)), str(path))

@@ -27,6 +27,7 @@ COMMANDS = (
     "run",
     "bench",
     "audit",
+    "trtexec",
     "doctor",
 )
 

@@ -42,11 +42,12 @@ def command(
     Example:
       quantlab calibrate resnet.onnx --data images/ --preset imagenet --algorithm entropy -o table.json
     """
+    from quantlab.calibration import save_ep_table, table_from_cache
     from quantlab.model import load_model
 
     observer = None if algorithm == "auto" else resolve_algorithm(algorithm)
     files.check_output(output, model)
-    is_cache = output.suffix == ".cache"
+    is_cache = output.suffix in (".cache", ".flatbuffers")
     proto = load_model(model)
     batches = open_batches(proto, data, labels=None)
     wanted = tensors or ("all" if is_cache else "qdq")
@@ -76,7 +77,11 @@ def command(
             )
     if is_cache:
         header = "MinMaxCalibration" if algorithm == "minmax" else "EntropyCalibration2"
-        quantlab.tensorrt_cache(proto, table, header).save(output)
+        cache = quantlab.tensorrt_cache(proto, table, header)
+        if output.suffix == ".cache":
+            cache.save(output)
+        else:
+            save_ep_table(table_from_cache(cache), output)
     else:
         table.save(output)
     if is_cache and order_independent:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,29 +15,44 @@ from quantlab.errors import ConfigError
 
 @click.command("migrate")
 @click.argument("model", type=PATH)
-@click.option("--table", "table_file", type=PATH, help="A TensorRT calibration cache or a quantlab table.")
+@click.option("--table", "table_file", type=PATH, help="A quantlab table, or TensorRT's or ONNX Runtime's.")
 @click.option("--calibrator", default="EntropyCalibration2", show_default=True, help="First line of a written cache.")
-@click.option("-o", "--output", type=PATH, required=True, help="NAME.onnx for Q/DQ, NAME.cache for a TensorRT cache.")
-def command(model: Path, table_file: Path | None, calibrator: str, output: Path) -> None:
+@click.option("--tensorrt", default="8.6.0", show_default=True, help="Who will read a written cache.")
+@click.option(
+    "-o", "--output", type=PATH, required=True,
+    help="NAME.onnx for Q/DQ, NAME.cache for a TensorRT cache, NAME.flatbuffers for ONNX Runtime's TensorRT provider.",
+)  # fmt: skip
+def command(model: Path, table_file: Path | None, calibrator: str, tensorrt: str, output: Path) -> None:
     """Turn a TensorRT calibration cache and its FP32 MODEL into a Q/DQ model, or a Q/DQ MODEL into a cache.
 
     \b
     Example:
       quantlab migrate resnet.onnx --table calibration.cache -o resnet.qdq.onnx
     """
-    from quantlab.calibration import load_table
+    from quantlab.calibration import load_table, save_ep_table, table_from_cache
+    from quantlab.calibration.trt_cache import version_digits
     from quantlab.large import save_model
     from quantlab.migration import migrate_to_cache, migrate_to_qdq
 
     files.check_output(output, model, *([table_file] if table_file else []))
     table = load_table(table_file) if table_file else None
-    if output.suffix == ".cache":
+    if output.suffix in (".cache", ".flatbuffers"):
+        if not re.fullmatch(r"\d+\.\d+\.\d+", tensorrt):
+            raise ConfigError(f"TensorRT '{tensorrt}' is no version", hint="write all three numbers: 10.16.1")
         cache = migrate_to_cache(model, table, calibrator)
-        cache.save(output)
-        click.echo(f"{output}: {len(cache.scales)} tensors, {cache.header}")
+        cache = replace(cache, header=f"TRT-{version_digits(tensorrt)}-{calibrator}")
+        if output.suffix == ".cache":
+            cache.save(output)
+        else:
+            save_ep_table(table_from_cache(cache), output)
+        click.echo(
+            f"{output}: {len(cache.scales)} tensors" + (f", {cache.header}" if output.suffix == ".cache" else "")
+        )
         return
     if output.suffix != ".onnx":
-        raise ConfigError(f"output {output} is neither .onnx nor .cache", hint="the suffix says which way to go")
+        raise ConfigError(
+            f"output {output} is neither .onnx nor .cache nor .flatbuffers", hint="the suffix says which way to go"
+        )
     if table is None:
         raise ConfigError("no scales were given", hint="--table calibration.cache")
     result = migrate_to_qdq(model, table)

@@ -14,7 +14,7 @@ from quantlab.errors import ConfigError
 if TYPE_CHECKING:
     import onnx
 
-    from quantlab.data import ArrayBatches, ImageBatches, Preprocess
+    from quantlab.data import ArrayBatches, ImageBatches, Preprocess, ScriptBatches
     from quantlab.observers import Observer
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,7 +37,7 @@ def _data_options(function: F, required: bool) -> F:
             click.option(
                 "--data",
                 required=required,
-                help="A folder of images, an .npy, or an .npz (file.npz:key picks an array).",
+                help="A folder of images, an .npy, an .npz (file.npz:key picks an array), or script.py[:function].",
             ),
             click.option("--preset", help="A preprocess by name, see `quantlab presets`."),
             click.option("--preprocess", "preprocess_file", type=PATH, help="A preprocess as a JSON file."),
@@ -73,7 +73,9 @@ def read_preprocess(preset: str | None, file: Path | None) -> Preprocess | None:
     return PRESETS[preset]
 
 
-def open_batches(proto: onnx.ModelProto, values: dict[str, Any], labels: str | None) -> ImageBatches | ArrayBatches:
+def open_batches(
+    proto: onnx.ModelProto, values: dict[str, Any], labels: str | None
+) -> ImageBatches | ArrayBatches | ScriptBatches:
     """The batches that the data options (their values by name) describe, for this model."""
     from quantlab.model import fixed_batch, input_specs
 
@@ -82,12 +84,15 @@ def open_batches(proto: onnx.ModelProto, values: dict[str, Any], labels: str | N
 
 def open_source(
     input_names: list[str], fixed: int | None, values: dict[str, Any], labels: str | None
-) -> ImageBatches | ArrayBatches:
+) -> ImageBatches | ArrayBatches | ScriptBatches:
     """The batches that the data options describe, for inputs of these names and perhaps a fixed batch size."""
     from quantlab.data import open_data
+    from quantlab.data.script import split_script
     from quantlab.data.source import DataOptions
 
     asked = values["batch_size"]
+    if asked and split_script(str(values["data"])):
+        raise ConfigError("--batch-size with a script, which makes its own batches", hint="leave it out")
     if fixed and asked and fixed != asked:
         raise ConfigError(f"--batch-size {asked} but the model has a fixed batch of {fixed}", hint="leave it out")
     batch_size = next((size for size in (fixed, asked) if size is not None), 32)

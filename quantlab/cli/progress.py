@@ -10,8 +10,8 @@ import click
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that takes the number of samples done so far."""
+def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Yields a function that takes the number of samples done so far. total: None where only the end will tell."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,13 +21,13 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
             task = bar.add_task(label, total=total)
             yield lambda done: bar.update(task, completed=done)
         return
-    quarters = 0
+    last = 0
 
     def line(done: int) -> None:
-        nonlocal quarters
-        reached = 4 * done // max(total, 1)
-        if reached > quarters:
-            quarters = reached
-            click.echo(f"{label}: {done}/{total}", err=True)
+        nonlocal last
+        reached = done.bit_length() if total is None else 4 * done // max(total, 1)  # a line whenever it has doubled
+        if reached > last:
+            last = reached
+            click.echo(f"{label}: {done}" + ("" if total is None else f"/{total}"), err=True)
 
     yield line

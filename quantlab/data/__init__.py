@@ -5,6 +5,7 @@ from quantlab.data.batches import Batch, Batches, IterableBatches, LabeledBatche
 from quantlab.data.images import ImageBatches, image_folder
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.presets import PRESETS
+from quantlab.data.script import ScriptBatches, script_batches
 from quantlab.data.source import open_data
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "LabeledBatches",
     "LoaderBatches",
     "Preprocess",
+    "ScriptBatches",
     "image_folder",
     "open_data",
     "read_arrays",
+    "script_batches",
 ]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from quantlab.data.decode import to_mode
+from quantlab.data.script import ScriptSource
 from quantlab.errors import ConfigError
 
 _CHOICES = {
@@ -133,9 +134,9 @@ class Preprocess:
 
 
 def recorded(batches: object) -> dict[str, Any] | None:
-    """The preprocess of a stream as plain values, None where it does not say."""
+    """The preprocess (or script) of a stream as plain values, None where it does not say."""
     preprocess = getattr(batches, "preprocess", None)
-    return preprocess.to_dict() if isinstance(preprocess, Preprocess) else None
+    return preprocess.to_dict() if isinstance(preprocess, (Preprocess, ScriptSource)) else None
 
 
 def _center_crop(image: Image.Image, crop: tuple[int, int]) -> Image.Image:

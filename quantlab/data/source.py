@@ -1,4 +1,4 @@
-"""From what a user types (a folder, an .npy, an .npz:key) to batches for a model."""
+"""From what a user types (a folder, an .npy, an .npz:key, a script.py:function) to batches for a model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from quantlab.data.arrays import ArrayBatches, read_arrays
 from quantlab.data.images import ImageBatches, image_files
 from quantlab.data.labels import pick_array, read_labels
 from quantlab.data.preprocess import Preprocess
+from quantlab.data.script import ScriptBatches, script_batches, split_script
 from quantlab.errors import ConfigError, DataError
 
 
@@ -29,8 +30,9 @@ class DataOptions:
 
 def open_data(
     source: str | Path, input_names: Sequence[str], preprocess: Preprocess | None, options: DataOptions | None = None
-) -> ImageBatches | ArrayBatches:
-    """Batches from a folder of images, an .npy, or an .npz (`file.npz:key` picks one array).
+) -> ImageBatches | ArrayBatches | ScriptBatches:
+    """Batches from a folder of images, an .npy, an .npz (`file.npz:key` picks one array), or a script (see
+    `script_batches`; `script.py:function` picks a function).
 
     With a preprocess the source holds images; without one it holds arrays ready for the model, and an .npz with
     several arrays feeds the inputs of the same names.
@@ -41,9 +43,11 @@ def open_data(
     path, key = split_key(str(source))
     if path.is_dir():
         return _open_folder(path, input_names, preprocess, options)
+    if (script := split_script(str(source))) is not None:
+        return _open_script(*script, input_names, preprocess, options)
     if path.suffix.lower() not in (".npy", ".npz"):
         what = "is no folder, .npy or .npz" if path.exists() else "does not exist"
-        raise DataError(f"data {path} {what}", hint="give a folder of images, an .npy or an .npz file")
+        raise DataError(f"data {path} {what}", hint="give a folder of images, an .npy, an .npz or a script.py")
     arrays = read_arrays(path)
     labels = _labels(options, None)
     if preprocess is not None:
@@ -64,6 +68,18 @@ def split_key(source: str) -> tuple[Path, str]:
     """`file.npz:key` -> (file.npz, key); anything else -> (path, '')."""
     match = re.fullmatch(r"(.*\.npz):(.+)", source)
     return (Path(match[1]), match[2]) if match else (Path(source), "")
+
+
+def _open_script(
+    path: Path, function: str, input_names: Sequence[str], preprocess: Preprocess | None, options: DataOptions
+) -> ScriptBatches:
+    if preprocess is not None:
+        raise ConfigError(
+            f"{path} makes the arrays itself, a preprocess was given too", hint="leave out the preprocess"
+        )
+    if options.labels is not None:
+        raise ConfigError(f"labels of the batches of {path} cannot be given", hint="save them as an .npz with labels")
+    return script_batches(path, function, input_names, options.limit)
 
 
 def _open_folder(

@@ -1,0 +1,57 @@
+"""`quantlab trtexec`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from quantlab.cli.options import PATH
+from quantlab.cli.trt_options import parse_shapes
+
+
+@click.command("trtexec")
+@click.argument("model", type=PATH)
+@click.option("--cache", type=PATH, help="The calibration cache of an FP32 MODEL (TensorRT 8.6 to 10).")
+@click.option("--batch", type=int, help="Largest batch of a model with a dynamic batch; the smallest is 1.")
+@click.option("--shapes", default="", help="input:1x3x224x224[,other:...] for other dynamic dimensions.")
+@click.option(
+    "--tensorrt", type=click.Choice(["8", "10", "11"]), default="10", show_default=True, help="Whose trtexec."
+)
+@click.option("--no-fp16", is_flag=True, help="What is not INT8 stays FP32.")
+@click.option("--strongly-typed", is_flag=True, help="Take all types from a Q/DQ MODEL (TensorRT 10; 11 always does).")
+@click.option("--save-engine", type=PATH, help="The engine to write.")
+@click.option("--timing-cache", type=PATH, help="Timing cache to read and extend.")
+@click.option("--cuda-graph", is_flag=True, help="Measure with a CUDA graph.")
+def command(
+    model: Path,
+    cache: Path | None,
+    batch: int | None,
+    shapes: str,
+    tensorrt: str,
+    no_fp16: bool,
+    strongly_typed: bool,
+    save_engine: Path | None,
+    timing_cache: Path | None,
+    cuda_graph: bool,
+) -> None:
+    """Print the trtexec command line that builds an INT8 engine from MODEL: Q/DQ, or FP32 with a --cache.
+
+    \b
+    Example:
+      quantlab trtexec resnet.qdq.onnx --batch 32 --tensorrt 11 --save-engine resnet.engine
+    """
+    from quantlab.trtexec import TrtexecOptions, trtexec_command
+
+    options = TrtexecOptions(
+        tensorrt=int(tensorrt),
+        batch=batch,
+        shapes=parse_shapes(shapes),
+        fp16=not no_fp16,
+        strongly_typed=strongly_typed,
+        save_engine=save_engine,
+        timing_cache=timing_cache,
+        cuda_graph=cuda_graph,
+    )
+    click.echo(shlex.join(trtexec_command(model, cache, options)))
