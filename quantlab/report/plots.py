@@ -208,7 +208,7 @@ def plot_origin(origin: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) 
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("tensor, in network order")
         axes.set_ylabel("SQNR against FP32, dB")
-        axes.legend(frameon=False, ncols=min(4, len(names)), fontsize=8)
+        figure.legend(loc="outside upper center", frameon=False, ncols=min(5, len(names)), fontsize=8)
         return _svg(figure, "origin", "How the error grows along the network")
 
 
