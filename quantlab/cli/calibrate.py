@@ -9,6 +9,7 @@ import click
 
 import quantlab
 from quantlab import files
+from quantlab.cli.cost import cost
 from quantlab.cli.options import PATH, data_options, open_batches, resolve_algorithm
 from quantlab.cli.progress import progress
 from quantlab.errors import ConfigError
@@ -60,7 +61,8 @@ def command(
         with progress("calibrating", batches.count) as on_batch:
             shard = quantlab.calibrate_shard(proto, batches, tensors=wanted, on_batch=on_batch)
         shard.save(output)
-        click.echo(f"{output}: histograms of {len(shard.histograms)} tensors, {shard.provenance.samples} samples")
+        samples = shard.provenance.samples
+        click.echo(f"{output}: histograms of {len(shard.histograms)} tensors, {samples} samples in {cost()}")
         return
     if observer is None and order_independent:
         raise ConfigError("auto has no order-independent form", hint="merge parts and choose one algorithm")
@@ -88,4 +90,5 @@ def command(
         click.echo("warning: order-independent scales are not those that TensorRT's calibrator would find", err=True)
     for warning in table.warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(f"{output}: {len(table.amax)} tensors, {algorithm}, {table.provenance.samples} samples")
+    samples = table.provenance.samples
+    click.echo(f"{output}: {len(table.amax)} tensors, {algorithm}, {samples} samples in {cost()}")

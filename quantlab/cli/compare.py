@@ -150,7 +150,9 @@ def _finish(ctx: click.Context, result: Comparison, threshold: float | None) -> 
         retained = {row.name: row.retained(result.fp32) for row in result.results[1:] if not row.failed}
         if any(share is None for share in retained.values()):
             raise ConfigError("--fail-under needs an accuracy", hint="give --labels, class folders or --metric")
-        low = [f"{name} keeps {share:.2%}" for name, share in retained.items() if share is not None and share < threshold]
+        low = [
+            f"{name} keeps {share:.2%}" for name, share in retained.items() if share is not None and share < threshold
+        ]
         for line in low:
             click.echo(f"below {threshold:.2%} of FP32: {line}", err=True)
         failed += low

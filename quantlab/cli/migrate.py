@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import quantlab
 from quantlab import files
-from quantlab.cli.options import PATH
+from quantlab.cli.options import PATH, open_batches, optional_data_options
 from quantlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from quantlab.calibration import CalibrationTable
 
 
 @click.command("migrate")
@@ -18,50 +23,69 @@ from quantlab.errors import ConfigError
 @click.option("--table", "table_file", type=PATH, help="A quantlab table, or TensorRT's or ONNX Runtime's.")
 @click.option("--calibrator", default="EntropyCalibration2", show_default=True, help="First line of a written cache.")
 @click.option("--tensorrt", default="8.6.0", show_default=True, help="Who will read a written cache.")
+@optional_data_options
 @click.option(
     "-o", "--output", type=PATH, required=True,
     help="NAME.onnx for Q/DQ, NAME.cache for a TensorRT cache, NAME.flatbuffers for ONNX Runtime's TensorRT provider.",
 )  # fmt: skip
-def command(model: Path, table_file: Path | None, calibrator: str, tensorrt: str, output: Path) -> None:
+def command(model: Path, table_file: Path | None, calibrator: str, tensorrt: str, output: Path, **data: Any) -> None:
     """Turn a TensorRT calibration cache and its FP32 MODEL into a Q/DQ model, or a Q/DQ MODEL into a cache.
+
+    With --data the outputs of the Q/DQ model are compared with those of MODEL.
 
     \b
     Example:
       quantlab migrate resnet.onnx --table calibration.cache -o resnet.qdq.onnx
     """
-    from quantlab.calibration import load_table, save_ep_table, table_from_cache
-    from quantlab.calibration.trt_cache import version_digits
-    from quantlab.large import save_model
-    from quantlab.migration import migrate_to_cache, migrate_to_qdq
+    from quantlab.calibration import load_table
 
     files.check_output(output, model, *([table_file] if table_file else []))
     table = load_table(table_file) if table_file else None
     if output.suffix in (".cache", ".flatbuffers"):
-        if not re.fullmatch(r"\d+\.\d+\.\d+", tensorrt):
-            raise ConfigError(f"TensorRT '{tensorrt}' is no version", hint="write all three numbers: 10.16.1")
-        cache = migrate_to_cache(model, table, calibrator)
-        cache = replace(cache, header=f"TRT-{version_digits(tensorrt)}-{calibrator}")
-        if output.suffix == ".cache":
-            cache.save(output)
-        else:
-            save_ep_table(table_from_cache(cache), output)
-        click.echo(
-            f"{output}: {len(cache.scales)} tensors" + (f", {cache.header}" if output.suffix == ".cache" else "")
-        )
-        return
-    if output.suffix != ".onnx":
+        if data["data"]:
+            raise ConfigError("--data is for Q/DQ models: a cache computes no outputs", hint="leave it out")
+        _write_cache(model, table, calibrator, tensorrt, output)
+    elif output.suffix != ".onnx":
         raise ConfigError(
             f"output {output} is neither .onnx nor .cache nor .flatbuffers", hint="the suffix says which way to go"
         )
-    if table is None:
+    elif table is None:
         raise ConfigError("no scales were given", hint="--table calibration.cache")
-    result = migrate_to_qdq(model, table)
+    else:
+        _write_model(model, table, output, data)
+
+
+def _write_cache(model: Path, table: CalibrationTable | None, calibrator: str, tensorrt: str, output: Path) -> None:
+    from quantlab.calibration import save_ep_table, table_from_cache
+    from quantlab.calibration.trt_cache import version_digits
+    from quantlab.migration import migrate_to_cache
+
+    if not re.fullmatch(r"\d+\.\d+\.\d+", tensorrt):
+        raise ConfigError(f"TensorRT '{tensorrt}' is no version", hint="write all three numbers: 10.16.1")
+    cache = migrate_to_cache(model, table, calibrator)
+    cache = replace(cache, header=f"TRT-{version_digits(tensorrt)}-{calibrator}")
+    if output.suffix == ".cache":
+        cache.save(output)
+    else:
+        save_ep_table(table_from_cache(cache), output)
+    click.echo(f"{output}: {len(cache.scales)} tensors" + (f", {cache.header}" if output.suffix == ".cache" else ""))
+
+
+def _write_model(model: Path, table: CalibrationTable, output: Path, data: dict[str, Any]) -> None:
+    from quantlab.large import save_model
+    from quantlab.migration import migrate_to_qdq
+    from quantlab.model import load_model
+
+    proto = load_model(model)
+    batches = open_batches(proto, data, None) if data["data"] else None
+    result = migrate_to_qdq(proto, table)
     save_model(result.model, output)
     for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)
     changed = [row for row in result.parity if row.relative]
     click.echo(
-        f"{output}: {len(result.parity)} tensors, {len(result.parity) - len(changed)} with exactly the given scale"
+        f"{output}: {len(result.parity)} tensors, {len(result.parity) - len(changed)} with exactly the given scale, "
+        f"largest difference {result.largest_difference:.2%}"
     )
     for row in sorted(changed, key=lambda r: -abs(r.relative)):
         click.echo(f"  shared scale: '{row.tensor}' {row.given:.6g} -> {row.used:.6g} ({row.relative:+.2%})")
@@ -69,3 +93,7 @@ def command(model: Path, table_file: Path | None, calibrator: str, tensorrt: str
     for line in sorted(missing):
         click.echo(f"  float: {line}")
     click.echo(f"  {len(result.unused)} tensors of the table need no Q/DQ")
+    if batches is not None:
+        compared = quantlab.compare(proto, {output.stem: result.model}, batches)
+        for name, error in compared.results[1].errors.items():
+            click.echo(f"  output '{name}' against FP32: SQNR {error.sqnr_db:.1f} dB on {compared.samples} samples")

@@ -50,11 +50,11 @@ def test_commands_and_options_of_the_readme_exist() -> None:
     import importlib
 
     text = README.read_text()
-    used = set(re.findall(r"\$ quantlab (\w+)", text))
+    used = set(re.findall(r"\$ quantlab ([\w-]+)", text))
     assert used <= set(COMMANDS)
     for line in re.findall(r"\$ quantlab (.+)", text):
         name = line.split()[0]
-        command = importlib.import_module(f"quantlab.cli.{name}").command
+        command = importlib.import_module(f"quantlab.cli.{name.replace('-', '_')}").command
         options = {o for p in command.params for o in p.opts}
         assert set(re.findall(r" (--[a-z-]+)", line.split("#")[0])) <= options
 

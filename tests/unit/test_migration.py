@@ -76,7 +76,15 @@ def test_migrate_command_in_both_directions(cli, tmp_path: Path) -> None:  # typ
     cache().save(tmp_path / "c.cache")
     there = cli("migrate", tmp_path / "m.onnx", "--table", tmp_path / "c.cache", "-o", tmp_path / "q.onnx")
     assert there.code == 0, there.err
-    assert "4 tensors, 4 with exactly the given scale" in there.out
+    assert "4 tensors, 4 with exactly the given scale, largest difference 0.00%" in there.out
+    np.save(tmp_path / "x.npy", image_batches(1)[0]["image"])
+    compared = cli(
+        "migrate", tmp_path / "m.onnx", "--table", tmp_path / "c.cache", "-o", tmp_path / "q.onnx",
+        "--data", tmp_path / "x.npy",
+    )  # fmt: skip
+    assert "output 'logits' against FP32: SQNR" in compared.out
+    refused = cli("migrate", tmp_path / "q.onnx", "-o", tmp_path / "b.cache", "--data", tmp_path / "x.npy")
+    assert (refused.code, "--data is for Q/DQ models" in refused.err) == (2, True)
     back = cli("migrate", tmp_path / "q.onnx", "-o", tmp_path / "back.cache")
     assert back.code == 0, back.err
     got, want = TrtCache.load(tmp_path / "back.cache").scales, cache().scales
