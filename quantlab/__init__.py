@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from quantlab.observers import OBSERVERS, Entropy, MinMax, Mse, Observer, Percentile
     from quantlab.origin import trace_error
     from quantlab.pipeline import Quantized, WeightStyle, calibrate, calibrate_all, compare, quantize, tensorrt_cache
-    from quantlab.qdq import Selection
+    from quantlab.qdq import Selection, to_half
     from quantlab.report import write_report
     from quantlab.requantization import import_scales, repair, requantize
     from quantlab.sharding import calibrate_shard, calibrate_shards
@@ -83,6 +83,7 @@ _HOME = {
     "calibrate_shards": "sharding",
     "correct_bias": "tune",
     "Selection": "qdq",
+    "to_half": "qdq",
     "migrate_to_cache": "migration",
     "migrate_to_qdq": "migration",
     "import_scales": "requantization",
@@ -148,6 +149,7 @@ __all__ = [
     "table_from_cache",
     "table_from_ep",
     "tensorrt_cache",
+    "to_half",
     "trace_error",
     "trtexec_command",
     "write_report",

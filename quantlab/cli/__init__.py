@@ -20,6 +20,7 @@ COMMANDS = (
     "lint",
     "repair",
     "migrate",
+    "half",
     "compare",
     "inspect",
     "presets",

@@ -1,5 +1,6 @@
 """The explicit path: Q/DQ nodes in the ONNX graph. onnx-graphsurgeon is imported in this folder only."""
 
+from quantlab.qdq.half import Half, to_half
 from quantlab.qdq.insert import WeightError, insert, weight_error
 from quantlab.qdq.lint import Finding, lint
 from quantlab.qdq.placement import Placement, Skipped, WeightSite, plan
@@ -12,6 +13,7 @@ __all__ = [
     "EVERYTHING",
     "RULES",
     "Finding",
+    "Half",
     "Placement",
     "QdqRule",
     "Selection",
@@ -25,5 +27,6 @@ __all__ = [
     "plan",
     "prepare",
     "strip",
+    "to_half",
     "weight_error",
 ]

@@ -17,6 +17,8 @@ from quantlab.qdq.names import Names
 from quantlab.qdq.placement import Placement, WeightSite
 from quantlab.qdq.prepare import export_graph
 
+_INVALID = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
+
 
 @dataclass(frozen=True, slots=True)
 class WeightError:
@@ -85,8 +87,14 @@ def insert(
     model = export_graph(graph, prepared)
     try:
         check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except _INVALID as error:
         reason = str(error).strip().splitlines()[0]
+        try:
+            check_model(prepared, full_check=True)
+        except _INVALID:
+            raise GraphError(
+                f"the shapes that the FP32 model declares contradict its nodes: {reason}", hint="export it again"
+            ) from error
         raise GraphError(f"the Q/DQ model is not valid ONNX: {reason}", hint="please report this model") from error
     warnings = [
         f"weight '{e.tensor}' of node '{e.node}': {e.dead} of {e.sqnr_db.size} channels are all zero"

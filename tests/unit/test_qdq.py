@@ -327,3 +327,9 @@ def test_initializer_that_is_also_an_input_is_reported() -> None:
     text = "m (float[N,6] x, float[6,4] w) => (float[N,4] y) { y = MatMul (x, w) }"
     result = quantized(parse(text, {"w": floats(6, 4)}), [{"x": floats(2, 6)}])
     assert any("input 'w' has a default value" in warning for warning in result.warnings)
+
+
+def test_model_whose_declared_shapes_are_wrong_is_told_so() -> None:
+    text = "m (float[2,4,8,8] x) => (float[2,4,9,9] y) { y = Conv (x, w) }"
+    with pytest.raises(GraphError, match="shapes that the FP32 model declares contradict its nodes"):
+        quantized(parse(text, {"w": floats(4, 4, 1, 1)}), [{"x": floats(2, 4, 8, 8)}])
