@@ -99,7 +99,17 @@ def run_calibration(
     skipped = getattr(batches, "skipped", ())
     left_out = [f"{len(skipped)} images could not be read and were left out"] if skipped else []
     zero = [name for name, group in groups.items() if _is_zero(group, amax[name])]
-    warnings = (*feed.warnings, *left_out, *(f"tensor '{name}' is all zero in the calibration data" for name in zero))
+    jumped = [
+        f"the range of tensor '{name}' grew a million times within one batch: TensorRT's scale for such data is another"
+        for name, group in groups.items()
+        if group.histogram.jumped
+    ]
+    warnings = (
+        *feed.warnings,
+        *left_out,
+        *jumped,
+        *(f"tensor '{name}' is all zero in the calibration data" for name in zero),
+    )
     provenance = feed.provenance(batches)
     if options.order_independent:
         provenance = replace(provenance, source=f"{provenance.source}, order-independent")

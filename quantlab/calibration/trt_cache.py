@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from quantlab import files
 from quantlab.calibration.ep_table import is_ep_flatbuffers, is_ep_text, table_from_ep
 from quantlab.calibration.table import CalibrationTable, Provenance, read_bytes, read_text
-from quantlab.errors import DataError
+from quantlab.errors import ConfigError, DataError
 from quantlab.numerics import INT8_MAX, amax_from_scale
 
 _HEADER = re.compile(r"TRT-\d+-\w+|\d+ [0-9a-f]{1,16} [0-9a-f]{1,16}")
@@ -74,6 +74,13 @@ class TrtCache:
         rows = [f"{name}: {np.float32(scale).view(np.uint32):x}" for name, scale in self.scales.items()]
         return "\n".join([self.header, *rows, ""]).encode("utf-8")
 
+    def for_tensorrt(self, version: str) -> TrtCache:
+        """The same scales under the first line of a TensorRT version (`10.16.1`): 8.6.0 reads any, versions from 10 on
+        have been reported to refuse another one's. ConfigError for what is no version."""
+        if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+            raise ConfigError(f"TensorRT '{version}' is no version", hint="write all three numbers: 10.16.1")
+        return replace(self, header=f"TRT-{version_digits(version)}-{self.header.rsplit('-', 1)[-1]}")
+
     def save(self, path: str | Path) -> None:
         """Write the file atomically."""
         files.write_bytes(Path(path), self.to_bytes())
@@ -96,7 +103,7 @@ def cache_from_table(
     """A cache that TensorRT reads: `scale = float32(amax / 127)`, 0 for an all-zero tensor.
 
     calibrator: EntropyCalibration2, MinMaxCalibration or EntropyCalibration, the class that will read it.
-    tensorrt: the version digits of the first line (8600 for 8.6.0), which TensorRT does not check.
+    tensorrt: the version digits of the first line (8600 for 8.6.0); see `TrtCache.for_tensorrt`.
     """
     scales = {name: np.float32(np.float32(amax) / np.float32(INT8_MAX)) for name, amax in table.amax.items()}
     return TrtCache(f"TRT-{tensorrt}-{calibrator}", scales)

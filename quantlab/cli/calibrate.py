@@ -27,6 +27,7 @@ from quantlab.errors import ConfigError
 @click.option(
     "--order-independent", is_flag=True, help="The same scales whatever the batches and their order; not TensorRT's."
 )
+@click.option("--tensorrt", default="8.6.0", show_default=True, help="The version that will read a written cache.")
 @click.option(
     "-o",
     "--output",
@@ -35,7 +36,7 @@ from quantlab.errors import ConfigError
     help="table.json, NAME.cache for a TensorRT cache, or NAME.npz for a part of the data to be merged.",
 )
 def command(
-    model: Path, algorithm: str, tensors: str | None, order_independent: bool, output: Path, **data: Any
+    model: Path, algorithm: str, tensors: str | None, order_independent: bool, tensorrt: str, output: Path, **data: Any
 ) -> None:
     """Run images through the FP32 MODEL and write the range of its activations.
 
@@ -79,7 +80,7 @@ def command(
             )
     if is_cache:
         header = "MinMaxCalibration" if algorithm == "minmax" else "EntropyCalibration2"
-        cache = quantlab.tensorrt_cache(proto, table, header)
+        cache = quantlab.tensorrt_cache(proto, table, header).for_tensorrt(tensorrt)
         if output.suffix == ".cache":
             cache.save(output)
         else:

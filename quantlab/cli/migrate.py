@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +55,9 @@ def command(model: Path, table_file: Path | None, calibrator: str, tensorrt: str
 
 def _write_cache(model: Path, table: CalibrationTable | None, calibrator: str, tensorrt: str, output: Path) -> None:
     from quantlab.calibration import save_ep_table, table_from_cache
-    from quantlab.calibration.trt_cache import version_digits
     from quantlab.migration import migrate_to_cache
 
-    if not re.fullmatch(r"\d+\.\d+\.\d+", tensorrt):
-        raise ConfigError(f"TensorRT '{tensorrt}' is no version", hint="write all three numbers: 10.16.1")
-    cache = migrate_to_cache(model, table, calibrator)
-    cache = replace(cache, header=f"TRT-{version_digits(tensorrt)}-{calibrator}")
+    cache = migrate_to_cache(model, table, calibrator).for_tensorrt(tensorrt)
     if output.suffix == ".cache":
         cache.save(output)
     else:

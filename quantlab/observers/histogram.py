@@ -25,6 +25,9 @@ SMALLEST_RANGE = BINS * np.finfo(np.float32).tiny
 LARGEST = np.float32(1e38)
 """A range that is doubled beyond this would overflow float32."""
 
+UNREPRODUCED = 1e6
+"""A batch so many times larger than all before it is the one case where TensorRT's own scale is known to be another."""
+
 
 class Histogram:
     """Counts of |x| over `[0, range]`.
@@ -38,6 +41,7 @@ class Histogram:
         self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
         self.range = np.float32(0)
         self.batches = 0
+        self.jumped = False  # the range grew by UNREPRODUCED or more at once
         self.amax = self.last_amax = self._batch_amax = np.float32(0)
         self.zeros_before = 0  # values of the all-zero batches seen before the range was known
         self._edge = 0  # values of this batch, in the last bin, that are exactly `range`
@@ -136,6 +140,8 @@ class Histogram:
     def _grow(self, amax: np.float32) -> None:
         half = BINS // 2
         self._refuse_above_largest(amax)
+        if not self.order_independent and float(amax) >= UNREPRODUCED * float(self.range):
+            self.jumped = True
         while self._outgrown(amax):
             self.range = np.float32(self.range * np.float32(2))
             self.counts[:half] = self.counts[0::2] + self.counts[1::2]

@@ -326,3 +326,14 @@ def test_error_of_an_earlier_batch_comes_before_that_of_a_later_one() -> None:
     ]
     with pytest.raises(DataError, match="batch 1, tensor 'y': values contain NaN"):
         quantlab.calibrate(model, batches, tensors="all")
+
+
+def test_range_that_grows_a_million_times_at_once_is_told() -> None:
+    model = parse("m (float[N,4] x) => (float[N,4] y) { y = MatMul (x, w) }", {"w": floats(4, 4)})
+    small = {"x": np.full((2, 4), 1e-6, np.float32)}
+    for largest, told in ((2.0, True), (0.5, False)):
+        data = [small, {"x": np.full((2, 4), largest, np.float32)}]
+        table = quantlab.calibrate(model, data, quantlab.Entropy())
+        assert any("grew a million times" in w for w in table.warnings) == told
+        free = quantlab.calibrate(model, data, quantlab.Entropy(), order_independent=True)
+        assert not any("grew a million times" in w for w in free.warnings)
