@@ -86,11 +86,14 @@ def set_shapes(proto: onnx.ModelProto) -> None:
 def check_model(proto: onnx.ModelProto, full_check: bool = False) -> None:
     """`onnx.checker.check_model`, for a model of any size."""
     for tensor in proto.graph.initializer:
-        if weight_bytes(tensor) >= BIG and tensor.HasField("raw_data"):
+        size = weight_bytes(tensor)
+        if BIG <= size <= LIMIT:
+            onnx.checker.check_tensor(tensor)
+        elif size > LIMIT and tensor.data_type not in _PACKED:
             wanted = prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-            if wanted != len(tensor.raw_data) and tensor.data_type not in _PACKED:
+            if wanted != size:
                 raise onnx.checker.ValidationError(
-                    f"initializer '{tensor.name}' has {len(tensor.raw_data)} bytes, its shape needs {wanted}"
+                    f"initializer '{tensor.name}' has {size} bytes, its shape needs {wanted}"
                 )
     onnx.checker.check_model(copy_model(proto, with_weights=False), full_check=full_check)
 
@@ -101,7 +104,7 @@ def save_model(proto: onnx.ModelProto, path: Path) -> None:
         files.write_bytes(path, proto.SerializeToString(deterministic=True))
         return
     data = path.with_name(path.name + DATA_SUFFIX)
-    files.check_writable(data)
+    check_data_file(path)
     light = onnx.ModelProto()
     _copy_fields(light, proto, "graph")
     _copy_fields(light.graph, proto.graph, "initializer")
@@ -109,14 +112,24 @@ def save_model(proto: onnx.ModelProto, path: Path) -> None:
         try:
             for tensor in proto.graph.initializer:
                 light.graph.initializer.append(_moved_out(tensor, file, data.name))
+            file.flush()
+            path.unlink(missing_ok=True)  # rather no model than an old one that reads new weights
+            files.publish(Path(file.name), data)
         except OSError as error:
-            Path(file.name).unlink()
+            Path(file.name).unlink(missing_ok=True)
             raise ConfigError(f"output {data} cannot be written: {error.strerror}", hint="is the disk full?") from error
         except BaseException:
-            Path(file.name).unlink()
+            Path(file.name).unlink(missing_ok=True)
             raise
-    files.publish(Path(file.name), data)
     files.write_bytes(path, light.SerializeToString(deterministic=True))
+
+
+def check_data_file(path: Path) -> None:
+    """ConfigError if the file for the weights of a large model at `path` cannot be written, or is another model's."""
+    data = path.with_name(path.name + DATA_SUFFIX)
+    files.check_writable(data)
+    if data.exists() and not path.exists():
+        raise ConfigError(f"{data} exists and is another model's", hint="choose another output name, or remove it")
 
 
 def _moved_out(tensor: TensorProto, file: Any, location: str) -> TensorProto:

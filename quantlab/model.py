@@ -67,7 +67,7 @@ def _read(path: Path) -> onnx.ModelProto:
             f"model {path} is truncated or not an ONNX file ({path.stat().st_size} bytes)",
             hint="export or download it again",
         ) from error
-    except (OSError, onnx.checker.ValidationError) as error:
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise GraphError(
             f"model {path}: external data cannot be read: {error}", hint="keep the data file beside the model"
         ) from error

@@ -12,6 +12,7 @@ from quantlab.calibration.table import CalibrationTable, Provenance
 from quantlab.comparison.metrics import ErrorSums, OutputError
 from quantlab.data.batches import Batch, Batches, batch_length
 from quantlab.errors import GraphError
+from quantlab.large import copy_model
 from quantlab.model import QDQ_OPS, Model, TensorSpec, fixed_batch, input_specs, load_model
 from quantlab.numerics import scale_from_amax
 from quantlab.ort import Session
@@ -76,7 +77,7 @@ def repair(model: Model, batches: Batches | None = None, min_sqnr_db: float = MI
     the repaired model has a smaller SQNR against the given one than `min_sqnr_db`, or if ONNX Runtime cannot run the
     given one.
     """
-    proto = load_model(model)
+    proto = _named(load_model(model))
     done = _redo(_with_qdq(proto), None, None, _float_layers(proto))
     before, after = Session(proto, optimize=False), Session(done.model, optimize=False)
     sums = {name: ErrorSums() for name in before.float_outputs}
@@ -100,6 +101,19 @@ def repair(model: Model, batches: Batches | None = None, min_sqnr_db: float = MI
             hint="quantize the float model (quantlab calibrate, quantlab quantize), or give --data and a lower bound",
         )
     return replace(done, moved=moved, samples=samples, made_up=batches is None)
+
+
+def _named(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a name for every node."""
+    if all(node.name for node in proto.graph.node):
+        return proto
+    result = copy_model(proto)
+    used = {node.name for node in result.graph.node}
+    for node in result.graph.node:
+        if not node.name:
+            node.name = next(n for k in range(len(used) + 1) if (n := f"{node.op_type}_{k}") not in used)
+            used.add(node.name)
+    return result
 
 
 def _float_layers(proto: onnx.ModelProto) -> dict[str, str]:

@@ -65,7 +65,9 @@ def command(model: Path, table_file: Path | None, requantize: bool, correct_bias
             "--requantize writes int8 weights with a scale per channel", hint="leave out the weight style"
         )
     if v["placement_file"]:
-        files.check_output(v["placement_file"], model, output)
+        files.check_output(v["placement_file"], model, output, *([table_file] if table_file else []))
+        if v["placement_file"].absolute() == output.absolute():
+            raise ConfigError("--placement and --output are one file", hint="give two names")
     selection = quantlab.Selection(v["include"], v["exclude"])
     table = load_table(table_file) if table_file else None
     costs: dict[str, float] = {}

@@ -60,12 +60,15 @@ class ActivationReader:
         if not independent:
             return None
         self.sizes = {name: values.size for name, values in first.items()}
+        self._fed_shapes = {spec.name: batch[spec.name].shape[1:] for spec in self._session.inputs}
         self._sample_shapes = {name: values.shape[1:] for name, values in first.items()}
         return sum(values.nbytes for values in first.values())
 
     def read_part(self, batch: Batch, number: int = 0) -> dict[str, NDArray[np.float32]]:
         """As `read_one`, where `bytes_per_sample` has found the samples to be independent. The values lie in buffers
         that the next call fills anew: fresh memory for every part costs more time than the network."""
+        if any(np.shape(batch[name])[1:] != shape for name, shape in self._fed_shapes.items() if name in batch):
+            return self.read_one(batch, number)  # another height, width or length: the buffers do not fit
         size = batch_length(batch, self._session.inputs[0].name, number)
         for name in self._outputs:
             if name not in self._buffers or len(self._buffers[name]) < size:

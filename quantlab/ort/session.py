@@ -42,8 +42,8 @@ class Session:
         if shares_cores:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.inputs = input_specs(proto)
-        content, self._weights = _content(proto, options)  # the weights live as long as the session
         try:
+            content, self._weights = _content(proto, options)  # the weights live as long as the session
             self._session = onnxruntime.InferenceSession(content, options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
             raise GraphError(
@@ -100,6 +100,8 @@ def _content(proto: onnx.ModelProto, options: onnxruntime.SessionOptions) -> tup
     kept = [i for i in light.graph.input if i.name not in aside or i.name in own_inputs]
     del light.graph.input[:]
     light.graph.input.extend(kept)
+    for tensor in [t for t in aside.values() if t.data_type not in _NUMPY_TYPES]:  # ONNX Runtime takes no such arrays
+        light.graph.initializer.append(aside.pop(tensor.name))
     for name, tensor in aside.items():
         reference = light.graph.initializer.add(name=name, data_type=tensor.data_type, dims=tensor.dims)
         reference.data_location = onnx.TensorProto.EXTERNAL
@@ -109,6 +111,10 @@ def _content(proto: onnx.ModelProto, options: onnxruntime.SessionOptions) -> tup
     return bytes(light.SerializeToString()), weights
 
 
+_NUMPY_TYPES = frozenset(
+    getattr(onnx.TensorProto, name)
+    for name in ("FLOAT", "DOUBLE", "FLOAT16", "BOOL", "INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "INT64")
+)
 _FLOATS: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),

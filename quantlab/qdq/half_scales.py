@@ -40,7 +40,7 @@ class HalfScales:
                 continue
             with np.errstate(over="ignore"):
                 new = old.astype(np.float16).astype(np.float64)
-            if not np.all(128 * new <= LARGEST):
+            if not np.all(_largest_code(view, name) * new <= LARGEST):
                 self.unfit[name] = f"codes times its scale {old.max():.3g} exceed FP16's {LARGEST:g}"
                 continue
             if not np.all(new >= SMALLEST):
@@ -57,6 +57,20 @@ class HalfScales:
             held = old >= SMALLEST
             self.rounded[name] = float(np.max(np.abs(new[held] / old[held] - 1), initial=0))
             tensor.CopyFrom(numpy_helper.from_array(new.astype(np.float32), name))
+
+
+def _largest_code(view: GraphView, scale: str) -> float:
+    """The largest magnitude of the codes that a scale meets: those of constants as they are, else their type's."""
+    largest = 0.0
+    for node, index in view.readers[scale]:
+        if node.op_type not in QDQ_OPS or index != 1:
+            continue
+        codes, zero_point = view.constant(node.input[0]), view.zero_point(node)
+        if node.op_type == "DequantizeLinear" and codes is not None and codes.dtype.kind in "iu":
+            largest = max(largest, float(np.max(np.abs(codes.astype(np.float64)), initial=0)))
+        elif zero_point is not None and zero_point.dtype.kind in "iu":
+            largest = max(largest, -float(np.iinfo(zero_point.dtype).min), float(np.iinfo(zero_point.dtype).max))
+    return largest or 128.0
 
 
 def _codes_of_weights(

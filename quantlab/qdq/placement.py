@@ -131,8 +131,8 @@ def _why_not(node: gs.Node, rule: QdqRule) -> str | None:
         tensor = node.inputs[index]
         if isinstance(tensor, gs.Constant) and (tensor.values.dtype != np.float32 or tensor.values.ndim < 2):
             return f"constant input {index} is {tensor.values.dtype} with {tensor.values.ndim} dimension(s)"
-        if tensor.dtype is not None and np.dtype(tensor.dtype) != np.float32:
-            return f"input {index} ('{tensor.name}') is {np.dtype(tensor.dtype).name}, not float32"
+        if (other := _other_type(tensor)) is not None:
+            return f"input {index} ('{tensor.name}') is {other}, not float32"
     if not rule.dynamic_weight and not isinstance(node.inputs[rule.weight_input], gs.Constant):
         return "its weight is computed at run time, TensorRT needs a constant for INT8"
     if all(isinstance(node.inputs[i], gs.Constant) for i in rule.activation_inputs) and not rule.dynamic_weight:
@@ -179,7 +179,7 @@ def _read_residual(
     branches = node.inputs
     if any(isinstance(t, gs.Constant) for t in branches):
         return "it adds a constant, which TensorRT fuses"
-    if any(t.dtype is not None and np.dtype(t.dtype) != np.float32 for t in branches):
+    if any(_other_type(t) is not None for t in branches):
         return "its inputs are not float32"
     if branches[0] is branches[1]:
         return "both inputs are the same tensor"
@@ -197,6 +197,16 @@ def _read_residual(
         return _no_scale(branches[skip].name)
     reads[node.name, skip] = branches[skip].name
     return None
+
+
+def _other_type(tensor: gs.Tensor) -> str | None:
+    """The name of a known type other than float32; None for float32 and unknown ones."""
+    if tensor.dtype is None:
+        return None
+    if isinstance(tensor.dtype, int):  # a type that numpy does not have
+        return str(onnx.TensorProto.DataType.Name(tensor.dtype)).lower()
+    name: str = np.dtype(tensor.dtype).name
+    return None if name == "float32" else name
 
 
 def _broadcasts(a: gs.Tensor, b: gs.Tensor) -> bool:
@@ -265,8 +275,8 @@ def _cannot_pass(node: gs.Node, inputs: Mapping[int, gs.Tensor]) -> str | None:
     for index, tensor in inputs.items():
         if isinstance(tensor, gs.Constant):
             return f"input {index} is constant"
-        if tensor.dtype is not None and np.dtype(tensor.dtype) != np.float32:
-            return f"it moves {np.dtype(tensor.dtype).name} values"
+        if (other := _other_type(tensor)) is not None:
+            return f"it moves {other} values"
     if node.op == "Resize" and node.attrs.get("mode", "nearest") != "nearest":
         return "it interpolates, which needs more than 8 bits"
     if node.op == "Pad":

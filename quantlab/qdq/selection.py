@@ -47,6 +47,8 @@ EVERYTHING = Selection(include=("*",))
 
 
 def _matches(pattern: str, nodes: Sequence[tuple[str, str]], weighted: Sequence[str]) -> list[str]:
+    if not nodes:
+        return []
     if pattern in ("first", "last") and weighted:
         return [weighted[0 if pattern == "first" else -1]]
     if pattern.startswith("op:"):

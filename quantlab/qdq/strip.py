@@ -69,6 +69,7 @@ def strip(proto: onnx.ModelProto) -> Stripped:
     for node in [n for n in graph.nodes if n.op == "DequantizeLinear"]:
         _replace(work, node)
     graph.cleanup()
+    _follow_transposes(work)
     left = [n for n in graph.nodes if n.op in QDQ_OPS]
     if left:
         raise GraphError(
@@ -88,6 +89,10 @@ def fold_around_qdq(proto: onnx.ModelProto) -> gs.Graph:
     return graph
 
 
+def _integer_type_of(node: gs.Node) -> np.dtype[Any]:
+    return _parameters(node)[2]
+
+
 def _drop_clips_of_codes(graph: gs.Graph) -> None:
     """PyTorch's exporter writes Q -> Clip(-127, 127) -> DQ for every weight. Where the codes lie inside it anyway the
     Clip goes, so that the two nodes are a pair again; codes beyond are cut first."""
@@ -99,11 +104,15 @@ def _drop_clips_of_codes(graph: gs.Graph) -> None:
         bounds = [t.values if isinstance(t, gs.Constant) else None for t in clip.inputs[1:3]]
         if q.op != "QuantizeLinear" or len(bounds) != 2 or any(b is None for b in bounds):
             continue
-        low, high = (int(b) for b in bounds if b is not None)
+        if any(b is not None and b.size != 1 for b in bounds):
+            continue
+        low, high = (int(b.reshape(-1)[0]) for b in bounds if b is not None)
         if isinstance(q.inputs[0], gs.Constant):
             codes = np.clip(_codes(q.inputs[0].values, q), low, high)
             dq.inputs[0] = gs.Constant(f"{clip.outputs[0].name}_codes", codes)
-        elif low <= -127 and high == 127:  # the symmetric range: code -128 stands for no value that amax keeps
+        elif (
+            low <= -127 and high == 127 and _integer_type_of(q) == np.int8
+        ):  # the symmetric range: code -128 stands for no value that amax keeps
             dq.inputs[0] = clip.inputs[0]
 
 
@@ -157,6 +166,15 @@ def _put_weight(work: _Work, dq: gs.Node, codes: NDArray[Any], parameters: gs.No
         amax = amax_from_scale(scale.astype(np.float32))
         work.weight_amax[constant.name] = (amax.reshape(()) if axis is None else amax, axis)
     _rewire(work, dq, constant, dq.outputs[0])
+
+
+def _follow_transposes(work: _Work) -> None:
+    """A weight that is transposed before its layer keeps its scales when the two become one constant."""
+    for node in [n for n in work.graph.nodes if n.op == "Transpose"]:
+        amax, axis = work.weight_amax.get(node.inputs[0].name, (None, None))
+        if amax is not None and isinstance(node.inputs[0], gs.Constant):
+            order = list(node.attrs.get("perm", reversed(range(node.inputs[0].values.ndim))))
+            work.weight_amax[node.outputs[0].name] = (amax, None if axis is None else order.index(axis))
 
 
 def _never_negative(tensor: gs.Tensor) -> bool:

@@ -88,7 +88,9 @@ def _probe(prepared: onnx.ModelProto, qdq: onnx.ModelProto) -> tuple[onnx.ModelP
         twin.name, twin.output[0] = f"{node.name}/twin", f"{output}/twin"
         layer = _Layer(node.name, output, f"{output}/mean")
         graph.node.extend([twin, helper.make_node("Sub", [output, twin.output[0]], [f"{output}/error"])])
-        weight = view.constant(view.producer[node.input[1]].input[0]) if node.input[1] in view.producer else None
+        weight = view.constant(view.source(node.input[1]))  # float behind a pair, else its codes
+        if weight is None and node.input[1] in view.producer:
+            weight = view.constant(view.producer[node.input[1]].input[0])
         rank = 2 if node.op_type == "Gemm" or weight is None else weight.ndim
         _append_mean(probe, f"{output}/error", layer.mean, rank)
         layers.append(layer)

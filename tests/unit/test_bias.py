@@ -86,3 +86,13 @@ def test_quantize_command_corrects_biases_with_data(cli, tmp_path) -> None:  # t
         refused = cli(*args, *wrong)
         assert refused.code == 2
         assert "--correct-bias" in refused.err
+
+
+def test_bias_correction_of_float_weights_equals_that_of_int8() -> None:
+    table = quantlab.calibrate(conv_net(), image_batches())
+    outputs = []
+    for stored in ("int8", "float"):
+        result = quantlab.quantize(conv_net(), table, weights=quantlab.WeightStyle(stored=stored))
+        corrected = quantlab.correct_bias(conv_net(), result, image_batches())
+        outputs.append(run(corrected.model, image_batches(1)[0])[0])
+    np.testing.assert_array_equal(*outputs)

@@ -90,3 +90,15 @@ def test_minmax_alone_fills_no_histogram() -> None:
     zero = [{"image": np.zeros((4, 3, 8, 8), np.float32)}]
     table = quantlab.calibrate(conv_net(), zero, MinMax(), tensors=["image"])
     assert any("'image' is all zero" in w for w in table.warnings)
+
+
+@pytest.mark.parametrize("sizes", [((8, 8), (8, 12)), ((8, 12), (8, 8)), ((8, 8), (16, 8), (8, 8))])
+def test_batches_of_other_height_or_width_are_counted(sizes: tuple[tuple[int, int], ...]) -> None:
+    text = "m (float[N,4,H,W] x) => (float[N,8,H,W] y) { a = Conv (x, w)  r = Relu (a)  y = Conv (r, v) }"
+    model = parse(text, {"w": floats(8, 4, 1, 1), "v": floats(8, 8, 1, 1)})
+    batches = [{"x": floats(4, 4, *size, seed=k)} for k, size in enumerate(sizes)]
+    table = quantlab.calibrate(model, batches, MinMax(), tensors="all")
+    for k, batch in enumerate(batches):
+        alone = quantlab.calibrate(model, [batch], MinMax(), tensors="all")
+        assert all(alone.amax[t] <= table.amax[t] for t in table.amax), k
+    assert table.amax["x"] == max(np.abs(b["x"]).max() for b in batches)

@@ -305,3 +305,12 @@ def test_doctor_says_what_works(cli: Cli) -> None:
     result = cli("doctor")
     assert result.code == 0
     assert "calibrate, quantize, compare (CPU)" in result.out
+
+
+def test_placement_file_overwrites_nothing(cli: Cli, work: Path) -> None:
+    table = calibrated(cli, work)
+    quantize = ["quantize", work / "m.onnx", "--table", table, "-o", work / "q.onnx", "--placement"]
+    assert "is the input" in cli(*quantize, table).err
+    assert "are one file" in cli(*quantize, work / "q.onnx").err
+    assert cli(*quantize, work / "p.txt").code == 0
+    assert (work / "p.txt").read_text().startswith("activation image: read by ")

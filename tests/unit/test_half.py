@@ -527,3 +527,17 @@ def test_half_command_writes_the_model_and_says_what_stays(cli, tmp_path) -> Non
     wanted = run(model, batch)[0]
     got = run(written, {"x": batch["x"].astype(np.float16)})[0].astype(np.float32)
     assert 10 * np.log10((wanted**2).sum() / ((wanted - got) ** 2).sum()) > 25
+
+
+def test_int32_bias_that_exceeds_fp16_stays_float32() -> None:
+    text = """m (float[N,16] x) => (float[N,8] y) {
+        w = DequantizeLinear (codes, s)
+        b = DequantizeLinear (bias, bs)
+        y = Gemm (x, w, b)
+    }"""
+    weights = {"codes": np.ones((16, 8), np.int8), "s": np.asarray(np.float32(0.1))}
+    bias = {"bias": np.full(8, 200_000_000, np.int32), "bs": np.asarray(np.float32(5e-4))}
+    model = parse(text, weights | bias)
+    result = to_half(model)
+    assert any("exceed FP16's 65504" in reason or "stays float32" in reason for _, reason in result.kept)
+    np.testing.assert_allclose(run(result.model, {"x": np.zeros((2, 16), np.float32)})[0], 1e5, rtol=1e-3)

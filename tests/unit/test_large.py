@@ -69,3 +69,49 @@ def test_model_of_ordinary_size_is_one_file_with_onnxs_bytes(tmp_path: Path) -> 
     assert (tmp_path / "m.onnx").read_bytes() == conv_net().SerializeToString(deterministic=True)
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
     assert large.model_bytes(conv_net()) == conv_net().ByteSize()
+
+
+def test_weights_of_another_model_are_not_overwritten(small_limit: None, tmp_path: Path) -> None:
+    onnx.save(conv_net(), tmp_path / "fp32.onnx", save_as_external_data=True, location="m.onnx.data", size_threshold=0)
+    with pytest.raises(quantlab.QuantlabError, match="is another model's"):
+        large.save_model(conv_net(), tmp_path / "m.onnx")
+    load_model(tmp_path / "fp32.onnx")
+
+
+def test_interrupted_save_leaves_no_model_with_other_weights(
+    small_limit: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large.save_model(conv_net(), tmp_path / "m.onnx")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(large.files, "write_bytes", stop)
+    with pytest.raises(KeyboardInterrupt):
+        large.save_model(conv_net(), tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_big_weight_that_onnx_refuses_is_refused() -> None:
+    model = parse("m (float[N,256] x) => (float[N,256] y) { y = MatMul (x, w) }")
+    short = onnx.TensorProto(name="w", data_type=1, dims=[256, 256])
+    short.float_data.extend([0.5] * (256 * 256 - 4))
+    model.graph.initializer.append(short)
+    with pytest.raises(quantlab.QuantlabError, match="is not a valid ONNX model"):
+        load_model(model)
+
+
+def test_truncated_external_data_is_told(tmp_path: Path) -> None:
+    onnx.save(conv_net(), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    content = (tmp_path / "m.data").read_bytes()
+    (tmp_path / "m.data").write_bytes(content[:100])
+    with pytest.raises(quantlab.QuantlabError, match="external data cannot be read"):
+        load_model(tmp_path / "m.onnx")
+
+
+def test_weight_of_a_type_that_numpy_lacks_stays_in_the_model(small_limit: None) -> None:
+    header = '<ir_version: 10, opset_import: ["" : 21]>'
+    model = parse("m (float[N,16] x) => (float[N,16] y) { c = Cast <to = 1> (w)  y = MatMul (x, c) }", {}, header)
+    model.graph.initializer.append(onnx.helper.make_tensor("w", onnx.TensorProto.BFLOAT16, [16, 16], [0.5] * 256))
+    got = Session(model, optimize=False).run({"x": np.ones((2, 16), np.float32)})["y"]
+    np.testing.assert_array_equal(got, np.full((2, 16), 8.0, np.float32))

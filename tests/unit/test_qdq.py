@@ -333,3 +333,24 @@ def test_model_whose_declared_shapes_are_wrong_is_told_so() -> None:
     text = "m (float[2,4,8,8] x) => (float[2,4,9,9] y) { y = Conv (x, w) }"
     with pytest.raises(GraphError, match="shapes that the FP32 model declares contradict its nodes"):
         quantized(parse(text, {"w": floats(4, 4, 1, 1)}), [{"x": floats(2, 4, 8, 8)}])
+
+
+@pytest.mark.parametrize("to", [16, 17], ids=["bfloat16", "float8"])
+def test_types_that_numpy_lacks_stay_float_with_the_reason(to: int) -> None:
+    header = '<ir_version: 10, opset_import: ["" : 19]>'
+    text = f"""m (float[N,4,8,8] x) => (float[N,8,8,8] y) {{
+        c = Cast <to = {to}> (x)
+        d = Transpose <perm = [0,1,3,2]> (c)
+        e = Cast <to = 1> (d)
+        y = Conv (e, w)
+    }}"""
+    placement = plan(prepare(parse(text, {"w": floats(8, 4, 1, 1)}, header)))
+    assert placement.tensors == ("e",)
+    moves = next(s.reason for s in placement.skipped if s.op == "Transpose")
+    assert moves.startswith("it moves ")
+
+
+def test_model_that_is_all_constant_has_nothing_to_calibrate() -> None:
+    model = parse("m (float[N,4] x) => (float[2] y) { y = Add (a, b) }", {"a": floats(2), "b": floats(2)})
+    with pytest.raises(GraphError, match="nothing in the model can be INT8"):
+        quantlab.calibrate(model, [{"x": floats(2, 4)}])

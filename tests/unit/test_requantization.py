@@ -172,3 +172,31 @@ def test_clip_on_activation_codes_of_the_symmetric_range_is_no_obstacle() -> Non
     narrow = bounds | {"low": np.asarray(np.int8(0))}  # a Relu in integers: not ours to drop
     with pytest.raises(quantlab.QuantlabError, match="has no counterpart"):
         quantlab.requantize(parse(text, INT8 | weights | narrow))
+
+
+def test_repair_leaves_an_unnamed_float_layer_in_float() -> None:
+    text = WEIGHT_CODES.replace("(float[N,4] y)", "(float[N,4] y, float[N,4] t)").replace("}", " t = MatMul (x, v)\n}")
+    weights = {"w_quantized": np.ones((6, 4), np.int8), "ws": np.asarray(np.float32(0.02)), "v": floats(6, 4)}
+    result = quantlab.repair(parse(text, INT8 | weights))
+    assert [s.reason for s in result.placement.skipped] == ["it was float in the given model"]
+    assert result.moved["t"].sqnr_db == np.inf
+
+
+def test_weight_behind_a_transpose_keeps_its_codes() -> None:
+    text = """m (float[N,6] x) => (float[N,4] y) {
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        k = DequantizeLinear <axis = 0> (codes, ws, wz)
+        w = Transpose (k)
+        y = MatMul (d, w)
+    }"""
+    codes = np.random.default_rng(0).integers(-90, 90, (4, 6)).astype(np.int8)
+    scales = {"ws": np.full(4, 0.02, np.float32), "wz": np.zeros(4, np.int8)}
+    assert quantlab.repair(parse(text, INT8 | scales | {"codes": codes})).moved["y"].sqnr_db == np.inf
+
+
+def test_clip_of_codes_with_bounds_of_one_element_is_taken_apart() -> None:
+    text = WEIGHT_CODES.replace("d = DequantizeLinear (q", "k = Clip (q, low, high)\n d = DequantizeLinear (k")
+    weights = {"w_quantized": np.ones((6, 4), np.int8), "ws": np.asarray(np.float32(0.02))}
+    bounds = {"low": np.full(1, -127, np.int8), "high": np.full(1, 127, np.int8)}
+    assert "Clip" not in [n.op_type for n in quantlab.requantize(parse(text, INT8 | weights | bounds)).model.graph.node]
