@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -88,10 +88,17 @@ class BackendSet:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def open(self, specs: Sequence[BackendSpec], batch: Batch, asked_for: bool) -> None:
+    def open(
+        self,
+        specs: Sequence[BackendSpec],
+        batch: Batch,
+        asked_for: bool,
+        engine_files: Mapping[str, Path] | None = None,
+    ) -> None:
         """Build and open backends. batch: of the comparison, whose shapes engines are built and measured for.
-        asked_for: one that cannot run here is an error; otherwise it is skipped, with the reason."""
-        wanted = [spec for spec in specs if spec != BackendSpec("ort", "fp32")]
+        asked_for: one that cannot run here is an error; otherwise it is skipped, with the reason. engine_files: engines
+        that quantlab built, by name; all engines are measured together."""
+        wanted = list(dict.fromkeys(spec for spec in specs if spec != BackendSpec("ort", "fp32")))
         if any(spec.algorithm for spec in wanted) and self.calibration is None:
             raise ConfigError(
                 f"backend '{next(s.name for s in wanted if s.algorithm)}' needs calibration data", hint="--calibration"
@@ -101,21 +108,13 @@ class BackendSet:
             facts = {"calibration_s": self._calibration_s}
             self.backends.append(ort_backend(spec.name, self.quantized[spec.algorithm].model, facts))
         on_trt = [spec for spec in wanted if spec.runtime == "trt"]
-        if on_trt:
+        if on_trt or engine_files:
             try:
-                self._open_engines(on_trt, batch)
+                self._open_engines(on_trt, batch, asked_for, engine_files or {})
             except QuantlabError as error:
-                if asked_for:
+                if asked_for or engine_files:
                     raise
                 self.skipped.append(f"backends on TensorRT were left out: {error.message}")
-
-    def add_engines(self, paths: Mapping[str, Path], batch: Batch) -> None:
-        """Engine files that quantlab built, under these names."""
-        from quantlab.trt import compared
-
-        engines = {name: compared.load_engine(path) for name, path in paths.items()}
-        models = dict.fromkeys(engines, self.proto)
-        self.backends += compared.open_engines(engines, models, batch, self._stack)
 
     def _calibrate(self, specs: Sequence[BackendSpec]) -> None:
         """One pass for the Q/DQ models of all algorithms."""
@@ -128,25 +127,41 @@ class BackendSet:
         self.tables = dict(run.tables)
         self.quantized = {name: quantize(self.proto, table) for name, table in run.tables.items()}
 
-    def _open_engines(self, specs: Sequence[BackendSpec], batch: Batch) -> None:
+    def _open_engines(
+        self, specs: Sequence[BackendSpec], batch: Batch, asked_for: bool, files: Mapping[str, Path]
+    ) -> None:
         from quantlab.trt import compared  # needs TensorRT and a GPU
 
         profile = compared.profile_for(self.proto, batch)
         engines, models, spent = {}, {}, {}
         for spec in specs:
-            started = time.perf_counter()
-            int8 = self._scales(spec, compared)
-            spent[spec.name] = time.perf_counter() - started
-            model = self.quantized[spec.algorithm].model if spec.precision == "qdq" else self.proto
-            engines[spec.name] = compared.build_engine(spec.precision, model, profile, self.settings, int8)
-            models[spec.name] = model
-        twins = {b.name for b in self.backends}
-        opened = compared.open_engines(engines, models, batch, self._stack)
-        for spec, backend in zip(specs, opened, strict=True):
-            seconds = self._calibration_s if spec.precision == "qdq" else spent[spec.name]
-            facts = dict(backend.facts) | ({"calibration_s": seconds} if spec.algorithm else {})
-            twin = f"ort:qdq:{spec.algorithm}" if spec.precision == "qdq" else None
-            self.backends.append(replace(backend, facts=facts, twin=twin if twin in twins else None))
+            try:
+                started = time.perf_counter()
+                int8 = self._scales(spec, compared)
+                spent[spec.name] = time.perf_counter() - started
+                model = self.quantized[spec.algorithm].model if spec.precision == "qdq" else self.proto
+                engines[spec.name] = compared.build_engine(spec.precision, model, profile, self.settings, int8)
+                models[spec.name] = model
+            except QuantlabError as error:
+                if asked_for:
+                    raise
+                self.skipped.append(f"'{spec.name}' was left out: {error.message}")
+        for name, path in files.items():
+            engines[name], models[name] = compared.load_engine(path), self.proto
+        twins, known = {b.name for b in self.backends}, {spec.name: spec for spec in specs}
+        for backend in compared.open_engines(engines, models, batch, self._stack) if engines else ():
+            self.backends.append(self._completed(backend, known.get(backend.name), spent, twins))
+
+    def _completed(
+        self, backend: Backend, spec: BackendSpec | None, spent: Mapping[str, float], twins: Collection[str]
+    ) -> Backend:
+        """With the time that its calibration took, and its twin on ONNX Runtime."""
+        if spec is None or not spec.algorithm:
+            return backend
+        seconds = self._calibration_s if spec.precision == "qdq" else spent[spec.name]
+        twin = f"ort:qdq:{spec.algorithm}" if spec.precision == "qdq" else None
+        facts = dict(backend.facts) | {"calibration_s": seconds}
+        return replace(backend, facts=facts, twin=twin if twin in twins else None)
 
     def _scales(self, spec: BackendSpec, compared: object) -> object:
         """The source of an implicit engine's scales, None for the others."""

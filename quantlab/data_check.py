@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
 from quantlab.calibration.offline import Progress, RunOptions
 from quantlab.data.batches import Batch, Batches
 from quantlab.errors import DataError
-from quantlab.model import Model
+from quantlab.model import Model, fixed_batch, load_model
 from quantlab.observers import Entropy, Observer, ObserverGroup
 from quantlab.observers.base import algorithm_name
 from quantlab.pipeline import calibration_run
@@ -43,19 +44,22 @@ class TensorCheck:
 @dataclass(frozen=True, slots=True)
 class DataCheck:
     """samples: calibrated with. held_back: samples that judged. enough: samples after which every tensor had settled,
-    or None if some had not before the last look."""
+    or None if some had not before the last look. looks: at the scales, after 1, 2, 4, 8, ... batches and the last."""
 
     algorithm: str
     samples: int
     held_back: int
     enough: int | None
+    looks: int
     tensors: tuple[TensorCheck, ...]
 
     @property
     def findings(self) -> list[str]:
         """What a user should know, a sentence each."""
         lines = []
-        if self.enough is None:
+        if self.looks < 2:
+            lines.append("there is one batch: whether the scales have settled cannot be seen; make smaller batches")
+        elif self.enough is None:
             moving = [t for t in self.tensors if t.settled >= self.samples]
             lines.append(
                 f"{len(moving)} of {len(self.tensors)} scales still moved by more than {TOLERANCE:.0%} at the last "
@@ -114,18 +118,35 @@ class _Watch:
 class _Some:
     """Every EVERY-th batch, or all the others."""
 
-    def __init__(self, batches: Batches, held_back: bool) -> None:
-        self._batches, self._held_back = batches, held_back
+    def __init__(self, batches: Batches, held_back: bool, fixed: int | None = None) -> None:
+        self._batches, self._held_back, self._fixed = batches, held_back, fixed
 
     def __iter__(self) -> Iterator[Batch]:
-        return (b for k, b in enumerate(self._batches) if (k % EVERY == EVERY - 1) == self._held_back)
+        return (
+            b for k, b in enumerate(self._batches) if (k % EVERY == EVERY - 1) == self._held_back and self._whole(b)
+        )
+
+    def _whole(self, batch: Batch) -> bool:
+        return self._fixed is None or all(len(x) == self._fixed for x in batch.values())
+
+
+class _Turned:
+    """The same batches, beginning with a later one."""
+
+    def __init__(self, batches: Batches, start: int) -> None:
+        self._batches, self._start = batches, start
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from islice(self._batches, self._start, None)
+        yield from islice(self._batches, self._start)
 
 
 def check_data(
     model: Model, batches: Batches, observer: Observer | None = None, *, on_batch: Progress | None = None
 ) -> DataCheck:
-    """Judge calibration data for one algorithm (default: `Entropy()`): two passes over four fifths of the batches and
-    one over the rest. batches: re-iterable; more and smaller batches give a finer answer. DataError as `calibrate`."""
+    """Judge calibration data for one algorithm (default: `Entropy()`): three passes over four fifths of the batches
+    and one over the rest. batches: re-iterable; more and smaller batches give a finer answer. DataError as
+    `calibrate`."""
     observer = observer or Entropy()
     name, watch = algorithm_name(observer), _Watch()
     used = _Some(batches, held_back=False)
@@ -133,9 +154,11 @@ def check_data(
     free = calibration_run(model, used, {name: observer}, "qdq", None, RunOptions(order_independent=True))
     if run.provenance.data_hash != free.provenance.data_hash:
         raise DataError("the batches were not the same in the second pass", hint="switch off shuffling")
+    turned = calibration_run(model, _Turned(used, watch.batches // 2), {name: observer}, "qdq", None, RunOptions())
     held, held_samples = {}, 0
-    if any(True for _ in _Some(batches, held_back=True)):
-        judged = calibration_run(model, _Some(batches, held_back=True), {}, list(run.histograms), None, RunOptions())
+    judges = _Some(batches, held_back=True, fixed=fixed_batch(load_model(model)))
+    if any(True for _ in judges):
+        judged = calibration_run(model, judges, {}, list(run.histograms), None, RunOptions())
         held, held_samples = dict(judged.histograms), judged.provenance.samples
     samples = run.provenance.samples
     table = run.tables[name]
@@ -152,12 +175,12 @@ def check_data(
                 saturated=histogram.share_above(amax) if histogram is not None else 0.0,
                 saturated_before=run.histograms[tensor].share_above(amax),
                 unused=1 - reach if histogram is not None else 0.0,
-                order=float(free.tables[name].amax[tensor]) / amax - 1 if amax else 0.0,
+                order=float(turned.tables[name].amax[tensor]) / amax - 1 if amax else 0.0,
                 alone=_alone(watch.largest[tensor], amax),
             )
         )
     last = max((t.settled for t in tensors), default=0)
-    return DataCheck(name, samples, held_samples, last if last < samples else None, tuple(tensors))
+    return DataCheck(name, samples, held_samples, last if last < samples else None, len(looks), tuple(tensors))
 
 
 def _settled(amax: Mapping[int, float]) -> int:

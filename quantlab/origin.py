@@ -101,7 +101,8 @@ def _dequantized(view: GraphView, dq: onnx.NodeProto) -> tuple[NDArray[np.float3
         return None, None
     before = view.producer.get(dq.input[0])
     source = view.constant(dq.input[0] if before is None else before.input[0])
-    if source is None or scale.dtype != np.float32:
+    blocked = scale.size > 1 and (scale.ndim != 1 or attribute(dq, "block_size", 0))
+    if source is None or scale.dtype != np.float32 or blocked:
         return None, None
     axis = None if scale.size == 1 else attribute(dq, "axis", 1) % source.ndim
     scale = scale.reshape(()) if axis is None else scale

@@ -116,7 +116,7 @@ def calibration_run(
         name: replace(table, provenance=replace(table.provenance, model_hash=digest))
         for name, table in run.tables.items()
     }
-    return CalibrationRun(tables, run.histograms, replace(run.provenance, model_hash=digest))
+    return replace(run, tables=tables, provenance=replace(run.provenance, model_hash=digest))
 
 
 def quantize(

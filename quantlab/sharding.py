@@ -17,7 +17,7 @@ def calibrate_shard(
 ) -> CalibrationShard:
     """One pass over a part of the data, order-independent; every algorithm of `OBSERVERS` can be read off it."""
     run = calibration_run(model, batches, {}, tensors, on_batch, RunOptions(order_independent=True))
-    return CalibrationShard(run.histograms, run.provenance)
+    return CalibrationShard(run.histograms, run.provenance, run.warnings)
 
 
 def calibrate_shards(

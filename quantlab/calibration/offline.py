@@ -42,6 +42,7 @@ class CalibrationRun:
     tables: Mapping[str, CalibrationTable]
     histograms: Mapping[str, Histogram]
     provenance: Provenance = field(default_factory=Provenance)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +105,7 @@ def run_calibration(
         for name, group in groups.items()
         if group.histogram.jumped
     ]
-    warnings = (
-        *feed.warnings,
-        *left_out,
-        *jumped,
-        *(f"tensor '{name}' is all zero in the calibration data" for name in zero),
-    )
+    warnings = (*feed.warnings, *left_out, *jumped)
     provenance = feed.provenance(batches)
     if options.order_independent:
         provenance = replace(provenance, source=f"{provenance.source}, order-independent")
@@ -118,8 +114,9 @@ def run_calibration(
     for key in observers:
         kept = {name: np.float32(amax[name][key]) for name in groups}
         saturated = saturation_warnings(key, kept, histograms)
-        tables[key] = CalibrationTable(kept, replace(provenance, algorithm=key), (*warnings, *saturated))
-    return CalibrationRun(tables, histograms, provenance)
+        told = (*warnings, *map(all_zero_warning, zero), *saturated)
+        tables[key] = CalibrationTable(kept, replace(provenance, algorithm=key), told)
+    return CalibrationRun(tables, histograms, provenance, warnings)
 
 
 def _is_zero(group: ObserverGroup, amax: Mapping[str, NDArray[np.float32]]) -> bool:
@@ -171,6 +168,11 @@ def _observe_in_parts(
     for piece in pieces:
         counting.observe_part(number, reader.read_part(piece, number))
     counting.end_batch()
+
+
+def all_zero_warning(tensor: str) -> str:
+    """What a table says of a tensor that had no value but zero."""
+    return f"tensor '{tensor}' is all zero in the calibration data"
 
 
 def saturation_warnings(

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from quantlab import files
-from quantlab.calibration.offline import saturation_warnings
+from quantlab.calibration.offline import all_zero_warning, saturation_warnings
 from quantlab.calibration.table import CalibrationTable, Provenance
 from quantlab.errors import ConfigError, DataError
 from quantlab.observers import Histogram, HistogramObserver, MinMax, Observer, fresh
@@ -21,15 +22,18 @@ from quantlab.observers.base import algorithm_name
 from quantlab.observers.binning import BINS
 
 FORMAT = "quantlab.calibration_shard"
+_DAMAGED = (zipfile.BadZipFile, zlib.error)
 VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationShard:
-    """histograms: order-independent ones, per tensor in network order. provenance: of this part of the data."""
+    """histograms: order-independent ones, per tensor in network order. provenance: of this part of the data. warnings:
+    about the data, such as samples that were left out."""
 
     histograms: Mapping[str, Histogram]
     provenance: Provenance
+    warnings: tuple[str, ...] = ()
 
     def table(self, observer: Observer) -> CalibrationTable:
         """The table of one algorithm. ConfigError for an observer of the user's own, which has to see the values."""
@@ -40,14 +44,15 @@ class CalibrationShard:
             )
         amax = {name: _amax(observer, histogram) for name, histogram in self.histograms.items()}
         name = algorithm_name(observer)
-        zero = [f"tensor '{t}' is all zero in the calibration data" for t, h in self.histograms.items() if not h.range]
-        warnings = (*zero, *saturation_warnings(name, amax, self.histograms))
+        zero = [all_zero_warning(t) for t, h in self.histograms.items() if not h.range]
+        warnings = (*self.warnings, *zero, *saturation_warnings(name, amax, self.histograms))
         return CalibrationTable(amax, replace(self.provenance, algorithm=name), warnings)
 
     def save(self, path: str | Path) -> None:
         """Write an .npz file atomically: counts, ranges and provenance, about 16 KB per tensor before compression."""
         each = list(self.histograms.values())
         head = {"format": FORMAT, "version": VERSION, "tensors": list(self.histograms)}
+        head["warnings"] = list(self.warnings)
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
@@ -72,8 +77,8 @@ class CalibrationShard:
             if parts["counts"].shape != (len(head["tensors"]), BINS):
                 raise ValueError(f"counts have shape {parts['counts'].shape}")
             histograms = {name: _histogram(parts, row) for row, name in enumerate(head["tensors"])}
-            return cls(histograms, Provenance(**head["provenance"]))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            return cls(histograms, Provenance(**head["provenance"]), tuple(head["warnings"]))
+        except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, *_DAMAGED) as error:
             raise DataError(
                 f"{path} is not a calibration shard (version {VERSION}): {error}",
                 hint="make one with quantlab calibrate --order-independent -o NAME.npz",
@@ -128,7 +133,8 @@ def merge_shards(shards: Sequence[CalibrationShard]) -> CalibrationShard:
         samples=sum(s.provenance.samples for s in shards),
         batch_size=max(s.provenance.batch_size for s in shards),
     )
-    return CalibrationShard(merged, provenance)
+    warnings = tuple(dict.fromkeys(warning for shard in shards for warning in shard.warnings))
+    return CalibrationShard(merged, provenance, warnings)
 
 
 def merge_minmax(tables: Sequence[CalibrationTable]) -> CalibrationTable:
@@ -144,7 +150,8 @@ def merge_minmax(tables: Sequence[CalibrationTable]) -> CalibrationTable:
     shards = [CalibrationShard({n: _only_amax(a) for n, a in t.amax.items()}, t.provenance) for t in tables]
     merged = merge_shards(shards)
     amax = {name: np.float32(max(table.amax[name] for table in tables)) for name in tables[0].amax}
-    warnings = dict.fromkeys(warning for table in tables for warning in table.warnings)
+    no_longer = {all_zero_warning(name) for name, value in amax.items() if value}
+    warnings = dict.fromkeys(w for table in tables for w in table.warnings if w not in no_longer)
     return CalibrationTable(amax, merged.provenance, tuple(warnings))
 
 

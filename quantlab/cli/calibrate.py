@@ -62,6 +62,8 @@ def command(
         with progress("calibrating", batches.count) as on_batch:
             shard = quantlab.calibrate_shard(proto, batches, tensors=wanted, on_batch=on_batch)
         shard.save(output)
+        for warning in shard.warnings:
+            click.echo(f"warning: {warning}", err=True)
         samples = shard.provenance.samples
         click.echo(f"{output}: histograms of {len(shard.histograms)} tensors, {samples} samples in {cost()}")
         return

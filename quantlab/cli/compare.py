@@ -15,7 +15,7 @@ from quantlab import files
 from quantlab.cli.options import PATH, data_options, open_batches
 from quantlab.cli.progress import progress
 from quantlab.cli.tables import print_comparison
-from quantlab.errors import ConfigError
+from quantlab.errors import ConfigError, QuantlabError
 
 if TYPE_CHECKING:
     import onnx
@@ -74,6 +74,8 @@ def command(ctx: click.Context, /, model: Path, quantized: tuple[str, ...], outp
         opened = stack.enter_context(BackendSet(proto, calibration, settings))
         _open(opened, v, batches, {n: p for n, p in given.items() if p.suffix in ENGINES})
         everything: dict[str, Any] = {**models, **{b.name: b for b in opened.backends}}
+        if not everything:
+            raise ConfigError("nothing to compare with: ort:fp32 is always there", hint="name a quantized backend")
         with progress("comparing", batches.count) as on_batch:
             result = quantlab.compare(proto, everything, batches, metric=metric, on_batch=on_batch)
     qdq = models | {f"ort:qdq:{name}": q.model for name, q in opened.quantized.items()}
@@ -99,12 +101,13 @@ def _open(opened: BackendSet, v: dict[str, Any], batches: Any, engines: dict[str
     batch = next(iter(batches), None)
     if batch is None:
         raise ConfigError("there are no batches to compare on", hint="the data is empty")
+    specs = []
     if v["backends"]:
-        opened.open([parse_backend(text.strip()) for text in v["backends"].split(",")], batch, asked_for=True)
+        specs = [parse_backend(text.strip()) for text in v["backends"].split(",")]
     elif opened.calibration is not None:
-        opened.open(default_specs(), batch, asked_for=False)
-    if engines:
-        opened.add_engines(engines, batch)
+        specs = default_specs()
+    if specs or engines:
+        opened.open(specs, batch, asked_for=bool(v["backends"]), engine_files=engines)
 
 
 def _evidence(
@@ -122,7 +125,12 @@ def _evidence(
 
     sound = {r.name for r in result.results if not r.failed}
     traced = {n: m for n, m in qdq.items() if n in sound and any(x.op_type in QDQ_OPS for x in m.graph.node)}
-    traces = {name: quantlab.trace_error(proto, model, few) for name, model in traced.items()}
+    traces = {}
+    for name, qdq_model in traced.items():
+        try:
+            traces[name] = quantlab.trace_error(proto, qdq_model, few)
+        except QuantlabError as error:  # the comparison stands without it
+            click.echo(f"warning: where the error of '{name}' comes from cannot be shown: {error.message}", err=True)
     best = result.best.name if result.best else ""
     found = opened.quantized.get(best.removeprefix("ort:qdq:").removeprefix("trt:qdq:"))
     return Evidence(activation_ranges(proto, qdq, few), found.placement if found else None, traces, baseline)
@@ -148,6 +156,9 @@ def _finish(ctx: click.Context, result: Comparison, threshold: float | None) -> 
     failed = [row.name for row in result.results if row.failed]
     if threshold is not None:
         retained = {row.name: row.retained(result.fp32) for row in result.results[1:] if not row.failed}
+        fp32 = result.fp32.metric if result.fp32.metric is not None else result.fp32.top1
+        if fp32 is not None and fp32 <= 0:
+            raise ConfigError(f"FP32's own accuracy is {fp32:g}: no share of it can be kept", hint="check the labels")
         if any(share is None for share in retained.values()):
             raise ConfigError("--fail-under needs an accuracy", hint="give --labels, class folders or --metric")
         low = [
@@ -174,6 +185,10 @@ def load_function(text: str, what: str) -> Any:
     if not file or not Path(file).is_file():
         raise ConfigError(f"{what} '{text}' is not file.py:NAME", hint=f"a Python file with the {what}, and its name")
     try:
-        return runpy.run_path(file)[name]
-    except KeyError as error:
-        raise ConfigError(f"{file} has no '{name}'", hint=f"name the {what} after the colon") from error
+        names = runpy.run_path(file)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{file} cannot be run: {reason}", hint=f"run it by itself: python {file}") from error
+    if name not in names:
+        raise ConfigError(f"{file} has no '{name}'", hint=f"name the {what} after the colon")
+    return names[name]

@@ -26,13 +26,15 @@ JUDGED_BATCHES = 2
 class Backend:
     """name: unique in a comparison. run: batch -> outputs by name, those of the FP32 model. size_bytes: of the model or
     engine file, None if unknown. twin: name of the backend that runs the same Q/DQ model on ONNX Runtime; the
-    difference to it is the runtime's. notes: facts a reader must know. facts: what was measured on the way here
-    (calibration_s, build_s, int8_share, ...)."""
+    difference to it is the runtime's. int8: whether it is quantized, None if that is not known. notes: facts a reader
+    must know. facts: what was measured on the way here (calibration_s, build_s, int8_share, ...).
+    """
 
     name: str
     run: Callable[[Batch], Outputs]
     size_bytes: int | None = None
     twin: str | None = None
+    int8: bool | None = None
     notes: tuple[str, ...] = ()
     facts: Mapping[str, float] = field(default_factory=dict)
 
@@ -69,7 +71,7 @@ def ort_backend(name: str, proto: onnx.ModelProto, facts: Mapping[str, float] | 
     """A backend of ONNX Runtime on the CPU, unoptimised."""
     has_qdq = any(node.op_type in QDQ_OPS for node in proto.graph.node)
     notes = () if has_qdq else (f"model '{name}' has no Q/DQ nodes: it is compared, but it is not an INT8 model",)
-    return Backend(name, OrtBackend(proto), model_bytes(proto), notes=notes, facts=facts or {})
+    return Backend(name, OrtBackend(proto), model_bytes(proto), int8=has_qdq, notes=notes, facts=facts or {})
 
 
 def check_interface(fp32: onnx.ModelProto, name: str, proto: onnx.ModelProto) -> None:

@@ -24,6 +24,8 @@ from quantlab.errors import DataError, GraphError, QuantlabError
 from quantlab.model import fixed_batch, input_specs, model_hash, output_specs, require_float
 
 FP32 = "fp32"
+UNLABELED = -1
+"""Stands for the label of a sample that has none, in a stream that labels others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class ModelResult:
     classes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     failed: str = ""
     metric_failed: str = ""
+    int8: bool | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -57,7 +60,7 @@ class ModelResult:
     def retained(self, fp32: ModelResult) -> float | None:
         """Share of FP32's accuracy that is kept: of the user's metric if there is one, else of top-1."""
         mine, base = (self.metric, fp32.metric) if fp32.metric is not None else (self.top1, fp32.top1)
-        return None if mine is None or not base else mine / base
+        return None if mine is None or base is None or base <= 0 else mine / base
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +84,9 @@ class Comparison:
 
     @property
     def best(self) -> ModelResult | None:
-        """The backend closest to FP32 by SQNR. Not by top-1: a few samples more or less are noise, and choosing by
-        them would fit the choice to the test set."""
-        sound = [r for r in self.results[1:] if not r.failed]
+        """The quantized backend closest to FP32 by SQNR. Not by top-1: a few samples more or less are noise, and
+        choosing by them would fit the choice to the test set."""
+        sound = [r for r in self.results[1:] if not r.failed and r.int8 is not False]
         return max(sound, key=lambda r: r.worst_sqnr_db, default=None)
 
 
@@ -157,31 +160,42 @@ class _Run:
             size = batch_length(batch, first, number)
             fed = _padded(batch, size, fixed)
             outputs: dict[str, Outputs] = {}
+            # nothing is summed up before all have run: an interruption leaves whole batches
             for backend in self._backends:
                 tally = self._tallies[backend.name]
-                if not tally.failed:
-                    try:
-                        found = backend.run(fed)
-                        if fed is not batch:
-                            found = {n: _cut(y, size, fixed) for n, y in found.items()}
-                        outputs[backend.name] = found
-                        if backend.name == FP32 and self._scores and own is not None:
-                            _check_range(own, found[self._scores].shape[1], number)
-                        twin = outputs.get(backend.twin) if backend.twin else None
-                        tally.add(outputs[FP32], found, own, twin, size)
-                    except QuantlabError as error:
-                        if backend.name == FP32:
-                            raise
-                        tally.failed = f"batch {number}: {error.message}"
-                        outputs.pop(backend.name, None)
-            if own is not None:
-                self._labels.append(own)
+                if tally.failed:
+                    continue
+                try:
+                    found = backend.run(fed)
+                except QuantlabError as error:  # a backend does not know the number of its batch
+                    reason = error.message.removeprefix("batch 0, ")
+                    if backend.name == FP32:
+                        raise type(error)(f"batch {number}, {reason}", hint=error.hint) from error
+                    tally.failed = f"batch {number}: {reason}"
+                    continue
+                outputs[backend.name] = found if fed is batch else {n: _cut(y, size, fixed) for n, y in found.items()}
+            if self._scores and own is not None:
+                _check_range(own, outputs[FP32][self._scores].shape[1], number)
+            for backend in self._backends:
+                tally, found_ = self._tallies[backend.name], outputs.get(backend.name)
+                if found_ is None:
+                    continue
+                try:
+                    twin = outputs.get(backend.twin) if backend.twin else None
+                    tally.add(outputs[FP32], found_, own, twin, size)
+                except QuantlabError as error:
+                    if backend.name == FP32:
+                        raise
+                    tally.failed = f"batch {number}: {error.message}"
+            self._labels.append(own if own is not None else np.full(size, UNLABELED, np.int64))
             self.samples += size
             if on_batch:
                 on_batch(self.samples)
 
     def comparison(self, warnings: list[str], preprocess: Mapping[str, Any] | None, partial: bool) -> Comparison:
-        labels = np.concatenate(self._labels) if self._labels else None
+        labels: NDArray[np.int64] | None = np.concatenate(self._labels)
+        if labels is not None and (labels == UNLABELED).all():
+            labels = None
         reference = self._tallies[FP32]
         used = labels is not None and self._scores is not None
         notes = [note for backend in self._backends[1:] for note in backend.notes]
@@ -192,13 +206,14 @@ class _Run:
             warnings.append("there are labels, but no output of shape (N, classes): they were not used")
         if partial:
             warnings.append(f"interrupted after {self.samples} samples: the rest was not measured")
+        # before the warnings: it notes what fails in a metric
+        results = tuple(self._result(backend, labels, used) for backend in self._backends)
         for tally in self._tallies.values():
             if tally.failed:
                 warnings.append(f"'{tally.name}' failed and is out of the comparison: {tally.failed}")
             if tally.metric_failed:
                 reason = tally.metric_failed.strip().splitlines()[-1]
                 warnings.append(f"the metric failed on '{tally.name}': {reason}")
-        results = tuple(self._result(backend, labels, used) for backend in self._backends)
         digest = model_hash(self._proto)
         return Comparison(results, self.samples, used, self._scores, digest, preprocess, tuple(warnings), partial)
 
@@ -222,6 +237,7 @@ class _Run:
             classes=agreement_by_class(tally.counts) if scored and other else {},
             failed=tally.failed,
             metric_failed=tally.metric_failed,
+            int8=backend.int8,
             facts=dict(backend.facts),
         )
 
@@ -255,6 +271,8 @@ def _metric_of(tally: Tally, reference: Tally | None) -> tuple[float | None, Mea
         return None, None
     try:
         value = tally.metric.value()
+        if not math.isfinite(value):
+            raise DataError(f"the metric is {value}", hint="it has to be a number")
     except Exception as error:  # the user's own code
         tally.metric_failed = f"{type(error).__name__}: {error}"
         return None, None
@@ -277,7 +295,7 @@ def _with_labels(
                     f"batch {number} has labels of shape {np.shape(rows)}, expected ({size},)",
                     hint="one class number per sample",
                 )
-            yield batch, rows
+            yield batch, None if rows is None else as_labels(np.asarray(rows), f"batch {number}")
         return
     labels = as_labels(np.asarray(labels), "given")
     start = 0
@@ -309,9 +327,11 @@ def _skipped(batches: Batches) -> list[str]:
 
 
 def _scores_output(proto: onnx.ModelProto) -> str | None:
-    """The first output of shape (N, classes) with at least two classes."""
+    """The first output of shape (N, classes) with at least two classes, N that of the input: detections are others."""
+    fed = input_specs(proto)[0].shape
     for spec in output_specs(proto):
-        if len(spec.shape) == 2 and np.issubdtype(spec.dtype, np.floating) and spec.shape[1] != 1:
+        same_batch = len(spec.shape) == 2 and spec.shape[0] == (fed[0] if fed else None)
+        if same_batch and np.issubdtype(spec.dtype, np.floating) and spec.shape[1] != 1:
             return spec.name
     return None
 

@@ -77,7 +77,7 @@ class ErrorSums:
         if self._err2 == 0:
             sqnr = math.inf
         else:
-            sqnr = 10 * math.log10(self._ref2 / self._err2) if self._ref2 else -math.inf
+            sqnr = 10 * float(np.log10(self._ref2 / self._err2)) if self._ref2 and self._err2 != math.inf else -math.inf
         return OutputError(min(1.0, cosine), sqnr, self._max, self._abs / self._count)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,17 +59,17 @@ class Tally:
             if twin is not None:
                 self.runtime.add(twin[name], outputs[name], f"{self.name}/{name}")
         self._samples.append(sample_sqnr_db(reference, outputs, list(self.errors), size))
-        if self._scores:
+        if self._scores and len(reference[self._scores]) == size:
             self.counts.add(reference[self._scores], outputs[self._scores], labels)
         if self.metric is not None and not self.metric_failed:
             try:
-                self.metric.add(outputs, labels)
+                self.metric.add({name: _read_only(values) for name, values in outputs.items()}, labels, size)
             except Exception:  # the user's own code: its traceback is the message, everything else goes on
                 self.metric_failed = traceback.format_exc()
 
     def results(self) -> dict[str, OutputError]:
         """The errors of every output; empty for a backend that failed."""
-        return {} if self.failed else {name: sums.result() for name, sums in self.errors.items()}
+        return {} if self.failed else {name: sums.result() for name, sums in self.errors.items() if sums.count}
 
     def worst(self, labels: NDArray[np.int64] | None) -> tuple[WorstSample, ...]:
         """The samples of smallest SQNR, worst first."""
@@ -78,9 +79,16 @@ class Tally:
             if not np.isfinite(values[index]) and values[index] > 0:
                 continue
             pair = self.counts.pair(int(index))
-            label = None if labels is None else int(labels[index])
+            label = None if labels is None or labels[index] < 0 else int(labels[index])
             found.append(WorstSample(int(index), float(values[index]), *pair, label))
         return tuple(found)
+
+
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+    """A view that a metric cannot write into: FP32's outputs are the reference of all others."""
+    view: NDArray[Any] = np.asarray(values).view()
+    view.flags.writeable = False
+    return view
 
 
 def agreement_by_class(counts: ClassificationCounts) -> Mapping[int, tuple[int, int]]:

@@ -37,7 +37,13 @@ class TaskMetric:
         self._object: WholeSet | None = None
         self._function: Any = metric
         if isinstance(metric, type):
-            made = metric()
+            try:
+                made = metric()
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise ConfigError(
+                    f"metric {metric.__name__}() failed: {reason}", hint="its objects are made without arguments"
+                ) from error
             if not isinstance(made, WholeSet):
                 raise ConfigError(
                     f"metric {metric.__name__} is a class without update and compute",
@@ -46,13 +52,12 @@ class TaskMetric:
             self._object = made
         self._values: list[NDArray[np.float64]] = []
 
-    def add(self, outputs: Outputs, labels: Labels) -> None:
-        """One batch. DataError if the function does not give a value per sample."""
+    def add(self, outputs: Outputs, labels: Labels, size: int) -> None:
+        """One batch of `size` samples. DataError if the function does not give a value per sample."""
         if self._object is not None:
             self._object.update(outputs, labels)
             return
         values = np.asarray(self._function(outputs, labels), np.float64)
-        size = len(next(iter(outputs.values())))
         if values.shape != (size,):
             raise DataError(
                 f"the metric gave shape {values.shape} for {size} samples", hint=f"return a value per sample, ({size},)"

@@ -21,6 +21,9 @@ def load_document(path: Path) -> dict[str, Any]:
         document = json.loads(read_text(path, "report"))
         if (document["format"], document["version"]) != (FORMAT, VERSION):
             raise ValueError(f"format {document['format']!r} version {document['version']!r}, expected {VERSION}")
+        for model in document["comparison"]["models"]:
+            _ = model["name"], model["top1"], model["metric"], model["sqnr_db"], model["facts"]
+        _ = document["title"], document["provenance"]["model_hash"], document["comparison"]["samples"]
         return dict(document)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a report of this version: {error}", hint="give a report.json") from error

@@ -11,6 +11,7 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from graphlib import TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ def build_document(
     provenance = next(iter(tables.values())).provenance if tables else None
     table_warnings = [w for table in tables.values() for w in table.warnings]
     models = [_model(r, comparison.fp32) for r in comparison.results]
+    shown = _chosen(comparison)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -65,7 +67,7 @@ def build_document(
             "samples": comparison.samples,
             "labeled": comparison.labeled,
             "scores": comparison.scores,
-            "best": comparison.best.name if comparison.best else None,
+            "best": shown.name if shown else None,
             "threshold": MLPERF,
             "models": models,
         },
@@ -73,7 +75,7 @@ def build_document(
         if run
         else None,
         "placement": _placement(evidence.placement) if evidence.placement else None,
-        "origin": _origin(evidence.traces, comparison.best) if evidence.traces else None,
+        "origin": _origin(evidence.traces, shown) if evidence.traces else None,
         "baseline": changes_since(evidence.baseline, models) if evidence.baseline else None,
         "warnings": list(dict.fromkeys([*comparison.warnings, *table_warnings, *warnings])),
         "provenance": {
@@ -95,23 +97,35 @@ def build_document(
 def verdict(comparison: Comparison) -> str:
     """One sentence for someone who reads nothing else."""
     best, fp32 = comparison.best, comparison.fp32
+    quantized = [r for r in comparison.results[1:] if r.int8 is not False]
     if best is None:
-        return "There is no quantized model in this comparison."
+        return "Every quantized model failed." if quantized else "There is no quantized model in this comparison."
     fastest = _fastest(comparison)
     if fastest is not None:
         return _verdict_of_speed(comparison, *fastest)
-    start = f"Best of {len(comparison.results) - 1} INT8 models: {best.name}"
+    start = f"Best of {len(quantized)} INT8 models: {best.name}" if len(quantized) > 1 else f"INT8 model {best.name}"
     return f"{start}, {_accuracy(best, fp32, comparison.samples)}."
 
 
 def _fastest(comparison: Comparison) -> tuple[ModelResult, ModelResult] | None:
     """(the fastest engine that keeps enough accuracy, the fastest float engine), where both were measured."""
     measured = [r for r in comparison.results[1:] if not r.failed and "latency_p50_ms" in r.facts]
-    floats = [r for r in measured if not r.facts.get("calibration_s")]
-    enough = [r for r in measured if r not in floats and (r.retained(comparison.fp32) or 1) >= MLPERF]
+    floats = [r for r in measured if r.int8 is False]
+    enough = [r for r in measured if r.int8 and _keeps_enough(r, comparison.fp32)]
     if not floats or not enough:
         return None
     return min(enough, key=_latency), min(floats, key=_latency)
+
+
+def _chosen(comparison: Comparison) -> ModelResult | None:
+    """The model that the verdict names."""
+    fastest = _fastest(comparison)
+    return fastest[0] if fastest else comparison.best
+
+
+def _keeps_enough(result: ModelResult, fp32: ModelResult) -> bool:
+    kept = result.retained(fp32)
+    return not result.metric_failed and (kept is None or kept >= MLPERF)
 
 
 def _latency(result: ModelResult) -> float:
@@ -127,7 +141,8 @@ def _verdict_of_speed(comparison: Comparison, chosen: ModelResult, base: ModelRe
             f"{_latency(base):.3f} ms; {accuracy}."
         )
     speed = f"{_latency(chosen):.3f} ms per batch, {ratio:.2f} times as fast as {base.name}"
-    return f"Ship {chosen.name}: {speed}; {accuracy}."
+    judged = chosen.retained(comparison.fp32) is not None
+    return f"{'Ship' if judged else 'Fastest is'} {chosen.name}: {speed}; {accuracy}."
 
 
 def _accuracy(result: ModelResult, fp32: ModelResult, samples: int) -> str:
@@ -174,12 +189,13 @@ def _model(result: ModelResult, fp32: ModelResult) -> dict[str, Any]:
         "outputs": {name: {k: _number(v) for k, v in asdict(e).items()} for name, e in result.errors.items()},
         "worst": [asdict(w) | {"sqnr_db": _number(w.sqnr_db)} for w in result.worst],
         "classes": [{"class": c, "samples": n, "agreed": same} for c, (n, same) in result.classes.items()],
-        "facts": dict(result.facts),
+        "int8": result.int8,
+        "facts": {key: float(value) for key, value in result.facts.items()},
     }
 
 
 def _origin(traces: Mapping[str, ErrorTrace], best: ModelResult | None) -> dict[str, Any]:
-    names = list(dict.fromkeys(tensor for trace in traces.values() for tensor in trace.tensors))
+    names = _in_order([list(trace.tensors) for trace in traces.values()])
     chosen = best.name if best is not None and best.name in traces else next(iter(traces))
     return {
         "tensors": [
@@ -187,9 +203,19 @@ def _origin(traces: Mapping[str, ErrorTrace], best: ModelResult | None) -> dict[
             for name in names
         ],
         "model": chosen,
+        "models": list(traces),
         "weights": [_weight(error) for error in traces[chosen].weights],
         "unmatched": traces[chosen].unmatched,
     }
+
+
+def _in_order(chains: Sequence[Sequence[str]]) -> list[str]:
+    """All names, each chain's order kept: they are parts of one network order."""
+    before: dict[str, dict[str, None]] = {}  # dicts, not sets: the same names give the same order
+    for chain in chains:
+        for k, name in enumerate(chain):
+            before.setdefault(name, {}).update(dict.fromkeys(chain[k - 1 : k] if k else ()))
+    return list(TopologicalSorter(before).static_order())
 
 
 def _weight(error: WeightError) -> dict[str, Any]:

@@ -187,7 +187,8 @@ def plot_latency(models: Sequence[Mapping[str, Any]]) -> str:
         for row, m in enumerate(reversed(measured)):
             facts = m["facts"]
             rounds = [v for k, v in facts.items() if k.startswith("round_")]
-            axes.plot([facts["latency_p50_ms"], facts["latency_p99_ms"]], [row, row], color=colors[m["name"]])
+            p50 = facts["latency_p50_ms"]
+            axes.plot([p50, facts.get("latency_p99_ms", p50)], [row, row], color=colors[m["name"]])
             axes.scatter(rounds, [row] * len(rounds), color=colors[m["name"]], s=14, zorder=3)
         axes.set_yticks(range(len(measured)), [m["name"] for m in reversed(measured)])
         axes.set_xlabel("ms per batch: medians of the rounds, and a line from p50 to p99")

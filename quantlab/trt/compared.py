@@ -97,7 +97,9 @@ def open_engines(
         notes = tuple(f"{name}: {row.node or 'network'}: {row.meaning}" for row in engine.warnings if row.meaning)
         notes += tuple(f"{name}: {f.op} '{f.node}' runs in {f.precision}: {f.reason}" for f in found.fallbacks)
         runner = stack.enter_context(Runner(engine))
-        backends.append(Backend(name, runner, len(engine.plan), notes=notes if engine.record.int8 else (), facts=facts))
+        is_int8 = bool(engine.record.int8)
+        own = notes if is_int8 else ()
+        backends.append(Backend(name, runner, len(engine.plan), int8=is_int8, notes=own, facts=facts))
     return backends
 
 

@@ -105,7 +105,9 @@ class Double(types.ModuleType):
             facts |= {"batch_size": 6, "latency_ratio": 1.0, "latency_ratio_low": 0.9, "latency_ratio_high": 1.1}
             facts |= {"int8_share": 1.0, "int8_time_share": 0.9, "samples_per_s": 1e4, "memory_mib": 3.0}
             facts |= {"round_0_ms": 0.9, "round_1_ms": 1.1}
-            return Backend(name, lambda b: {"logits": session.run(b)["logits"] + np.float32(1e-4)}, 1000, facts=facts)
+            is_int8 = "int8" in name or any(n.op_type == "QuantizeLinear" for n in engines[name].graph.node)
+            run = lambda b: {"logits": session.run(b)["logits"] + np.float32(1e-4)}  # noqa: E731
+            return Backend(name, run, 1000, int8=is_int8, facts=facts)
 
         return [backend(name, number) for number, name in enumerate(engines)]
 
@@ -266,3 +268,34 @@ def test_engine_file_is_a_backend(cli: Callable, work: Path, tensorrt: Double) -
     (work / "e.engine").write_bytes(b"")
     assert cli(*arguments(work, f"mine={work / 'e.engine'}")).code == 0
     assert report(work)["comparison"]["models"][1]["facts"]["latency_p50_ms"] == 1.0
+
+
+def test_engine_that_cannot_be_built_is_left_out_alone(tensorrt: Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = tensorrt.build_engine
+
+    def refuses(precision: str, *rest: object) -> object:
+        if precision == "int8":
+            raise DeviceError("this TensorRT has no calibrators", hint="use Q/DQ")
+        return build(precision, *rest)
+
+    monkeypatch.setattr(tensorrt, "build_engine", refuses)
+    names = [parse_backend(n) for n in ("trt:fp16", "trt:int8:entropy", "trt:qdq:mse", "trt:fp16")]
+    with BackendSet(conv_net(), image_batches()) as opened:
+        opened.open(names, image_batches(1)[0], asked_for=False)
+    assert [b.name for b in opened.backends] == ["trt:fp16", "trt:qdq:mse"]
+    assert opened.skipped == ["'trt:int8:entropy' was left out: this TensorRT has no calibrators"]
+
+
+def test_comparison_with_fp32_alone_is_refused(cli: Callable, work: Path) -> None:
+    done = cli(*arguments(work, "--backends", "ort:fp32", "--fail-under", "99"))
+    assert (done.code, "nothing to compare with" in done.err) == (2, True)
+
+
+def test_metric_file_that_cannot_be_run_is_one_error(cli: Callable, work: Path) -> None:
+    (work / "bad.py").write_text("def f(:\n")
+    backends = ["--calibration", work / "calibration.npy", "--backends", "ort:qdq:mse"]
+    done = cli(*arguments(work, *backends, "--metric", f"{work / 'bad.py'}:f"))
+    assert (done.code, "cannot be run: SyntaxError" in done.err) == (2, True)
+    (work / "bad.py").write_text("class F:\n    def __init__(self, x): pass\n    update = compute = None\n")
+    done = cli(*arguments(work, *backends, "--metric", f"{work / 'bad.py'}:F"))
+    assert (done.code, "metric F() failed: TypeError" in done.err) == (2, True)

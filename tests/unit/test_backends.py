@@ -236,3 +236,98 @@ def test_trace_of_a_graph_with_other_names_says_what_it_could_not_match() -> Non
     trace = quantlab.trace_error(fp32, parse(text, codes), [{"x": floats(3, 6)}])
     assert (trace.unmatched, trace.weights) == (1, ())
     assert list(trace.tensors) == ["y"]
+
+
+def engine(name: str, ms: float, change: Callable[[np.ndarray], np.ndarray], int8: bool) -> Backend:
+    session = Session(conv_net())
+    facts = {"latency_p50_ms": ms}
+    return Backend(name, lambda b: {"logits": change(session.run(b)["logits"])}, int8=int8, facts=facts)
+
+
+def verdict(candidates: dict[str, Any], data: Any = None, **more: Any) -> str:
+    from quantlab.report import build_document, render_csv, render_html, render_markdown
+
+    document = build_document("t", quantlab.compare(conv_net(), candidates, data or labelled(), **more))
+    for render in (render_html, render_markdown, render_csv):
+        assert render(document)
+    return document["verdict"]
+
+
+def test_engine_that_keeps_nothing_is_never_shipped() -> None:
+    same = lambda y: y  # noqa: E731
+    half = engine("fp16", 2.0, same, int8=False)
+    lost = engine("lost", 0.5, lambda y: -y, int8=True)
+    kept = engine("kept", 1.0, same, int8=True)
+    assert verdict({"fp16": half, "lost": lost, "kept": kept}).startswith("Ship kept: 1.000 ms per batch, 2.00 times")
+    assert "Ship" not in verdict({"fp16": half, "lost": lost})
+    assert verdict({"fp16": half, "kept": kept}, image_batches()).startswith("Fastest is kept")
+    slow = engine("slow", 2.0, same, int8=True)
+    assert verdict({"fp16": half, "slow": slow}).startswith("INT8 is not faster here")
+    assert verdict({"fp16": half}) == "There is no quantized model in this comparison."
+
+
+def test_share_of_a_metric_that_is_not_positive_is_unknown() -> None:
+    metric = lambda outputs, labels: -np.abs(outputs["logits"]).mean(axis=1)  # noqa: E731
+    result = quantlab.compare(conv_net(), {"plus": plus(9)}, image_batches(), metric=metric)
+    assert result.results[1].retained(result.fp32) is None
+
+
+def test_metric_that_is_no_number_is_a_failure() -> None:
+    nan = lambda outputs, labels: np.full(len(outputs["logits"]), np.nan)  # noqa: E731
+    result = quantlab.compare(conv_net(), {"plus": plus(0)}, image_batches(), metric=nan)
+    assert all("the metric is nan" in row.metric_failed for row in result.results)
+    assert any("the metric failed on 'plus'" in w for w in result.warnings)
+    assert verdict({"plus": plus(0)}, image_batches(), metric=nan)
+
+
+def test_interruption_inside_a_batch_leaves_whole_batches_only() -> None:
+    fine, calls = plus(0.5), []
+
+    def stops(batch: Mapping[str, np.ndarray]) -> Outputs:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fine(batch)
+
+    result = quantlab.compare(conv_net(), {"before": fine, "stops": stops, "after": fine}, labelled(), metric=margin)
+    assert (result.partial, result.samples) == (True, 16)
+    assert len({row.errors["logits"].mean_abs for row in result.results[1:]}) == 1
+    assert all(row.difference is not None for row in result.results[1:])
+
+
+def test_rows_of_detections_are_not_class_scores() -> None:
+    model = parse("m (float[N,10] x) => (float[M,5] y) { y = Reshape (x, s) }", {"s": np.array([-1, 5])})
+    result = quantlab.compare(model, {"same": model}, [{"x": floats(8, 10)}])
+    assert (result.scores, result.results[1].agreement) == (None, None)
+
+
+def test_batch_number_of_bad_data_is_the_real_one() -> None:
+    data = image_batches(3)
+    data[2]["image"][0, 0, 0, 0] = np.nan
+    with pytest.raises(quantlab.QuantlabError, match="^batch 2, input 'image' contains NaN"):
+        quantlab.compare(conv_net(), {}, data)
+
+
+def test_metric_cannot_write_into_the_reference() -> None:
+    def spoils(outputs: Outputs, labels: Any) -> np.ndarray:
+        outputs["logits"][:] = 0
+        return np.zeros(len(outputs["logits"]))
+
+    result = quantlab.compare(conv_net(), {"plus": plus(0.5)}, image_batches(), metric=spoils)
+    assert "read-only" in result.fp32.metric_failed
+    assert result.results[1].errors["logits"].mean_abs == pytest.approx(0.5, abs=1e-5)
+
+
+def test_tensors_of_models_with_other_placements_stay_in_network_order() -> None:
+    from quantlab.report import Evidence, build_document
+
+    table = quantlab.calibrate(conv_net(), image_batches())
+    few = quantlab.quantize(conv_net(), table, selection=quantlab.Selection(exclude=("op:Conv",))).model
+    full = quantlab.quantize(conv_net(), table).model
+    for order in (("few", "full"), ("full", "few")):
+        models = {name: {"few": few, "full": full}[name] for name in order}
+        traces = {name: quantlab.trace_error(conv_net(), m, image_batches(1)) for name, m in models.items()}
+        result = quantlab.compare(conv_net(), models, image_batches(1))
+        origin = build_document("t", result, Evidence(traces=traces))["origin"]
+        assert [t["name"] for t in origin["tensors"]] == ["r", "t", "f", "logits"]
+        assert origin["models"] == list(order)

@@ -70,15 +70,27 @@ def test_held_back_images_beyond_the_range_are_told() -> None:
 
 def test_order_matters_to_tensorrts_histogram_where_its_range_doubles_late() -> None:
     x = floats(3000, 4, seed=3, scale=0.05)
-    data = [
-        {"x": x[:1000]},
-        {"x": x[1000:2000]},
-        {"x": np.concatenate([x[2000:3000], np.full((1, 4), 40, np.float32)])},
-    ]
+    x[2999] = 40
+    data = [{"x": x[k : k + 1000]} for k in range(0, 3000, 1000)]
     tensor = only(quantlab.check_data(MODEL, data, quantlab.Percentile(99.9)))
     first = quantlab.calibrate(MODEL, data, quantlab.Percentile(99.9))
-    free = quantlab.calibrate(MODEL, data, quantlab.Percentile(99.9), order_independent=True)
-    assert tensor.order == pytest.approx(float(free.amax["x"]) / float(first.amax["x"]) - 1)
+    turned = quantlab.calibrate(MODEL, [*data[1:], data[0]], quantlab.Percentile(99.9))
+    assert tensor.order == pytest.approx(float(turned.amax["x"]) / float(first.amax["x"]) - 1)
+
+
+def test_order_cannot_matter_to_one_batch_or_equal_ones() -> None:
+    one = {"x": floats(200, 4, seed=3)}
+    for data in ([one], [one, one]):
+        check = quantlab.check_data(MODEL, data)
+        assert only(check).order == 0
+        assert not any("the order of the batches" in f for f in check.findings)
+    assert "there is one batch" in quantlab.check_data(MODEL, [one]).findings[0]
+
+
+def test_short_batch_of_a_fixed_batch_model_is_not_held_back() -> None:
+    model = parse("m (float[8,4] x) => (float[8,4] y) { y = MatMul (x, w) }", {"w": floats(4, 4)})
+    data = [{"x": floats(8, 4, seed=k)} for k in range(4)] + [{"x": floats(6, 4)}]
+    assert quantlab.check_data(model, data).held_back == 0
 
 
 def test_fewer_batches_than_can_be_held_back_is_said() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import quantlab
 from models import conv_net, image_batches
+from quantlab.ort import Session
 from quantlab.report import Evidence, build_document, render_html, render_markdown, write_report
 
 EVIL = '<script>alert("x")</script>|`'
@@ -102,12 +103,19 @@ def test_pages_come_from_the_json_alone(document: dict[str, Any], tmp_path: Path
 
 
 def test_report_without_calibration_or_candidates(tmp_path: Path) -> None:
-    result = quantlab.compare(conv_net(), {"same": conv_net()}, image_batches(1))
+    session = Session(conv_net(), optimize=False)
+    result = quantlab.compare(conv_net(), {"same": session.run}, image_batches(1))
     text = render_html(build_document("t", result))
     assert "infinite (equal outputs)" in text
     assert "∞" in text
     alone = quantlab.compare(conv_net(), {}, image_batches(1))
     assert "no quantized model" in build_document("t", alone)["verdict"]
+    floats_only = quantlab.compare(conv_net(), {"float": conv_net()}, image_batches(1))
+    assert "no quantized model" in build_document("t", floats_only)["verdict"]
+    broken = quantlab.compare(conv_net(), {"broken": lambda batch: {}}, image_batches(1))
+    document = build_document("t", broken)
+    assert document["verdict"] == "Every quantized model failed."
+    write_report(document, tmp_path)
 
 
 def test_infinite_and_minus_infinite_sqnr_are_told_apart() -> None:

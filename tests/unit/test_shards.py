@@ -168,3 +168,18 @@ def test_cli_calibrates_parts_and_merges_them(cli: Callable, tmp_path: Path) -> 
     quantlab.quantize(tmp_path / "m.onnx", table)
     mixed = cli("merge", tmp_path / "0.npz", tmp_path / "t.json", "-o", tmp_path / "u.json")
     assert (mixed.code, "mixed" in mixed.err) == (2, True)
+
+
+def test_samples_left_out_of_a_shard_are_told() -> None:
+    model = conv_net(batch="4")
+    part = [{"image": floats(4, 3, 8, 8)}, {"image": floats(2, 3, 8, 8)}]
+    shard = quantlab.calibrate_shard(model, part)
+    assert any("last 2 samples do not fill" in w for w in shard.warnings)
+    assert any("last 2 samples do not fill" in w for w in shard.table(quantlab.MinMax()).warnings)
+
+
+def test_tensor_that_is_zero_in_one_part_only_is_not_all_zero() -> None:
+    parts = [[{"image": np.zeros((4, 3, 8, 8), np.float32)}], image_batches(1)]
+    merged = merge_minmax([quantlab.calibrate(conv_net(), p, quantlab.MinMax(), tensors=["image"]) for p in parts])
+    assert merged.amax["image"] > 0
+    assert merged.warnings == ()
