@@ -103,6 +103,7 @@ def verdict(comparison: Comparison) -> str:
     fastest = _fastest(comparison)
     if fastest is not None:
         return _verdict_of_speed(comparison, *fastest)
+    quantized = [r for r in quantized if not r.failed]
     start = f"Best of {len(quantized)} INT8 models: {best.name}" if len(quantized) > 1 else f"INT8 model {best.name}"
     return f"{start}, {_accuracy(best, fp32, comparison.samples)}."
 
@@ -190,7 +191,7 @@ def _model(result: ModelResult, fp32: ModelResult) -> dict[str, Any]:
         "worst": [asdict(w) | {"sqnr_db": _number(w.sqnr_db)} for w in result.worst],
         "classes": [{"class": c, "samples": n, "agreed": same} for c, (n, same) in result.classes.items()],
         "int8": result.int8,
-        "facts": {key: float(value) for key, value in result.facts.items()},
+        "facts": {key: float(value) for key, value in result.facts.items() if math.isfinite(value)},
     }
 
 

@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 _INK = "#010203"
 _COLORS = (
@@ -25,7 +25,7 @@ _COLORS = (
     "#b04ac1",
     "#c43d3d",
     "#8a8d18",
-    "#1aa6a6",
+    "#159b9b",
     "#7d6b5d",
     "#5b5bd6",
     "#b5476f",
@@ -63,10 +63,11 @@ def plot_quality(models: Sequence[Mapping[str, Any]]) -> str:
         with_top1 = fp32["top1"] is not None and bool(candidates)
         axes = figure.subplots(1, 2 if with_top1 else 1, sharey=True, squeeze=False)[0]
         names = [m["name"] for m in candidates][::-1]
+        rows = np.arange(len(names))  # not the names: two that are shortened may look alike
         bars = [colors[n] for n in names]
         if with_top1:
             top1 = [100 * m["top1"] for m in candidates][::-1]
-            axes[0].scatter(top1, names, color=bars, zorder=3, s=45)
+            axes[0].scatter(top1, rows, color=bars, zorder=3, s=45)
             axes[0].axvline(100 * fp32["top1"], color=_INK, linewidth=1, linestyle="--")
             axes[0].set_xlabel(f"top-1 % (dashed: FP32, {100 * fp32['top1']:.2f})")
             _annotate(axes[0], top1, [f"{v:.2f}" for v in top1])
@@ -74,7 +75,8 @@ def plot_quality(models: Sequence[Mapping[str, Any]]) -> str:
         values = [m["sqnr_db"] for m in candidates][::-1]
         longest = max((v for v in values if isinstance(v, float)), default=1.0)
         sqnr = [v if isinstance(v, float) else (longest if v == "inf" else 0.0) for v in values]
-        axes[-1].barh(names, sqnr, color=bars, height=0.62)
+        axes[-1].barh(rows, sqnr, color=bars, height=0.62)
+        axes[-1].set_yticks(rows, [_short(n) for n in names])
         axes[-1].set_xlabel("SQNR of the output, dB (higher is closer to FP32)")
         _annotate(axes[-1], sqnr, [f"{v:.1f}" if isinstance(v, float) else v.replace("inf", "∞") for v in values])
         axes[-1].margins(x=0.12)
@@ -97,12 +99,12 @@ def plot_amax(tensors: Sequence[Mapping[str, Any]]) -> str:
         for name in algorithms:
             y = np.array([t["amax"][name] for t in tensors], float)
             y[y == 0] = np.nan  # an all-zero tensor has no place on a log axis
-            axes.plot(x, y, color=colors[name], label=name, marker="o", markersize=3, linewidth=1)
+            axes.plot(x, y, color=colors[name], label=_label(name), marker="o", markersize=3, linewidth=1)
         _log_scale(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("tensor, in network order")
         axes.set_ylabel("amax (kept magnitude)")
-        axes.legend(frameon=False, ncols=min(4, len(algorithms)), fontsize=8)
+        axes.legend(frameon=False, ncols=_columns(algorithms), fontsize=8)
         return _svg(figure, "amax", "Kept magnitude of every tensor by algorithm")
 
 
@@ -119,7 +121,7 @@ def plot_histograms(tensors: Sequence[Mapping[str, Any]]) -> str:
         for axes, tensor in zip(grid, chosen, strict=False):
             counts = np.array(tensor["counts"], float)
             edges = np.linspace(0, tensor["range"], len(counts) + 1)
-            axes.stairs(np.maximum(counts, 0.5), edges, fill=True, color="#8886", baseline=0.5)
+            axes.stairs(np.maximum(counts, 0.5), edges, fill=True, color="#888b", baseline=0.5)
             for name in algorithms:
                 axes.axvline(tensor["amax"][name], color=colors[name], linewidth=1.2)
             _log_scale(axes)
@@ -127,15 +129,19 @@ def plot_histograms(tensors: Sequence[Mapping[str, Any]]) -> str:
             axes.tick_params(labelsize=6)
         for axes in grid[len(chosen) :]:
             axes.set_axis_off()
-        handles = [figure.axes[0].plot([], [], color=colors[n], label=n)[0] for n in algorithms]
-        columns = min(6, len(algorithms))
-        figure.legend(handles=handles, loc="outside upper center", frameon=False, ncols=columns, fontsize=8)
+        handles = [figure.axes[0].plot([], [], color=colors[n], label=_label(n))[0] for n in algorithms]
+        figure.legend(
+            handles=handles, loc="outside upper center", frameon=False, ncols=_columns(algorithms), fontsize=8
+        )
         return _svg(figure, "histograms", "Activation histograms with the threshold of every algorithm")
 
 
 def _log_scale(axes: Axes) -> None:
     """A log y axis with plain numbers: matplotlib's own labels are mathematics, which is switched off for names."""
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < 1000 * low:  # else decades alone leave one or two numbers on the axis
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
@@ -152,6 +158,17 @@ def _short(name: str, limit: int = 40) -> str:
     return name if len(name) <= limit else "…" + name[1 - limit :]
 
 
+def _columns(names: Sequence[str]) -> int:
+    """Columns of a legend that fit into the width of a figure: about 120 letters, 7 of them for each line and gap."""
+    longest = max((len(_short(name)) for name in names), default=0)
+    return max(1, min(len(names), 120 // (longest + 7)))
+
+
+def _label(name: str) -> str:
+    """A name in a legend: matplotlib leaves out those that start with an underscore."""
+    return f" {_short(name)}" if name.startswith("_") else _short(name)
+
+
 def plot_tradeoff(models: Sequence[Mapping[str, Any]]) -> str:
     """Latency against accuracy (SQNR without labels) of every engine that was measured; empty if none was."""
     measured = [m for m in models[1:] if "latency_p50_ms" in m["facts"] and not m["failed"]]
@@ -162,11 +179,13 @@ def plot_tradeoff(models: Sequence[Mapping[str, Any]]) -> str:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         axes = figure.subplots()
-        for m in measured:
+        for k, m in enumerate(sorted(measured, key=lambda m: m["facts"]["latency_p50_ms"])):
             x = m["facts"]["latency_p50_ms"]
             y = 100 * m["top1"] if by_top1 else _finite(m["sqnr_db"])
             axes.scatter([x], [y], color=colors[m["name"]], s=55, zorder=3)
-            axes.annotate(m["name"], (x, y), xytext=(7, 4), textcoords="offset points", fontsize=8)
+            axes.annotate(
+                _short(m["name"]), (x, y), xytext=(7, 4 if k % 2 == 0 else -11), textcoords="offset points", fontsize=8
+            )
         if by_top1 and models[0]["top1"] is not None:
             axes.axhline(100 * models[0]["top1"], color=_INK, linewidth=1, linestyle="--")
         axes.set_xlabel("median latency per batch, ms (left is faster)")
@@ -190,7 +209,8 @@ def plot_latency(models: Sequence[Mapping[str, Any]]) -> str:
             p50 = facts["latency_p50_ms"]
             axes.plot([p50, facts.get("latency_p99_ms", p50)], [row, row], color=colors[m["name"]])
             axes.scatter(rounds, [row] * len(rounds), color=colors[m["name"]], s=14, zorder=3)
-        axes.set_yticks(range(len(measured)), [m["name"] for m in reversed(measured)])
+        axes.set_yticks(range(len(measured)), [_short(m["name"]) for m in reversed(measured)])
+        axes.set_ylim(-0.6, len(measured) - 0.4)
         axes.set_xlabel("ms per batch: medians of the rounds, and a line from p50 to p99")
         return _svg(figure, "latency", "Spread of the latency of every engine")
 
@@ -205,11 +225,19 @@ def plot_origin(origin: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) 
         axes = figure.subplots()
         for name in names:
             y = [_finite(t["sqnr_db"].get(name, "nan")) for t in tensors]
-            axes.plot(range(len(y)), y, color=colors.get(name, _INK), label=name, marker="o", markersize=3, linewidth=1)
+            axes.plot(
+                range(len(y)),
+                y,
+                color=colors.get(name, _INK),
+                label=_label(name),
+                marker="o",
+                markersize=3,
+                linewidth=1,
+            )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("tensor, in network order")
         axes.set_ylabel("SQNR against FP32, dB")
-        figure.legend(loc="outside upper center", frameon=False, ncols=min(5, len(names)), fontsize=8)
+        figure.legend(loc="outside upper center", frameon=False, ncols=_columns(names), fontsize=8)
         return _svg(figure, "origin", "How the error grows along the network")
 
 

@@ -47,8 +47,8 @@ def _environment(autoescape: bool) -> Environment:
     return environment
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f} %"
+def _percent(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def _number(value: float | str | None, digits: int = 2) -> str:

@@ -1,0 +1,384 @@
+"""The page in a real browser: nothing is fetched, tables sort, every text can be read on every screen and on paper."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import quantlab
+from models import conv_net, floats, image_batches, run
+from quantlab.comparison import Backend
+from quantlab.data import ArrayBatches
+from quantlab.ort import Session
+from quantlab.report import Evidence, build_document, write_report
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+ATTACK = '</td></title><img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\'`{{7*7}}'
+LONG = "module.backbone.features.17.conv.3.".replace(".", "_") * 4  # no place to break the line
+NARROW, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
+PAPER = {"width": 680, "height": 1000}
+"""A4 or Letter in portrait without the browser's default margins, in CSS pixels, less a little."""
+READABLE = 4.5
+"""Contrast that WCAG 2 asks of text (success criterion 1.4.3)."""
+
+
+def find_browser() -> str | None:
+    """A Chromium of the system, or the one that QUANTLAB_CHROMIUM names."""
+    named = os.environ.get("QUANTLAB_CHROMIUM")
+    if named:
+        return named
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def facts(latency: float, int8: float, calibration: float | None) -> dict[str, float]:
+    """What a GPU would have measured."""
+    found = {
+        "build_s": 30.0 + latency,
+        "batch_size": 16,
+        "latency_mean_ms": latency * 1.02,
+        "latency_p50_ms": latency,
+        "latency_p90_ms": latency * 1.1,
+        "latency_p99_ms": latency * 1.3,
+        "latency_ratio": latency / 12.5,
+        "latency_ratio_low": latency / 12.6,
+        "latency_ratio_high": latency / 12.4,
+        "samples_per_s": 16000 / latency,
+        "energy_mj": 3 * latency,
+        "memory_mib": 100 * latency,
+        "int8_share": int8,
+        "int8_time_share": 0.9 * int8,
+    }
+    found |= {f"round_{k}_ms": latency * (1 + 0.02 * k) for k in range(5)}
+    return found if calibration is None else found | {"calibration_s": calibration}
+
+
+def renamed() -> Any:
+    """conv_net with a tensor's and a node's name that would break a page, and one too long for a line."""
+    model = conv_net()
+    names = {"r": ATTACK, "t": LONG, "a": "conv10", "c": "conv9"}
+    for node in model.graph.node:
+        node.input[:] = [names.get(n, n) for n in node.input]
+        node.output[:] = [names.get(n, n) for n in node.output]
+        node.name = f"{node.output[0]}/{node.op_type}"
+    return model
+
+
+def document() -> dict[str, Any]:
+    """Everything that a page can show, and names that would run or break it if they were not escaped."""
+    model = renamed()
+    x = floats(240, 3, 8, 8, seed=50)
+    labels = run(model, {"image": x})[0].argmax(1).astype(np.int64)
+    labels[::9] = (labels[::9] + 1) % 5
+    data = ArrayBatches({"image": x}, batch_size=48, labels=labels)
+    calibration = quantlab.calibrate_all(model, image_batches(), quantlab.OBSERVERS)
+    models = {name: quantlab.quantize(model, table) for name, table in calibration.tables.items()}
+
+    def engine(runs: Any, twin: str | None, *measured: Any) -> Backend:
+        session = Session(runs, optimize=False)
+        rounded = lambda batch: {"logits": session.run(batch, ["logits"])["logits"] * np.float32(1.0001)}  # noqa: E731
+        return Backend("", rounded, 123456, twin=twin, int8=measured[1] > 0, facts=facts(*measured))
+
+    def broken(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {ATTACK: batch["image"]}
+
+    everything: dict[str, Any] = {name: q.model for name, q in models.items()}
+    everything |= {ATTACK: models["mse"].model, LONG: models["minmax"].model, "broken": broken}
+    everything |= {
+        "trt:fp32": engine(model, None, 12.5, 0.0, None),
+        "trt:fp16": engine(model, None, 7.25, 0.0, None),
+        "trt:qdq:mse": engine(models["mse"].model, "mse", 3.5, 1.0, 8.0),
+        "trt:int8:entropy": engine(models["entropy"].model, "entropy", 4.25, 0.75, 9.0),
+    }
+
+    def margin(outputs: Mapping[str, np.ndarray], wanted: Any) -> np.ndarray:
+        return np.take_along_axis(outputs["logits"], wanted[:, None], 1)[:, 0]
+
+    result = quantlab.compare(model, everything, data, metric=margin)
+    traces = {n: quantlab.trace_error(model, q.model, image_batches(1)) for n, q in models.items()}
+    traces |= {ATTACK: traces["mse"], LONG: traces["minmax"]}
+    old = quantlab.compare(model, {ATTACK: models["minmax"].model, "mse": models["minmax"].model, "gone": model}, data)
+    evidence = Evidence(calibration, models["mse"].placement, traces, build_document(f"Old {ATTACK}", old))
+    return build_document(f"Title {ATTACK}", result, evidence, ["quantlab", ATTACK, LONG], [ATTACK, LONG * 2])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = find_browser()
+    if path is None:
+        pytest.skip("there is no Chromium: install one, or name it in QUANTLAB_CHROMIUM")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=path)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def report(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made only where there is a browser."""
+    return write_report(document(), tmp_path_factory.mktemp("page")).html
+
+
+class Seen(NamedTuple):
+    """A page, and what it did beside showing itself."""
+
+    page: Any
+    complaints: list[str]
+    requests: list[str]
+
+
+Open = Callable[..., Seen]
+
+
+@pytest.fixture
+def show(browser: Any, report: Path) -> Iterator[Open]:
+    """Opens the page without a network. Options are those of a browser context."""
+    contexts = []
+
+    def opened(viewport: Mapping[str, int] = DESKTOP, **options: Any) -> Seen:
+        context = browser.new_context(viewport=viewport, offline=True, **options)
+        context.set_default_timeout(5000)
+        contexts.append(context)
+        page = context.new_page()
+        seen = Seen(page, [], [])
+        page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+        page.on("request", lambda request: seen.requests.append(request.url))
+        page.goto(report.as_uri())
+        return seen
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def open_details(page: Any) -> None:
+    """By a click on each, as a reader does."""
+    for summary in page.locator("details > summary").all():
+        summary.click()
+
+
+def test_page_fetches_nothing_complains_of_nothing_and_runs_no_name(show: Open, report: Path) -> None:
+    page, complaints, requests = show()
+    open_details(page)
+    page.locator("th button").first.click()
+    page.evaluate("document.querySelectorAll('th button').forEach((button) => button.click())")
+    assert complaints == []
+    assert requests == [report.as_uri()]
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("img, iframe, link, object, embed").count() == 0
+    assert page.locator("script").count() == 1
+    assert page.title() == page.locator("h1").inner_text() == f"Title {ATTACK}"
+    for part in ("td", "dd", ".warnings li", "svg text"):
+        assert page.locator(part, has_text=re.compile("pwned=1</script>")).count() > 0, part
+
+
+def test_every_plot_is_drawn_and_has_a_label(show: Open) -> None:
+    plots = show().page.locator("svg")
+    labels = [plot.get_attribute("aria-label") for plot in plots.all()]
+    assert len(labels) == 8  # quality, trade-off, latency, origin, weights, classes, amax, histograms
+    assert len(set(labels)) == 8
+    for plot in plots.all():
+        assert plot.get_attribute("role") == "img"
+        assert plot.get_attribute("aria-label")
+        box = plot.bounding_box()
+        assert box["width"] > 300
+        assert box["height"] > 50
+
+
+def test_no_text_of_a_plot_is_cut_off(show: Open) -> None:
+    cut = show().page.evaluate("""() => [...document.querySelectorAll("svg text")].filter((text) => {
+        const inner = text.getBoundingClientRect(), outer = text.closest("svg").getBoundingClientRect();
+        return inner.left < outer.left - 10 || inner.right > outer.right + 10;
+    }).map((text) => text.textContent)""")
+    assert cut == []  # 10 pixels: the browser's font is not matplotlib's
+
+
+def test_headings_tables_and_language_are_there_for_a_screen_reader(show: Open) -> None:
+    page = show().page
+    assert page.locator("html").get_attribute("lang") == "en"
+    levels = page.locator("h1, h2, h3, h4, h5, h6").evaluate_all("all => all.map(h => Number(h.tagName[1]))")
+    assert levels[0] == 1
+    assert set(levels[1:]) == {2}
+    tables = page.locator("table")
+    assert tables.count() == 9
+    for table in tables.all():
+        assert table.locator("thead th").count() == table.locator("thead th[scope=col]").count() > 0
+        # every row has a cell under every heading
+        widths = table.locator("tr").evaluate_all("rows => rows.map(row => row.cells.length)")
+        assert len(set(widths)) == 1
+
+
+SORTED = """table => {
+    const headings = [...table.tHead.rows[0].cells];
+    const rows = () => [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent.trim()));
+    const click = (heading) => {
+        heading.querySelector("button").click();
+        return { sorts: headings.map((th) => th.getAttribute("aria-sort")), rows: rows() };
+    };
+    const is_text = [...table.tBodies[0].rows[0].cells].map((cell) => cell.classList.contains("text"));
+    return { before: rows(), is_text, after: headings.map((heading) => [click(heading), click(heading)]) };
+}"""
+"""The rows of a table, and those after one and two clicks on each heading."""
+
+
+def number(text: str) -> float | None:
+    """The number that a cell starts with, None if it has none."""
+    if "∞" in text:
+        return -math.inf if text.startswith("-") else math.inf
+    found = re.match(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", text.replace(",", ""))
+    return float(found[0]) if found else None
+
+
+def test_every_column_of_every_table_sorts_up_and_then_down(show: Open) -> None:
+    page = show().page
+    open_details(page)
+    tables = page.locator("table.sortable")
+    assert tables.count() == 8
+    kinds = set()
+    for table in tables.all():
+        found = table.evaluate(SORTED)
+        for column, clicks in enumerate(found["after"]):
+            for direction, shown in zip(("ascending", "descending"), clicks, strict=True):
+                assert shown["sorts"] == [direction if k == column else None for k in range(len(clicks[0]["sorts"]))]
+                assert sorted(shown["rows"]) == sorted(found["before"])  # every row is still there, whole
+                if found["is_text"][column]:
+                    continue
+                values = [number(row[column]) for row in shown["rows"]]
+                known = [value for value in values if value is not None]
+                assert values[len(known) :] == [None] * (len(values) - len(known)), "dashes come last"
+                assert known == sorted(known, reverse=direction == "descending"), shown
+                kinds |= {"dash"} if len(known) < len(values) else set()
+                kinds |= {value for value in known if math.isinf(value)}
+    assert {"dash", math.inf} <= kinds  # the page has both
+
+
+def test_names_sort_as_text_and_their_numbers_as_numbers(show: Open) -> None:
+    page = show().page
+    open_details(page)
+    table = page.locator("table.sortable", has=page.locator("th", has_text=re.compile("^node$")))
+    table.locator("th button").first.click()
+    names = table.locator("tbody td:first-child").all_inner_texts()
+    assert names.index("conv9/Conv") < names.index("conv10/Conv") < names.index("logits/Gemm")
+
+
+def test_tables_sort_by_keyboard_and_show_the_focus(show: Open) -> None:
+    page = show().page
+    heading = page.locator("th").first
+    focused = "document.activeElement.closest('th') === document.querySelector('th')"
+    for _ in range(5):
+        page.keyboard.press("Tab")
+        if page.evaluate(focused):
+            break
+    assert page.evaluate(focused)
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    page.keyboard.press("Enter")
+    assert heading.get_attribute("aria-sort") == "ascending"
+    page.keyboard.press("Space")
+    assert heading.get_attribute("aria-sort") == "descending"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "top-1"
+
+
+OVERFLOW = """() => {
+    const wide = (element) => element.scrollWidth > element.clientWidth + 1;
+    const name = (element) => `${element.tagName}.${element.className}: ${element.textContent.trim().slice(0, 40)}`;
+    const root = document.documentElement;
+    const boxes = [...document.querySelectorAll("body *:not(svg *)")].filter(
+        (e) => ["auto", "scroll"].includes(getComputedStyle(e).overflowX));
+    const out = [...document.querySelectorAll("body *:not(svg *)")].filter(
+        (e) => e.getClientRects().length && !boxes.some((box) => box.contains(e)) &&
+               e.getBoundingClientRect().right > innerWidth + 1);
+    return { page: root.scrollWidth - innerWidth, outside: out.map(name),
+             scrolled: boxes.filter(wide).map(name) };
+}"""
+
+
+@pytest.mark.parametrize("viewport", [NARROW, DESKTOP], ids=["narrow", "desktop"])
+def test_page_is_never_wider_than_the_screen(viewport: dict[str, int], show: Open) -> None:
+    page = show(viewport).page
+    open_details(page)
+    found = page.evaluate(OVERFLOW)
+    assert found["page"] <= 0
+    assert found["outside"] == []
+
+
+def test_wide_tables_scroll_on_a_narrow_screen_to_their_last_column(show: Open) -> None:
+    page = show(NARROW).page
+    page.locator("th", has_text="KiB").first.scroll_into_view_if_needed()
+    box = page.locator("th", has_text="KiB").first.bounding_box()
+    assert 0 <= box["x"] <= box["x"] + box["width"] <= NARROW["width"]
+
+
+def test_text_of_the_plots_is_large_enough_on_a_narrow_screen(show: Open) -> None:
+    sizes = show(NARROW).page.evaluate("""() => [...document.querySelectorAll("svg text")].map((text) =>
+        parseFloat(getComputedStyle(text).fontSize) * Math.hypot(text.getScreenCTM().a, text.getScreenCTM().b))""")
+    assert sizes
+    assert min(sizes) >= 7  # CSS pixels; the smallest labels are two thirds of the normal ones
+
+
+def test_nothing_is_cut_off_on_paper(show: Open) -> None:
+    page = show(PAPER).page
+    open_details(page)
+    page.emulate_media(media="print")
+    found = page.evaluate(OVERFLOW)
+    assert found == {"page": found["page"], "outside": [], "scrolled": []}
+    assert found["page"] <= 0
+
+
+CONTRAST = """(selector) => {
+    const parse = (text) => { const v = text.match(/[0-9.]+/g).map(Number); return v.length < 4 ? [...v, 1] : v; };
+    const over = (top, below) => [0, 1, 2].map((k) => top[k] * top[3] + below[k] * (1 - top[3])).concat(1);
+    const background = (element) => {
+        const own = parse(getComputedStyle(element).backgroundColor);
+        const parent = element.parentElement;
+        return own[3] === 1 ? own : over(own, parent ? background(parent) : [255, 255, 255, 1]);
+    };
+    const luminance = ([r, g, b]) => [[r, 0.2126], [g, 0.7152], [b, 0.0722]].reduce((sum, [value, weight]) => {
+        const c = value / 255;
+        return sum + weight * (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    }, 0);
+    return [...document.querySelectorAll(selector)].map((element) => {
+        const style = getComputedStyle(element), below = background(element);
+        const ink = over(parse(element.closest("svg") ? style.fill : style.color), below);
+        const [low, high] = [luminance(ink), luminance(below)].sort((a, b) => a - b);
+        return (high + 0.05) / (low + 0.05);
+    });
+}"""
+TEXTS = (
+    "body", "h1", "h2", ".verdict", "thead th", "thead button", "tbody td", "caption", ".note", "figcaption",
+    ".warnings li", ".failed", "summary", "dt", "dd", "svg text",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("scheme", "media"), [("light", "screen"), ("dark", "screen"), ("dark", "print")])
+def test_every_text_can_be_read_in_both_colour_schemes(scheme: str, media: str, show: Open) -> None:
+    page = show(color_scheme=scheme).page
+    open_details(page)
+    page.emulate_media(media=media)
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    # paper is white, whatever the screen was
+    assert (background == "rgb(255, 255, 255)") == (scheme == "light" or media == "print")
+    for selector in TEXTS:
+        contrasts = page.evaluate(CONTRAST, selector)
+        assert contrasts, selector
+        assert min(contrasts) >= READABLE, selector
+
+
+def test_page_without_scripts_shows_every_table(show: Open) -> None:
+    page, complaints, _ = show(java_script_enabled=False)
+    assert complaints == []
+    open_details(page)
+    assert page.locator("th button").count() == 0
+    assert not page.get_by_text("Click a heading to sort").is_visible()
+    for table in page.locator("table").all():
+        assert table.is_visible()
+        assert table.locator("tbody tr").first.inner_text().strip()
