@@ -33,8 +33,9 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """model: Q/DQ with the given scales. parity: every quantized tensor. unused: tensors that need no Q/DQ.
-    placement.skipped names nodes that stay float because a tensor of theirs has no scale in the table."""
+    """model: Q/DQ with the given scales. parity: every quantized tensor but those that are all zero. unused: tensors
+    that need no Q/DQ. placement.skipped names nodes that stay float because a tensor of theirs has no scale in the
+    table."""
 
     model: onnx.ModelProto
     placement: Placement
