@@ -22,8 +22,8 @@ class TableCalibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
         self.asked_for_batches = False
 
     def complete(self, network: object) -> None:
-        """Add what only TensorRT's network has (see `complete_table`). A bare script must call it after parsing where the
-        network has a Gemm, or the layers around it run in float; `quantlab.trt.build` does."""
+        """Add what only TensorRT's network has (see `complete_table`). A bare script must call it after parsing where
+        the network has a Gemm, or the layers around it run in float; `quantlab.trt.build` does."""
         self.table = complete_table(network, self.table)
 
     def get_batch_size(self) -> int:

@@ -12,6 +12,7 @@ pytest.importorskip("tensorrt")
 
 import quantlab
 from models import conv_net, encoder, floats, image_batches, parse, quantized
+from quantlab.backends import BuildSettings
 from quantlab.data import ArrayBatches
 from quantlab.errors import BuildError, ConfigError, DataError
 from quantlab.model import load_model
@@ -277,3 +278,23 @@ def test_encoder_runs_its_matmuls_in_int8_and_is_compared_with_fp16(timing_cache
     products = {node: precision for node, precision in found.weighted.items() if "_m_MatMul" in node}
     assert len(products) == 24
     assert {node: precision for node, precision in products.items() if precision != "int8"} == {}
+
+
+def test_backends_of_a_comparison_are_built_measured_and_judged(timing_cache: Path) -> None:
+    names = ["ort:qdq:mse", "trt:fp32", "trt:fp16", "trt:int8:entropy", "trt:int8:mse", "trt:qdq:mse"]
+    batches = image_batches(4, 8)
+    with quantlab.BackendSet(conv_net(), batches, BuildSettings(timing_cache, 1)) as opened:
+        opened.open([quantlab.parse_backend(name) for name in names], batches[0], asked_for=True)
+        result = quantlab.compare(conv_net(), {b.name: b for b in opened.backends}, image_batches(4, 8, seed=50))
+    rows = {row.name: row for row in result.results}
+    print(*(f"{n}: {rows[n].worst_sqnr_db:.1f} dB {dict(rows[n].facts)}" for n in names), sep="\n")
+    assert not [row.name for row in result.results if row.failed]
+    assert rows["trt:fp32"].worst_sqnr_db > 60
+    assert all(rows[n].worst_sqnr_db > 20 for n in names)
+    assert rows["trt:qdq:mse"].runtime_sqnr_db > 25
+    for name in names[1:]:
+        facts = rows[name].facts
+        assert 0 < facts["latency_p50_ms"] <= facts["latency_p90_ms"] <= facts["latency_p99_ms"]
+        assert facts["samples_per_s"] > 0
+    assert rows["trt:fp16"].facts["int8_share"] == 0
+    assert rows["trt:qdq:mse"].facts["calibration_s"] > 0
