@@ -81,7 +81,10 @@ def insert(
             amax = _given_amax(constant, site, weight_amax or {})
             new[site.node] += _weight(names, constant, site, amax, errors, float_weights)
             weights[key] = new[site.node][-1].outputs[0]
-        nodes[site.node].inputs[site.input] = weights[key]
+        node = nodes[site.node]
+        if node.op in ("Conv", "ConvTranspose"):  # TensorRT's parser reads it off constant weights only
+            node.attrs.setdefault("kernel_shape", list(node.inputs[site.input].values.shape[2:]))
+        node.inputs[site.input] = weights[key]
     graph.nodes = [n for node in list(graph.nodes) for n in (*new[node.name], node)]
     graph.cleanup()
     model = export_graph(graph, prepared)

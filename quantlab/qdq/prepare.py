@@ -38,6 +38,7 @@ def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
     _name_nodes(graph)
     _drop_casts(graph)
     _fold_affine(graph)
+    _merge_slices(graph)
     graph.cleanup()
     return export_graph(graph, proto)
 
@@ -126,6 +127,37 @@ def _fold_affine(graph: gs.Graph) -> None:
         conv.inputs = [conv.inputs[0], kernel, folded]
         conv.outputs = [node.outputs[0]]
         node.outputs = []
+
+
+def _merge_slices(graph: gs.Graph) -> None:
+    """Two Slices in a row over different axes become one: TensorRT runs each as a kernel of its own."""
+    outputs = {id(t) for t in graph.outputs}
+    names = Names(graph)
+    for node in [n for n in graph.nodes if n.op == "Slice"]:
+        middle = node.inputs[0]
+        before = middle.inputs[0] if len(middle.inputs) == 1 else None
+        if before is None or before.op != "Slice" or len(middle.outputs) != 1 or id(middle) in outputs:
+            continue
+        first, second = _slice_ranges(before), _slice_ranges(node)
+        if first is None or second is None or set(first[2]) & set(second[2]):
+            continue
+        parts = [np.array([*a, *b], np.int64) for a, b in zip(first, second, strict=True)]
+        constants = [gs.Constant(names.new(f"{node.name}_{k}"), values) for k, values in enumerate(parts)]
+        node.inputs = [before.inputs[0], *constants]
+        before.outputs = []
+
+
+def _slice_ranges(node: gs.Node) -> tuple[list[int], ...] | None:
+    """(starts, ends, axes, steps) of a Slice with constant ones, axes counted from the front; else None."""
+    rank = len(node.inputs[0].shape) if node.inputs[0].shape is not None else None
+    given = [t for t in node.inputs[1:] if t.name or isinstance(t, gs.Constant)]
+    if rank is None or len(given) != len(node.inputs) - 1 or not all(isinstance(t, gs.Constant) for t in given):
+        return None
+    values = [t.values.reshape(-1).tolist() for t in given]
+    starts, ends = values[:2]
+    axes = values[2] if len(values) > 2 else list(range(len(starts)))
+    steps = values[3] if len(values) > 3 else [1] * len(starts)
+    return starts, ends, [a % rank for a in axes], steps
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from quantlab.trt.configure import configure
 from quantlab.trt.engine import Engine, EngineRecord
 from quantlab.trt.features import FEATURES, MAJOR, VERSION, trt
 from quantlab.trt.messages import LOGGER, Messages
-from quantlab.trt.network import WHOLE_NETWORK, cached_tensors, complete_table, network_inputs, set_dynamic_ranges
+from quantlab.trt.network import WHOLE_NETWORK, cached_tensors, network_inputs, set_dynamic_ranges
 from quantlab.trt.options import BuildOptions
 from quantlab.trt.timing_cache import load_timing_cache, merge_timing_cache
 
@@ -75,7 +75,7 @@ def _build_plan(
     timing_cache = load_timing_cache(config, options.timing_cache)
     try:
         if isinstance(int8, DynamicRanges):
-            set_dynamic_ranges(network, complete_table(network, int8.table))
+            set_dynamic_ranges(network, int8.table)
         elif int8 is not None:
             if hasattr(int8, "complete"):
                 int8.complete(network)
@@ -184,6 +184,8 @@ def _hint(messages: Messages) -> str:
     text = " ".join(messages.errors).lower()
     if "memory" in text or "workspace" in text:
         return "give more workspace (memory pool), or a smaller batch"
+    if "myelincache" in text:
+        return "the timing cache holds entries that this TensorRT cannot read back: delete it, or build without one"
     if "precision" in text:
         return "use precision constraints 'prefer', or allow another precision"
     return "the log of quantlab.tensorrt has everything TensorRT said"

@@ -43,6 +43,10 @@ def configure(builder: Any, network: Any, options: BuildOptions) -> tuple[Any, l
             mask |= 1 << int(known[name.upper()])
         config.set_tactic_sources(mask)
     if options.dla_core is not None:
+        if options.dla_core >= builder.num_DLA_cores:  # TensorRT would build for the GPU and not say so
+            raise ConfigError(
+                f"DLA core {options.dla_core} was asked for, this GPU has {builder.num_DLA_cores}", hint="leave it out"
+            )
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = options.dla_core
     previews = getattr(trt, "PreviewFeature", None)

@@ -71,8 +71,8 @@ def complete_table(network: Any, table: CalibrationTable) -> CalibrationTable:
 
 
 def set_dynamic_ranges(network: Any, table: CalibrationTable) -> None:
-    """+-amax of the table for every tensor of the network that it names; an all-zero tensor gets +-1. DataError if it
-    names none."""
+    """+-amax of the table, completed by what only TensorRT's network has, for every tensor of the network that it
+    names; an all-zero tensor gets +-1. DataError if it names none."""
     if not FEATURES.dynamic_range:
         raise ConfigError(f"TensorRT {VERSION} has no set_dynamic_range", hint="quantlab quantize (explicit path)")
     tensors = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
@@ -80,9 +80,9 @@ def set_dynamic_ranges(network: Any, table: CalibrationTable) -> None:
         layer = network.get_layer(index)
         outputs = [layer.get_output(i) for i in range(layer.num_outputs)]
         tensors |= {t.name: t for t in outputs if t is not None}
-    hit = [name for name in tensors if name in table.amax]
-    if not hit:
+    if not any(name in table.amax for name in tensors):
         raise DataError("the table has no tensor of this network", hint="calibrate this model")
-    for name in hit:
+    table = complete_table(network, table)
+    for name in (name for name in tensors if name in table.amax):
         amax = float(table.amax[name]) or float(np.float32(1.0))
         tensors[name].set_dynamic_range(-amax, amax)

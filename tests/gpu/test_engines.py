@@ -223,7 +223,7 @@ def test_every_other_option_builds(timing_cache: Path) -> None:
 
 
 def test_dla_without_one_is_an_error() -> None:
-    with pytest.raises((ConfigError, BuildError)):
+    with pytest.raises(ConfigError, match="DLA core 0 was asked for, this GPU has 0"):
         build(conv_net("2"), BuildOptions("fp16", dla_core=0, optimization_level=1))
 
 
@@ -262,13 +262,14 @@ def test_model_is_not_changed_by_a_build(timing_cache: Path) -> None:
     assert model == before
 
 
-def test_encoder_runs_its_matmuls_in_int8_and_is_compared_with_fp16(timing_cache: Path) -> None:
+def test_encoder_runs_its_matmuls_in_int8_and_is_compared_with_fp16() -> None:
     shape = (8, 128, 768)
     model = encoder(4, 768, 12, rows="8,128")
     batches = [{"x": floats(*shape, seed=k)} for k in range(2)]
     result = quantized(model, batches)
-    fp16 = build(model, BuildOptions("fp16", timing_cache=timing_cache, optimization_level=2))
-    int8 = build(result.model, BuildOptions("best", timing_cache=timing_cache, optimization_level=2))
+    # no timing cache: TensorRT 8.6 cannot read back what it writes there for such networks
+    fp16 = build(model, BuildOptions("fp16", optimization_level=2))
+    int8 = build(result.model, BuildOptions("best", optimization_level=2))
     found = audit(int8, result.model, batches[0])
     rows = bench({"fp16": fp16, "int8": int8}, batches[0], BenchOptions(cuda_graph=True, transfers=False))
     print(ratio_of(rows[1], rows[0]))

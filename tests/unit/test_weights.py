@@ -11,6 +11,10 @@ from quantlab import WeightStyle
 from quantlab.qdq import lint
 
 
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
 def test_float_weights_behind_pairs_give_the_same_outputs() -> None:
     table = quantlab.calibrate(conv_net(), image_batches())
     stored, kept = (
@@ -92,3 +96,40 @@ def test_cast_without_effect_does_not_hide_the_skip() -> None:
     result = quantlab.quantize(model, quantlab.calibrate(model, [{"x": floats(2, 4, 8, 8)}]))
     assert [op for op in (n.op_type for n in result.model.graph.node) if op == "Cast"] == []
     assert [(i, t) for _, i, t in result.placement.activations] == [(0, "a"), (1, "a")]
+
+
+@pytest.mark.parametrize(
+    ("second", "merged"),
+    [
+        ((ints(0), ints(8), ints(3), ints(2)), True),
+        ((ints(1), ints(100), ints(-1), ints(1)), True),
+        ((ints(0), ints(4), ints(2), ints(1)), False),  # the same axis twice: the second counts in the first's result
+    ],
+)
+def test_slices_of_different_axes_become_one(second: tuple[np.ndarray, ...], merged: bool) -> None:
+    text = """m (float[2,4,8,8] x) => (float[A,B,C,D] y) {
+        s = Slice (x, b1, e1, a1, t1)
+        y = Slice (s, b2, e2, a2, t2)
+    }"""
+    first = {"b1": ints(7), "e1": ints(-100), "a1": ints(2), "t1": ints(-2)}
+    model = parse(text, first | dict(zip(("b2", "e2", "a2", "t2"), second, strict=True)))
+    prepared, batch = quantlab.qdq.prepare(model), {"x": floats(2, 4, 8, 8)}
+    assert len(prepared.graph.node) == (1 if merged else 2)
+    np.testing.assert_array_equal(run(prepared, batch)[0], run(model, batch)[0])
+
+
+def test_slice_that_others_read_is_not_merged() -> None:
+    text = """m (float[2,4,8,8] x) => (float[A,B,C,D] y, float[E,F,G,H] z) {
+        s = Slice (x, b, e, a)
+        y = Slice (s, b, e, c)
+        z = Relu (s)
+    }"""
+    model = parse(text, {"b": ints(0), "e": ints(4), "a": ints(2), "c": ints(3)})
+    assert [n.op_type for n in quantlab.qdq.prepare(model).graph.node] == ["Slice", "Slice", "Relu"]
+
+
+def test_convolution_with_quantized_weights_says_its_kernel_shape() -> None:
+    table = quantlab.calibrate(conv_net(), image_batches())
+    nodes = quantlab.quantize(conv_net(), table).model.graph.node
+    shapes = [{a.name: list(a.ints) for a in n.attribute}["kernel_shape"] for n in nodes if n.op_type == "Conv"]
+    assert shapes == [[3, 3], [3, 3]]
