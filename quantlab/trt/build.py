@@ -186,6 +186,8 @@ def _hint(messages: Messages) -> str:
         return "give more workspace (memory pool), or a smaller batch"
     if "myelincache" in text:
         return "the timing cache holds entries that this TensorRT cannot read back: delete it, or build without one"
+    if "convertmyelinweightstofp32" in text:
+        return "this TensorRT takes no int8 weights in such a network: quantlab quantize --float-weights"
     if "precision" in text:
         return "use precision constraints 'prefer', or allow another precision"
     return "the log of quantlab.tensorrt has everything TensorRT said"

@@ -266,7 +266,8 @@ def test_encoder_runs_its_matmuls_in_int8_and_is_compared_with_fp16() -> None:
     shape = (8, 128, 768)
     model = encoder(4, 768, 12, rows="8,128")
     batches = [{"x": floats(*shape, seed=k)} for k in range(2)]
-    result = quantized(model, batches)
+    # float weights behind Q/DQ: TensorRT 8.6 fails on int8 weights of such networks
+    result = quantized(model, batches, weights=quantlab.WeightStyle(stored="float"))
     # no timing cache: TensorRT 8.6 cannot read back what it writes there for such networks
     fp16 = build(model, BuildOptions("fp16", optimization_level=2))
     int8 = build(result.model, BuildOptions("best", optimization_level=2))
