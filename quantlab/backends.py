@@ -158,6 +158,8 @@ class BackendSet:
         """With the time that its calibration took, and its twin on ONNX Runtime."""
         if spec is None or not spec.algorithm:
             return backend
+        if spec.precision == "int8" and spec.algorithm in TRT_CALIBRATORS:
+            return backend  # TensorRT calibrates while it builds: that time is part of the build's
         seconds = self._calibration_s if spec.precision == "qdq" else spent[spec.name]
         twin = f"ort:qdq:{spec.algorithm}" if spec.precision == "qdq" else None
         facts = dict(backend.facts) | {"calibration_s": seconds}
