@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from quantlab.calibration.offline import Progress
 from quantlab.comparison.backend import Backend, OrtBackend, Outputs, check_interface, ort_backend
-from quantlab.comparison.metrics import ClassificationCounts, OutputError, sqnr_db
-from quantlab.comparison.statistics import AccuracyDifference, MeanDifference, accuracy_difference, mean_difference
-from quantlab.comparison.tally import Tally, WorstSample, agreement_by_class
+from quantlab.comparison.feed import check_range, cut, padded, with_labels
+from quantlab.comparison.judge import judge_fp32, scores_output
+from quantlab.comparison.metrics import sqnr_db
+from quantlab.comparison.result import Comparison, ModelResult
+from quantlab.comparison.statistics import MeanDifference, accuracy_difference, mean_difference
+from quantlab.comparison.tally import Tally, agreement_by_class
 from quantlab.comparison.task import Metric, TaskMetric
-from quantlab.data.batches import Batch, Batches, LabeledBatches, batch_length
-from quantlab.data.labels import as_labels
+from quantlab.data.batches import Batches, batch_length
 from quantlab.data.preprocess import recorded
 from quantlab.errors import DataError, GraphError, QuantlabError
 from quantlab.model import fixed_batch, input_specs, model_hash, output_specs, require_float
@@ -26,68 +28,6 @@ from quantlab.model import fixed_batch, input_specs, model_hash, output_specs, r
 FP32 = "fp32"
 UNLABELED = -1
 """Stands for the label of a sample that has none, in a stream that labels others."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelResult:
-    """One backend. errors: per output, against FP32; empty if it failed. top1, top5, agreement: 0..1, None where not
-    classification. difference: of top-1 to FP32's, None without labels. metric: the user's own. runtime_sqnr_db:
-    against the same Q/DQ model on ONNX Runtime. classes: class that FP32 gives -> (samples, same here). failed,
-    metric_failed: why, or empty. facts: see `Backend`."""
-
-    name: str
-    errors: Mapping[str, OutputError]
-    top1: float | None
-    top5: float | None
-    agreement: float | None
-    size_bytes: int | None
-    difference: AccuracyDifference | None = None
-    metric: float | None = None
-    metric_difference: MeanDifference | None = None
-    runtime_sqnr_db: float | None = None
-    worst: tuple[WorstSample, ...] = ()
-    classes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
-    failed: str = ""
-    metric_failed: str = ""
-    int8: bool | None = None
-    facts: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def worst_sqnr_db(self) -> float:
-        """The smallest SQNR of the outputs; minus infinity for a backend that failed."""
-        return min((error.sqnr_db for error in self.errors.values()), default=-math.inf)
-
-    def retained(self, fp32: ModelResult) -> float | None:
-        """Share of FP32's accuracy that is kept: of the user's metric if there is one, else of top-1."""
-        mine, base = (self.metric, fp32.metric) if fp32.metric is not None else (self.top1, fp32.top1)
-        return None if mine is None or base is None or base <= 0 else mine / base
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """results: FP32 first, then the backends in the order given. scores: the output read as class scores, if any.
-    partial: interrupted, after `samples`."""
-
-    results: tuple[ModelResult, ...]
-    samples: int
-    labeled: bool
-    scores: str | None
-    model_hash: str
-    preprocess: Mapping[str, Any] | None
-    warnings: tuple[str, ...]
-    partial: bool = False
-
-    @property
-    def fp32(self) -> ModelResult:
-        """The reference."""
-        return self.results[0]
-
-    @property
-    def best(self) -> ModelResult | None:
-        """The quantized backend closest to FP32 by SQNR. Not by top-1: a few samples more or less are noise, and
-        choosing by them would fit the choice to the test set."""
-        sound = [r for r in self.results[1:] if not r.failed and r.int8 is not False]
-        return max(sound, key=lambda r: r.worst_sqnr_db, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +87,7 @@ class _Run:
     def __init__(self, fp32: onnx.ModelProto, backends: list[Backend], metric: Metric | None) -> None:
         self._proto, self._backends = fp32, backends
         self._names = [o.name for o in output_specs(fp32)]
-        self._scores = _scores_output(fp32)
+        self._scores = scores_output(fp32)
         self._tallies = {
             b.name: Tally(b.name, self._names, self._scores, TaskMetric(metric) if metric else None) for b in backends
         }
@@ -156,9 +96,9 @@ class _Run:
 
     def over(self, batches: Batches, labels: NDArray[np.int64] | None, on_batch: Progress | None) -> None:
         first, fixed = input_specs(self._proto)[0].name, fixed_batch(self._proto)
-        for number, (batch, own) in enumerate(_with_labels(batches, labels, first)):
+        for number, (batch, own) in enumerate(with_labels(batches, labels, first)):
             size = batch_length(batch, first, number)
-            fed = _padded(batch, size, fixed)
+            fed = padded(batch, size, fixed)
             outputs: dict[str, Outputs] = {}
             # nothing is summed up before all have run: an interruption leaves whole batches
             for backend in self._backends:
@@ -173,9 +113,11 @@ class _Run:
                         raise type(error)(f"batch {number}, {reason}", hint=error.hint) from error
                     tally.failed = f"batch {number}: {reason}"
                     continue
-                outputs[backend.name] = found if fed is batch else {n: _cut(y, size, fixed) for n, y in found.items()}
+                outputs[backend.name] = found if fed is batch else {n: cut(y, size, fixed) for n, y in found.items()}
+            if self._scores and len(outputs[FP32][self._scores]) != size:
+                self._without_scores()  # rows of something else, such as detections
             if self._scores and own is not None:
-                _check_range(own, outputs[FP32][self._scores].shape[1], number)
+                check_range(own, outputs[FP32][self._scores].shape[1], number)
             for backend in self._backends:
                 tally, found_ = self._tallies[backend.name], outputs.get(backend.name)
                 if found_ is None:
@@ -192,6 +134,11 @@ class _Run:
             if on_batch:
                 on_batch(self.samples)
 
+    def _without_scores(self) -> None:
+        self._scores = None
+        for tally in self._tallies.values():
+            tally.drop_scores()
+
     def comparison(self, warnings: list[str], preprocess: Mapping[str, Any] | None, partial: bool) -> Comparison:
         labels: NDArray[np.int64] | None = np.concatenate(self._labels)
         if labels is not None and (labels == UNLABELED).all():
@@ -201,7 +148,7 @@ class _Run:
         notes = [note for backend in self._backends[1:] for note in backend.notes]
         warnings = [*warnings, *notes, *self._judgements()]
         if used and self._scores:
-            warnings += _judge_fp32(reference.counts, self._proto, self._scores)
+            warnings += judge_fp32(reference.counts, self._proto, self._scores)
         elif labels is not None and reference.metric is None:
             warnings.append("there are labels, but no output of shape (N, classes): they were not used")
         if partial:
@@ -282,87 +229,6 @@ def _metric_of(tally: Tally, reference: Tally | None) -> tuple[float | None, Mea
     return value, None if mine is None or base is None else mean_difference(base, mine)
 
 
-def _with_labels(
-    batches: Batches, labels: NDArray[np.int64] | None, first: str
-) -> Iterator[tuple[Batch, NDArray[np.int64] | None]]:
-    """Every batch with the labels of its samples, int64 (N,), from the stream itself or from `labels`."""
-    if labels is None:
-        own = batches.labeled() if isinstance(batches, LabeledBatches) else ((batch, None) for batch in batches)
-        for number, (batch, rows) in enumerate(own):
-            size = batch_length(batch, first, number)
-            if rows is not None and np.shape(rows) != (size,):
-                raise DataError(
-                    f"batch {number} has labels of shape {np.shape(rows)}, expected ({size},)",
-                    hint="one class number per sample",
-                )
-            yield batch, None if rows is None else as_labels(np.asarray(rows), f"batch {number}")
-        return
-    labels = as_labels(np.asarray(labels), "given")
-    start = 0
-    for number, batch in enumerate(batches):
-        end = start + batch_length(batch, first, number)
-        if end > len(labels):
-            raise DataError(
-                f"labels end at sample {len(labels)}, the data go on", hint="one label per sample, in order"
-            )
-        yield batch, labels[start:end]
-        start = end
-
-
-def _padded(batch: Batch, size: int, fixed: int | None) -> Batch:
-    """A short batch filled up with copies of its last sample for a fixed-batch model; the copies' outputs are cut."""
-    if fixed is None or not 0 < size < fixed:
-        return batch
-    return {name: np.concatenate([x, np.repeat(x[-1:], fixed - size, axis=0)]) for name, x in batch.items()}
-
-
-def _cut(output: NDArray[Any], size: int, fixed: int | None) -> NDArray[Any]:
-    """The rows of the real samples of a padded batch; an output without batch dimension stays whole."""
-    return output[:size] if output.ndim and output.shape[0] == fixed else output
-
-
 def _skipped(batches: Batches) -> list[str]:
     skipped = getattr(batches, "skipped", ())
     return [f"{len(skipped)} images could not be read and were left out"] if skipped else []
-
-
-def _scores_output(proto: onnx.ModelProto) -> str | None:
-    """The first output of shape (N, classes) with at least two classes, N that of the input: detections are others."""
-    fed = input_specs(proto)[0].shape
-    for spec in output_specs(proto):
-        same_batch = len(spec.shape) == 2 and spec.shape[0] == (fed[0] if fed else None)
-        if same_batch and np.issubdtype(spec.dtype, np.floating) and spec.shape[1] != 1:
-            return spec.name
-    return None
-
-
-def _check_range(labels: NDArray[np.int64], classes: int, number: int) -> None:
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if wrong.size:
-        raise DataError(
-            f"batch {number} has label {int(wrong[0])}, the model has classes 0 to {classes - 1}",
-            hint="are these labels of this model's data set?",
-        )
-
-
-ENOUGH = 100
-"""Labelled samples from which FP32 is judged; fewer say too little to refuse anything."""
-
-
-def _judge_fp32(counts: ClassificationCounts, proto: onnx.ModelProto, scores: str) -> list[str]:
-    """Nothing below is right if FP32 is not: DataError if it guesses, a warning if it is poor."""
-    top1, total = counts.top1, counts.labeled
-    width = next(s.shape[1] for s in output_specs(proto) if s.name == scores)
-    classes = width if isinstance(width, int) else 1000
-    chance = 1 / classes
-    # guessing stays below this 999 times in 1000 (normal approximation of the binomial)
-    bound = chance + 3.1 * math.sqrt(chance * (1 - chance) / total)
-    if top1 is None or top1 > max(bound, 0.5):
-        return []
-    text = f"FP32 itself is right on {top1:.1%} of {total} samples"
-    if top1 <= bound and total >= ENOUGH:
-        raise DataError(
-            f"{text}, no better than guessing among {classes} classes",
-            hint="check the preprocess (quantlab presets), the label order and that the labels belong to these images",
-        )
-    return [f"{text} only: is the preprocess the one it was trained with?"] if top1 < 0.5 else []

@@ -59,13 +59,17 @@ class Tally:
             if twin is not None:
                 self.runtime.add(twin[name], outputs[name], f"{self.name}/{name}")
         self._samples.append(sample_sqnr_db(reference, outputs, list(self.errors), size))
-        if self._scores and len(reference[self._scores]) == size:
+        if self._scores:
             self.counts.add(reference[self._scores], outputs[self._scores], labels)
         if self.metric is not None and not self.metric_failed:
             try:
                 self.metric.add({name: _read_only(values) for name, values in outputs.items()}, labels, size)
             except Exception:  # the user's own code: its traceback is the message, everything else goes on
                 self.metric_failed = traceback.format_exc()
+
+    def drop_scores(self) -> None:
+        """Nothing is read as class scores, from the first batch on."""
+        self._scores, self.counts = None, ClassificationCounts()
 
     def results(self) -> dict[str, OutputError]:
         """The errors of every output; empty for a backend that failed."""

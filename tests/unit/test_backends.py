@@ -331,3 +331,10 @@ def test_tensors_of_models_with_other_placements_stay_in_network_order() -> None
         origin = build_document("t", result, Evidence(traces=traces))["origin"]
         assert [t["name"] for t in origin["tensors"]] == ["r", "t", "f", "logits"]
         assert origin["models"] == list(order)
+
+
+def test_scores_whose_batch_has_another_name_than_the_inputs_are_still_scores() -> None:
+    model = parse("m (float[batch,6] x) => (float[unk_0,4] y) { y = MatMul (x, w) }", {"w": floats(6, 4)})
+    result = quantlab.compare(model, {"int8": quantized(model, [{"x": floats(9, 6)}]).model}, [{"x": floats(9, 6)}])
+    assert result.scores == "y"
+    assert result.results[1].agreement is not None
