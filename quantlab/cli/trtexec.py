@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,18 +25,7 @@ from quantlab.cli.trt_options import parse_shapes
 @click.option("--save-engine", type=PATH, help="The engine to write.")
 @click.option("--timing-cache", type=PATH, help="Timing cache to read and extend.")
 @click.option("--cuda-graph", is_flag=True, help="Measure with a CUDA graph.")
-def command(
-    model: Path,
-    cache: Path | None,
-    batch: int | None,
-    shapes: str,
-    tensorrt: str,
-    no_fp16: bool,
-    strongly_typed: bool,
-    save_engine: Path | None,
-    timing_cache: Path | None,
-    cuda_graph: bool,
-) -> None:
+def command(model: Path, cache: Path | None, shapes: str, tensorrt: str, **v: Any) -> None:
     """Print the trtexec command line that builds an INT8 engine from MODEL: Q/DQ, or FP32 with a --cache.
 
     \b
@@ -44,14 +34,6 @@ def command(
     """
     from quantlab.trtexec import TrtexecOptions, trtexec_command
 
-    options = TrtexecOptions(
-        tensorrt=int(tensorrt),
-        batch=batch,
-        shapes=parse_shapes(shapes),
-        fp16=not no_fp16,
-        strongly_typed=strongly_typed,
-        save_engine=save_engine,
-        timing_cache=timing_cache,
-        cuda_graph=cuda_graph,
-    )
+    fp16 = not v.pop("no_fp16")
+    options = TrtexecOptions(tensorrt=int(tensorrt), shapes=parse_shapes(shapes), fp16=fp16, **v)
     click.echo(shlex.join(trtexec_command(model, cache, options)))

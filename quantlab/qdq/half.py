@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, version_converter
+from onnx import helper, numpy_helper
 
 from quantlab.errors import ConfigError, GraphError
 from quantlab.large import check_model, copy_model, set_shapes
 from quantlab.model import QDQ_OPS, all_nodes, load_model
 from quantlab.qdq.half_policy import FLOAT, HALF, HalfPolicy, label_of, subgraphs_of
 from quantlab.qdq.half_scales import HalfScales
-from quantlab.qdq.prepare import opset_of
+from quantlab.qdq.prepare import opset_of, raise_opset
 from quantlab.qdq.view import GraphView
 
 OPSET = 19  # the first whose scales may be FP16
@@ -67,16 +67,7 @@ def _own_copy(proto: onnx.ModelProto) -> onnx.ModelProto:
     constants = {t.name for t in proto.graph.initializer}
     model = copy_model(proto)
     if opset_of(proto) < OPSET and any(n.op_type in QDQ_OPS for n in proto.graph.node):
-        try:  # big weights are inputs meanwhile: a model above 2 GB cannot be converted as a whole
-            model = version_converter.convert_version(copy_model(proto, with_weights=False), OPSET)
-        except Exception as error:  # the converter raises RuntimeError and its own types
-            reason = str(error).strip().splitlines()[0]
-            raise GraphError(
-                f"the model has opset {opset_of(proto)} and cannot be converted to {OPSET}: {reason}",
-                hint=f"export it with opset {OPSET} or newer",
-            ) from error
-        there = {t.name for t in model.graph.initializer}
-        model.graph.initializer.extend(t for t in proto.graph.initializer if t.name not in there)
+        model = raise_opset(proto, OPSET)
         model.ir_version = max(model.ir_version, 9)  # that of opset 19
     model.ir_version = max(model.ir_version, 4)  # the first in which an initializer need not be an input
     if not any(o.domain in ("", "ai.onnx") for o in model.opset_import):

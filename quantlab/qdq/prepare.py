@@ -14,7 +14,7 @@ from onnx import version_converter
 from onnx_graphsurgeon.logger.logger import G_LOGGER
 
 from quantlab.errors import GraphError
-from quantlab.large import infer_shapes, set_shapes
+from quantlab.large import copy_model, infer_shapes, set_shapes
 from quantlab.qdq.names import Names
 
 OPSET = 13  # the first with per-channel QuantizeLinear and DequantizeLinear
@@ -25,6 +25,24 @@ G_LOGGER.severity = G_LOGGER.ERROR  # it prints to stdout below that
 def opset_of(proto: onnx.ModelProto) -> int:
     """The version of the default ONNX domain."""
     return next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+
+def raise_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """The model in a newer opset. GraphError if onnx cannot convert it. Big weights are set aside meanwhile."""
+    try:
+        model: onnx.ModelProto = version_converter.convert_version(copy_model(proto, with_weights=False), opset)
+    except Exception as error:  # the converter raises RuntimeError and its own types
+        reason = str(error).strip().splitlines()[0]
+        raise GraphError(
+            f"the model has opset {opset_of(proto)} and cannot be converted to {opset}: {reason}",
+            hint=f"export it with opset {opset} or newer",
+        ) from error
+    there, fed = {t.name for t in model.graph.initializer}, {i.name for i in proto.graph.input}
+    model.graph.initializer.extend(t for t in proto.graph.initializer if t.name not in there)
+    kept = [i for i in model.graph.input if i.name in fed]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    return model
 
 
 def fold(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -45,14 +63,7 @@ def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _folded(proto: onnx.ModelProto) -> gs.Graph:
     if opset_of(proto) < OPSET:
-        try:
-            proto = version_converter.convert_version(proto, OPSET)
-        except Exception as error:  # the converter raises RuntimeError and its own types
-            reason = str(error).strip().splitlines()[0]
-            raise GraphError(
-                f"the model has opset {opset_of(proto)} and cannot be converted to {OPSET}: {reason}",
-                hint=f"export it with opset {OPSET} or newer",
-            ) from error
+        proto = raise_opset(proto, OPSET)
         _LOG.info("converted to opset %d", OPSET)
     graph = gs.import_onnx(infer_shapes(proto))
     return graph.fold_constants().cleanup()

@@ -187,7 +187,7 @@ def test_opset_that_cannot_be_raised_is_an_error(monkeypatch: pytest.MonkeyPatch
     def fail(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
         raise RuntimeError("no adapter for Foo\nat line 7")
 
-    monkeypatch.setattr(half.version_converter, "convert_version", fail)
+    monkeypatch.setattr(onnx.version_converter, "convert_version", fail)
     with pytest.raises(GraphError, match=r"opset 13 and cannot be converted to 19: no adapter for Foo Hint: export"):
         to_half(quantized(conv_net(), image_batches()).model)
 
