@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from quantlab import files
 from quantlab.cli.compare import named_path
 from quantlab.cli.options import PATH
+from quantlab.cli.tables import print_table
 from quantlab.cli.trt_options import made_up_batch
 
 
@@ -64,7 +64,7 @@ def command(engines: tuple[str, ...], shapes: str, output: Path | None, **v: Any
             r.name, f"{r.p50_ms:.4f}", f"{r.p99_ms:.4f}", f"{q.ratio:.3f} ({q.low:.3f}-{q.high:.3f})",
             f"{r.samples_per_s:,.0f}", energy, f"{r.memory_mib:.0f}", f"{r.engine_mib:.1f}", f"{r.build_s:.1f}",
         )  # fmt: skip
-    Console(highlight=False, markup=False).print(table)
+    print_table(table)
     if output is not None:
         rows = [asdict(r) | {"ratio": asdict(q)} for r, q in zip(results, ratios, strict=True)]
         files.write_text(output, json.dumps(rows, indent=1) + "\n")

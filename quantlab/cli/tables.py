@@ -29,6 +29,11 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(row.name, shares[0], points, *shares[1:], sqnr, size, *metric)
     for warning in comparison.warnings:
         click.echo(f"warning: {warning}", err=True)
+    print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """As wide as its content: a cut-off number is worse than a wrapped line."""
     console = Console(highlight=False, markup=False)
     console.width = max(console.width, table.__rich_measure__(console, console.options.update(width=400)).maximum)
     console.print(table)

@@ -70,7 +70,7 @@ class OrtBackend:
 def ort_backend(name: str, proto: onnx.ModelProto, facts: Mapping[str, float] | None = None) -> Backend:
     """A backend of ONNX Runtime on the CPU, unoptimised."""
     has_qdq = any(node.op_type in QDQ_OPS for node in proto.graph.node)
-    notes = () if has_qdq else (f"model '{name}' has no Q/DQ nodes: it is compared, but it is not an INT8 model",)
+    notes = () if has_qdq else ("it has no Q/DQ nodes: it is compared, but it is not an INT8 model",)
     return Backend(name, OrtBackend(proto), model_bytes(proto), int8=has_qdq, notes=notes, facts=facts or {})
 
 

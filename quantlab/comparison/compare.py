@@ -145,8 +145,7 @@ class _Run:
             labels = None
         reference = self._tallies[FP32]
         used = labels is not None and self._scores is not None
-        notes = [note for backend in self._backends[1:] for note in backend.notes]
-        warnings = [*warnings, *notes, *self._judgements()]
+        warnings = [*warnings, *_notes(self._backends[1:]), *self._judgements()]
         if used and self._scores:
             warnings += judge_fp32(reference.counts, self._proto, self._scores)
         elif labels is not None and reference.metric is None:
@@ -232,3 +231,12 @@ def _metric_of(tally: Tally, reference: Tally | None) -> tuple[float | None, Mea
 def _skipped(batches: Batches) -> list[str]:
     skipped = getattr(batches, "skipped", ())
     return [f"{len(skipped)} images could not be read and were left out"] if skipped else []
+
+
+def _notes(backends: Sequence[Backend]) -> list[str]:
+    """What is said of backends, each once with the names of all it is said of."""
+    said: dict[str, list[str]] = {}
+    for backend in backends:
+        for note in backend.notes:
+            said.setdefault(note, []).append(backend.name)
+    return [f"{', '.join(dict.fromkeys(names))}: {note}" for note, names in said.items()]

@@ -85,6 +85,7 @@ def plan(
     selection: Selection | None = None,
     scaled: Collection[str] | None = None,
     keep_float: Mapping[str, str] | None = None,
+    rules: Mapping[str, QdqRule] = RULES,
 ) -> Placement:
     """Apply the rules to a prepared model. scaled: the tensors that have a scale, where not all can have one.
     keep_float: nodes that stay float -> why, if the model has them."""
@@ -100,7 +101,7 @@ def plan(
     for node in graph.nodes:
         if node.name in left_out:
             continue
-        rule = _rule_of(node)
+        rule = _rule_of(node, rules)
         if rule is not None and rule.weight_input is not None:
             reason = _why_not(node, rule) or _without_scale(node, rule, scaled)
             if reason is None and node.name not in asked_for:
@@ -115,7 +116,7 @@ def plan(
             continue
         if reason:
             reasons[node.name] = reason
-    groups, reasons = _settle(graph, reads, reasons, scaled)
+    groups, reasons = _settle(graph, reads, reasons, scaled, rules)
     rows = ((node, index, tensor) for (node, index), tensor in reads.items())
     activations = sorted(rows, key=lambda row: (order[row[0]], row[1]))
     skipped = [Skipped(n.name, n.op, reasons[n.name]) for n in graph.nodes if n.name in reasons]
@@ -219,23 +220,31 @@ def _broadcasts(a: gs.Tensor, b: gs.Tensor) -> bool:
     )
 
 
-def _rule_of(node: gs.Node) -> QdqRule | None:
-    return RULES.get(node.op) if node.domain in (None, "", "ai.onnx") else None
+def _rule_of(node: gs.Node, rules: Mapping[str, QdqRule]) -> QdqRule | None:
+    return rules.get(node.op) if node.domain in (None, "", "ai.onnx") else None
 
 
 def _settle(
-    graph: gs.Graph, reads: dict[tuple[str, int], str], reasons: dict[str, str], scaled: Collection[str] | None
+    graph: gs.Graph,
+    reads: dict[tuple[str, int], str],
+    reasons: dict[str, str],
+    scaled: Collection[str] | None,
+    rules: Mapping[str, QdqRule],
 ) -> tuple[list[tuple[str, ...]], dict[str, str]]:
     """`_read_through` until nothing changes: what one node reads in INT8 can let another of the same tensor pass."""
     while True:
         before, found = len(reads), dict(reasons)
-        groups = _read_through(graph, reads, found, scaled)
+        groups = _read_through(graph, reads, found, scaled, rules)
         if len(reads) == before:
             return groups, found
 
 
 def _read_through(
-    graph: gs.Graph, reads: dict[tuple[str, int], str], reasons: dict[str, str], scaled: Collection[str] | None
+    graph: gs.Graph,
+    reads: dict[tuple[str, int], str],
+    reasons: dict[str, str],
+    scaled: Collection[str] | None,
+    rules: Mapping[str, QdqRule],
 ) -> list[tuple[str, ...]]:
     """Extend INT8 backwards through pooling and operators that only move values; the groups of one scale.
 
@@ -245,7 +254,7 @@ def _read_through(
     groups: list[set[str]] = []
     int8 = set(reads.values())  # tensors that are read in INT8, at once or behind nodes that only move them
     for node in reversed(graph.nodes):
-        rule = _rule_of(node)
+        rule = _rule_of(node, rules)
         if rule is None or rule.weight_input is not None or node.name in reasons:
             continue
         wanted = any(t.name in int8 for t in node.outputs)

@@ -153,10 +153,7 @@ def _parse(builder: Any, proto: onnx.ModelProto, options: BuildOptions) -> tuple
     with as_file(proto) if model_bytes(proto) > LIMIT else nullcontext() as file:
         parsed = parser.parse(proto.SerializeToString()) if file is None else parser.parse_from_file(str(file))
     if not parsed:
-        raise BuildError(
-            f"TensorRT cannot parse the model: {_parser_errors(parser, proto)}",
-            hint="export the model without this operator, or with another opset",
-        )
+        raise BuildError(f"TensorRT cannot parse the model: {_parser_errors(parser, proto)}", hint=_parse_hint(proto))
     return network, parser
 
 
@@ -168,6 +165,14 @@ def _parser_errors(parser: Any, proto: onnx.ModelProto) -> str:
         where = f"node '{node.name or node.output[0]}' ({node.op_type}): " if node is not None else ""
         texts.append(f"{where}{error.desc()}")
     return "; ".join(texts) or "it gave no reason"
+
+
+def _parse_hint(proto: onnx.ModelProto) -> str:
+    scales = {n.input[1] for n in proto.graph.node if n.op_type in QDQ_OPS}
+    half = any(t.name in scales and t.data_type == onnx.TensorProto.FLOAT16 for t in proto.graph.initializer)
+    if half and MAJOR < 10:
+        return f"TensorRT {VERSION} reads float32 scales only: build from the model before quantlab half"
+    return "export the model without this operator, or with another opset"
 
 
 def _describe(proto: onnx.ModelProto, int8: Any) -> str:

@@ -94,8 +94,8 @@ def open_engines(
         }
         facts |= {} if result.energy_mj is None else {"energy_mj": result.energy_mj}
         facts |= {f"round_{k}_ms": value for k, value in enumerate(result.rounds_ms)}
-        notes = tuple(f"{name}: {row.node or 'network'}: {row.meaning}" for row in engine.warnings if row.meaning)
-        notes += tuple(f"{name}: {f.op} '{f.node}' runs in {f.precision}: {f.reason}" for f in found.fallbacks)
+        notes = tuple((f"'{row.node}': " if row.node else "") + row.meaning for row in engine.warnings if row.meaning)
+        notes += tuple(f"{f.op} '{f.node}' runs in {f.precision}: {f.reason}" for f in found.fallbacks)
         runner = stack.enter_context(Runner(engine))
         is_int8 = bool(engine.record.int8)
         own = notes if is_int8 else ()

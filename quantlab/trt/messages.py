@@ -78,6 +78,14 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
 )
 
 
+_WEIGHTS = re.compile("weights are affected by this issue")
+_WEIGHTS_ROUNDABOUT = re.compile(
+    "encountered issues when converting weights|If this is not the desired behavior, please modify the weights"
+    "|Check verbose logs for the list of affected weights"
+)
+"""What TensorRT says around that line without telling more."""
+
+
 class Messages:
     """The warnings and errors of one build or runner."""
 
@@ -98,8 +106,11 @@ class Messages:
         return self.errors[0].strip() if self.errors else "TensorRT gave no reason"
 
     def warnings(self) -> tuple[Warned, ...]:
-        """All warnings as rows, those with a node first."""
-        rows = [explain(text, count) for text, count in self._warnings.items()]
+        """All warnings as rows, those with a node first; one that TensorRT says in several lines is one row."""
+        said = self._warnings
+        if any(_WEIGHTS.search(text) for text in said):
+            said = {text: count for text, count in said.items() if not _WEIGHTS_ROUNDABOUT.search(text)}
+        rows = [explain(text, count) for text, count in said.items()]
         return tuple(sorted(rows, key=lambda row: not row.node))
 
 

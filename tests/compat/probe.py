@@ -6,6 +6,7 @@ python probe.py api | calibrators | pure | without-calibrators
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,14 @@ def pure() -> list[str]:
     LOGGER.release(messages)
     LOGGER.log(trt.ILogger.ERROR, "to nobody")
     check(len(messages.errors) == 1 and [w.count for w in messages.warnings()] == [2], "messages")
+    split = Messages()
+    for line in (
+        "TensorRT encountered issues when converting weights between types and that could affect accuracy.",
+        "Check verbose logs for the list of affected weights.",
+        "- 5 weights are affected by this issue: Detected subnormal FP16 values.",
+    ):
+        split.add(logging.WARNING, line)
+    check([w.meaning[:7] for w in split.warnings()] == ["weights"], "one warning in several lines")
     int8 = {"Inputs": [{"Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}]}
     half = {"Inputs": [{"Format/Datatype": "Row major linear FP16 format"}]}
     check([precision_of(r) for r in (int8, half, {})] == ["int8", "fp16", "other"], "precision")

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 import quantlab
 from models import CONCAT, conv_net, floats, image_batches, parse
 from quantlab.calibration import TrtCache, cache_from_table, table_from_cache
 from quantlab.errors import DataError, GraphError
 from quantlab.migration import migrate_to_cache, migrate_to_qdq
+
+Array = NDArray[np.generic]
 
 
 def cache() -> TrtCache:
@@ -27,7 +30,43 @@ def test_cache_to_qdq_keeps_every_scale_bit_for_bit() -> None:
     for tensor, amax in back.amax.items():
         assert amax / np.float32(127) == given.scales[tensor]
     assert set(back.amax) == {"image", "r", "t", "f"}
-    assert set(result.unused) == set(given.scales) - set(back.amax)
+    assert {row.tensor: row.entry for row in result.parity} == {"image": "image", "r": "r", "t": "t", "f": "p"}
+    assert set(result.unused) == set(given.scales) - {"image", "r", "t", "p"}
+
+
+def scales_used(text: str, weights: dict[str, Array], scales: dict[str, float]) -> dict[str, float]:
+    given = TrtCache("TRT-8600-EntropyCalibration2", {t: np.float32(s) for t, s in scales.items()})
+    result = migrate_to_qdq(parse(text, weights), table_from_cache(given))
+    assert result.largest_difference == 0
+    used = {t: float(s) for t, s in quantlab.import_scales(result.model).amax.items()}
+    return {tensor: round(amax / 127, 6) for tensor, amax in used.items()}
+
+
+def test_a_view_behind_an_average_pooling_takes_the_copied_scale_as_in_the_implicit_engine() -> None:
+    text = """m (float[2,3,4,4] x) => (float[2,5] y) {
+      c = Conv (x, w)
+      p = AveragePool <kernel_shape = [4, 4]> (c)
+      f = Flatten (p)
+      y = Gemm <transB = 1> (f, v)
+    }"""
+    weights = {"w": floats(32, 3, 1, 1), "v": floats(5, 32, seed=1)}
+    used = scales_used(text, weights, {"x": 0.1, "c": 0.5, "p": 0.5, "f": 0.125, "y": 1})
+    assert used == {"x": 0.1, "c": 0.5, "f": 0.5}
+
+
+def test_a_slice_keeps_the_scale_of_its_own_that_the_implicit_engine_gives_it() -> None:
+    text = """m (float[2,3,4,4] x) => (float[2,4,2,4] y) {
+      c = Conv (x, w)
+      a = Conv (c, v)
+      s = Slice (c, start, end, axis)
+      t = Slice (a, start, end, axis)
+      b = Conv (s, v)
+      y = Add (b, t)
+    }"""
+    cut = {"start": np.array([0]), "end": np.array([2]), "axis": np.array([2])}
+    weights = {"w": floats(4, 3, 1, 1), "v": floats(4, 4, 1, 1, seed=1)} | cut
+    used = scales_used(text, weights, {"x": 0.1, "c": 0.5, "a": 0.25, "s": 0.375, "t": 0.125, "b": 1, "y": 1})
+    assert used == {"x": 0.1, "c": 0.5, "s": 0.375, "t": 0.125}
 
 
 def test_qdq_to_cache_to_qdq_gives_the_same_model() -> None:
