@@ -33,7 +33,7 @@ def command(
     if output is not None:
         files.check_writable(output)
     from quantlab.model import load_model
-    from quantlab.trt.audit import audit
+    from quantlab.trt.audit import REGION, audit
     from quantlab.trt.engine import Engine
     from quantlab.trt.run import Runner
 
@@ -49,15 +49,19 @@ def command(
         )
     kinds = Counter(layer.kind for layer in result.layers)
     click.echo("kinds: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))
-    click.echo(
-        f"INT8: {sum(p == 'int8' for p in result.weighted.values())} of {len(result.weighted)} "
-        f"Conv, Gemm and MatMul nodes, {result.int8_time_share:.0%} of the time"
-    )
+    if result.int8_share is None or result.int8_time_share is None:
+        click.echo("INT8: cannot be told, " + REGION.format(len(result.hidden), len(result.weighted)))
+    else:
+        click.echo(
+            f"INT8: {sum(p == 'int8' for p in result.weighted.values())} of {len(result.weighted)} "
+            f"Conv, Gemm and MatMul nodes, {result.int8_time_share:.0%} of the time"
+        )
     for fallback in result.fallbacks:
         click.echo(f"  not INT8: {fallback.node} ({fallback.op}) runs in {fallback.precision}: {fallback.reason}")
     if output is not None:
         values = asdict(result) | {"int8_share": result.int8_share, "int8_time_share": result.int8_time_share}
         files.write_text(output, json.dumps(values, indent=1) + "\n")
-    if min_int8 is not None and result.int8_share < min_int8:
-        click.echo(f"below the threshold: {result.int8_share:.3f} < {min_int8:g}", err=True)
+    if min_int8 is not None and (result.int8_share is None or result.int8_share < min_int8):
+        share = "unknown" if result.int8_share is None else f"{result.int8_share:.3f}"
+        click.echo(f"below the threshold: {share} < {min_int8:g}", err=True)
         ctx.exit(3)

@@ -19,11 +19,14 @@ from quantlab.trt.run import Lane, Runner
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """The operators whose precision decides."""
 
+REGION = "{} of {} Conv, Gemm and MatMul nodes are in a region that TensorRT compiles as a whole and does not show"
+
 
 @dataclass(frozen=True, slots=True)
 class LayerAudit:
-    """One layer of the engine. precision: what it computes in ('int8', 'fp16', 'fp32', or 'other'). time_ms: mean
-    device time, 0 for layers without a kernel. nodes: the ONNX nodes it came from."""
+    """One layer of the engine. precision: what it computes in ('int8', 'fp16', 'fp32', 'other', or 'hidden' for a
+    region that TensorRT compiles as a whole, whose inside its inspector does not show). time_ms: mean device time, 0
+    for layers without a kernel. nodes: the ONNX nodes it came from."""
 
     name: str
     kind: str
@@ -45,20 +48,29 @@ class Fallback:
 @dataclass(frozen=True, slots=True)
 class Audit:
     """layers: in the order of the engine. weighted: ONNX node -> precision for Conv, ConvTranspose, Gemm, MatMul.
-    fallbacks: those of them that are not INT8, with the reason where it can be told."""
+    fallbacks: those of them that are known not to be INT8, with the reason where it can be told."""
 
     layers: tuple[LayerAudit, ...]
     weighted: dict[str, str]
     fallbacks: tuple[Fallback, ...]
 
     @property
-    def int8_share(self) -> float:
-        """Share of the weighted nodes that run in INT8, 0..1; 1 if there are none."""
+    def hidden(self) -> tuple[str, ...]:
+        """The weighted nodes whose precision the inspector does not show."""
+        return tuple(node for node, precision in self.weighted.items() if precision == "hidden")
+
+    @property
+    def int8_share(self) -> float | None:
+        """Share of the weighted nodes that run in INT8, 0..1; 1 if there are none, None if some are hidden."""
+        if self.hidden:
+            return None
         return sum(p == "int8" for p in self.weighted.values()) / len(self.weighted) if self.weighted else 1.0
 
     @property
-    def int8_time_share(self) -> float:
-        """Share of the time that is spent in INT8 layers, 0..1."""
+    def int8_time_share(self) -> float | None:
+        """Share of the time that is spent in INT8 layers, 0..1; None if some weighted nodes are hidden."""
+        if self.hidden:
+            return None
         total = sum(layer.time_ms for layer in self.layers)
         return sum(layer.time_ms for layer in self.layers if layer.precision == "int8") / total if total else 0.0
 
@@ -76,7 +88,7 @@ def audit(engine: Engine, proto: onnx.ModelProto, batch: Batch, runs: int = 20) 
     fallbacks = [
         Fallback(_name(n), n.op_type, weighted[_name(n)], _reason(n, proto, engine, weighted[_name(n)]))
         for n in weighted_nodes
-        if weighted[_name(n)] != "int8"
+        if weighted[_name(n)] not in ("int8", "hidden")
     ]
     return Audit(layers, weighted, tuple(fallbacks))
 
@@ -123,7 +135,9 @@ def _profile(lane: Lane, runs: int) -> dict[str, float]:
 def _layer(row: dict[str, Any], times: dict[str, float]) -> LayerAudit:
     name = str(row.get("Name", ""))
     nodes = re.findall(r"\[ONNX Layer: ([^\]]*)\]", str(row.get("Metadata", ""))) or _nodes_from_name(name)
-    return LayerAudit(name, str(row.get("LayerType", "")), precision_of(row), times.get(name, 0.0), tuple(nodes))
+    kind = str(row.get("LayerType", ""))
+    precision = "hidden" if kind == "Myelin" or "ForeignNode[" in name else precision_of(row)
+    return LayerAudit(name, kind, precision, times.get(name, 0.0), tuple(nodes))
 
 
 def _nodes_from_name(name: str) -> list[str]:
@@ -149,8 +163,8 @@ def _precision_of_node(node: onnx.NodeProto, layers: Sequence[LayerAudit]) -> st
     """The precision of the layer that carries a node: the one with the most time, where it was split."""
     names = {_name(node), f"node_of_{node.output[0]}"}  # the parser's name for a node without one
     carriers = [layer for layer in layers if names & set(layer.nodes) and layer.kind != "Reformat"]
-    if not carriers:
-        return "removed"
+    if not carriers:  # a region is named after its first and last node only
+        return "hidden" if any(layer.precision == "hidden" for layer in layers) else "removed"
     return max(carriers, key=lambda layer: (layer.time_ms, layer.precision == "int8")).precision
 
 

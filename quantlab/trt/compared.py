@@ -14,7 +14,7 @@ from quantlab.calibration.table import CalibrationTable
 from quantlab.comparison import Backend
 from quantlab.data.batches import Batch, Batches
 from quantlab.model import input_specs
-from quantlab.trt.audit import audit
+from quantlab.trt.audit import REGION, audit
 from quantlab.trt.bench import BenchOptions, bench, ratio_of
 from quantlab.trt.build import build
 from quantlab.trt.calibrators import CALIBRATORS
@@ -89,12 +89,14 @@ def open_engines(
             "latency_ratio_high": base.high,
             "samples_per_s": result.samples_per_s,
             "memory_mib": result.memory_mib,
-            "int8_share": found.int8_share,
-            "int8_time_share": found.int8_time_share,
         }
+        shares = {"int8_share": found.int8_share, "int8_time_share": found.int8_time_share}
+        facts |= {name: share for name, share in shares.items() if share is not None}
         facts |= {} if result.energy_mj is None else {"energy_mj": result.energy_mj}
         facts |= {f"round_{k}_ms": value for k, value in enumerate(result.rounds_ms)}
         notes = tuple((f"'{row.node}': " if row.node else "") + row.meaning for row in engine.warnings if row.meaning)
+        if found.hidden:
+            notes += (f"what runs in INT8 cannot be told: {REGION.format(len(found.hidden), len(found.weighted))}",)
         notes += tuple(f"{f.op} '{f.node}' runs in {f.precision}: {f.reason}" for f in found.fallbacks)
         runner = stack.enter_context(Runner(engine))
         is_int8 = bool(engine.record.int8)

@@ -88,9 +88,11 @@ def pure() -> list[str]:
     """The parts of quantlab.trt that compute without a device; an empty list if all is well."""
     import tempfile
 
+    import onnx
+
     from quantlab.calibration.trt_cache import version_digits
     from quantlab.errors import BuildError
-    from quantlab.trt.audit import _nodes_from_name, precision_of
+    from quantlab.trt.audit import Audit, _layer, _nodes_from_name, _precision_of_node, precision_of
     from quantlab.trt.engine import Engine, EngineRecord
     from quantlab.trt.messages import LOGGER, Messages, explain
 
@@ -145,6 +147,13 @@ def pure() -> list[str]:
     int8 = {"Inputs": [{"Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}]}
     half = {"Inputs": [{"Format/Datatype": "Row major linear FP16 format"}]}
     check([precision_of(r) for r in (int8, half, {})] == ["int8", "fp16", "other"], "precision")
+    region = _layer({"Name": "{ForeignNode[a...z]}", "LayerType": "Myelin"} | half, {})
+    conv = _layer({"Name": "c", "LayerType": "CaskConvolution"} | int8, {})
+    inside, outside = (onnx.helper.make_node("MatMul", ["x", "y"], ["z"], name=name) for name in ("m", "c"))
+    found = [_precision_of_node(inside, layers) for layers in ([conv], [conv, region])]
+    found += [_precision_of_node(outside, [conv, region])]
+    check(found == ["removed", "hidden", "int8"], f"precision of nodes {found}")
+    check(Audit((region,), {"m": "hidden"}, ()).int8_share is None, "a hidden share is not a share")
     check(_nodes_from_name("/a/Conv + /b/Relu") == ["/a/Conv", "/b/Relu"], "names of fused layers")
     check(_nodes_from_name("PWN(/a/Relu)") == ["/a/Relu"], "names of pointwise layers")
     return problems

@@ -1,0 +1,73 @@
+"""Between the two paths: scales made offline, and TensorRT's own carried over to Q/DQ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("tensorrt")
+
+import quantlab
+from quantlab.calibration import load_table
+from quantlab.data import ArrayBatches
+from quantlab.model import load_model
+from quantlab.trt.audit import Audit, audit
+from quantlab.trt.build import build
+from quantlab.trt.calibrators import EntropyCalibrator2, TableCalibrator
+from quantlab.trt.engine import Engine
+from quantlab.trt.options import BuildOptions
+from quantlab.trt.run import Runner
+
+
+def best(timing_cache: Path) -> BuildOptions:
+    return BuildOptions("best", timing_cache=timing_cache, optimization_level=1)
+
+
+def logits(engine: Engine, images: ArrayBatches) -> NDArray[np.float32]:
+    with Runner(engine) as run:
+        return np.concatenate([run(batch)["logits"] for batch in images])
+
+
+def sqnr_db(want: NDArray[np.float32], got: NDArray[np.float32]) -> float:
+    return float(10 * np.log10((want**2).sum() / max(((want - got) ** 2).sum(), 1e-30)))
+
+
+def kinds(found: Audit) -> Counter[str]:
+    return Counter(layer.kind for layer in found.layers)
+
+
+def test_engine_from_an_offline_cache_agrees_with_the_one_that_tensorrt_calibrates(
+    resnet20: Path, calibration: ArrayBatches, test_images: ArrayBatches, timing_cache: Path
+) -> None:
+    own = build(resnet20, best(timing_cache), EntropyCalibrator2(calibration))
+    calibrator = TableCalibrator(quantlab.calibrate(resnet20, calibration, tensors="all"))
+    offline = build(resnet20, best(timing_cache), calibrator)
+    assert not calibrator.asked_for_batches
+    proto, batch = load_model(resnet20), next(iter(calibration))
+    assert audit(own, proto, batch).weighted == audit(offline, proto, batch).weighted
+    agreement = sqnr_db(logits(own, test_images), logits(offline, test_images))
+    print(f"own calibration to offline cache: {agreement:.1f} dB")
+    assert agreement > 40
+
+
+def test_migrated_cache_gives_the_outputs_of_the_implicit_engine_from_it(
+    resnet20: Path, calibration: ArrayBatches, test_images: ArrayBatches, real_data: Path, timing_cache: Path
+) -> None:
+    table = load_table(real_data / "trt_caches" / "r20_b64_entropy2_bs64_n512_tf320.cache")
+    migrated = quantlab.migrate_to_qdq(resnet20, table)
+    implicit = build(resnet20, best(timing_cache), TableCalibrator(table))
+    explicit = build(migrated.model, best(timing_cache))
+    agreement = sqnr_db(logits(implicit, test_images), logits(explicit, test_images))
+    print(f"implicit to migrated: {agreement:.1f} dB")
+    assert agreement > 35
+    batch = next(iter(calibration))
+    there, here = audit(implicit, load_model(resnet20), batch), audit(explicit, migrated.model, batch)
+    print(f"implicit {dict(kinds(there))}, explicit {dict(kinds(here))}")
+    assert set(here.weighted.values()) == {"int8"}
+    assert "PointWise" not in kinds(here)
+    # one for the input, two around each of the two skips through Slice and Pad, which have no INT8 kernel
+    assert kinds(here)["Reformat"] <= 5
