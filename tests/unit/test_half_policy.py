@@ -1,0 +1,153 @@
+"""What becomes FP16 and what stays float32, and why."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from half_parts import HEADER, kept, lines, scalar, types
+from models import floats, initializers, parse, run
+from quantlab.qdq.half import FLOAT, HALF, to_half
+
+
+def test_attention_mask_with_the_lowest_float32_gives_no_nan() -> None:
+    text = """m (float[N,4] x, int64[N,4] mask) => (float[N,4] y) {
+        m0 = Cast <to = 1> (mask)
+        m1 = Sub (one, m0)
+        m2 = Mul (m1, lowest)
+        s = Add (x, m2)
+        p = Softmax (s)
+        y = Mul (p, x)
+    }"""
+    model = parse(text, {"one": scalar(1), "lowest": scalar(np.finfo(np.float32).min)})
+    result = to_half(model)
+    batch = {"x": floats(2, 4), "mask": np.array([[1, 1, 0, 0], [0, 0, 0, 0]])}
+    got = run(result.model, batch)[0]
+    np.testing.assert_allclose(got, run(model, batch)[0], rtol=4 * 2**-11, atol=2**-14)
+    assert list(kept(result)) == ["m0", "m1", "m2", "s", "p"]
+
+
+def test_constant_that_vanishes_keeps_its_node() -> None:
+    model = parse("m (float[N,4] x) => (float[N,4] y) { a = Relu (x)\n b = Add (a, e)\n y = Div (x, b) }",
+                  {"e": scalar(1e-12)})  # fmt: skip
+    result = to_half(model)
+    assert kept(result) == {
+        "b": "its constant 'e' is 1e-12, which is 0 in FP16",
+        "y": "it reads what 'b' gives, which FP16 may not hold",
+    }
+    batch = {"x": np.zeros((1, 4), np.float32)}
+    np.testing.assert_array_equal(run(result.model, batch)[0], run(model, batch)[0])
+    assert initializers(result.model)["e"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("y = Exp (x)", "what Exp computes easily exceeds FP16"),
+        ("y = Mul (x, x)", "what Mul computes easily exceeds FP16"),
+        ("y = Pow (x, k)", "what Pow computes easily exceeds FP16"),
+        ("y = RandomNormalLike (x)", "its output type is an attribute of its own"),
+        ("a, s, z = DynamicQuantizeLinear (x)\n y = Mul (x, s)", "ONNX has no FP16 DynamicQuantizeLinear"),
+        ("y = ConstantOfShape <value = float[1] {1e6}> (n)", "its constant 'value' has values above FP16's 65504"),
+    ],
+)
+def test_unsafe_or_unknown_operator_stays_float32(line: str, reason: str) -> None:
+    model = parse(f"m (float[2,4] x) => (float[2,4] y) {{ {line} }}", {"k": scalar(3), "n": np.array([2, 4])}, HEADER)
+    assert next(iter(kept(to_half(model)).values())) == reason
+
+
+def test_operators_that_have_fp16_are_converted_with_their_attributes() -> None:
+    text = """m (float[2,3,4,4] x, uint8[2,3,4,4] c) => (float[2,3,8,8] y) {
+        a = Cast <to = 1> (c)
+        n = Shape (x)
+        o = ConstantOfShape (n)
+        h = Constant <value_float = 0.5> ()
+        b = Pow (x, h)
+        d = Add (a, o)
+        e = Add (b, d)
+        f = Clip (e, low, high)
+        y = Resize (f, , scales)
+    }"""
+    numbers = {"low": scalar(0), "high": scalar(6), "scales": np.array([1, 1, 2, 2], np.float32)}
+    model = parse(text, numbers, HEADER)
+    result = to_half(model)
+    made = types(result.model)
+    assert result.kept == ()
+    assert {made[name] for name in ("a", "o", "h", "b", "f", "y_half", "low")} == {HALF}
+    assert made["scales"] == FLOAT  # ONNX has them in float32 only
+    batch = {"x": np.abs(floats(2, 3, 4, 4)), "c": np.full((2, 3, 4, 4), 3, np.uint8)}
+    np.testing.assert_allclose(run(result.model, batch)[0], run(model, batch)[0], rtol=4 * 2**-11)
+
+
+def test_sizes_computed_in_float_stay_exact() -> None:
+    text = """m (float[N,4] x) => (int64[2] y) {
+        n = Shape (x)
+        a = Cast <to = 1> (n)
+        b = Mul (a, two)
+        y = Cast <to = 7> (b)
+    }"""
+    model = parse(text, {"two": scalar(2)})
+    result = to_half(model)
+    assert run(result.model, {"x": floats(2049, 4)})[0].tolist() == [4098, 8]
+    assert set(kept(result).values()) == {"it computes with integers, which FP16 holds up to 2048 only"}
+
+
+def test_unknown_operators_and_types_stay_float32() -> None:
+    header = '<ir_version: 8, opset_import: ["" : 13, "other" : 1]>'
+    text = "m (float[N,4] x) => (float[N,4] y) { a = Neg (x)\n b = other.Foo (a)\n c = Relu (b)\n y = Neg (c) }"
+    result = to_half(parse(text, header=header))
+    assert kept(result) == {
+        "b": "whether operator Foo of domain 'other' takes FP16 is not known",
+        "c": "the type of 'b' is not known",
+        "y": "the type of 'c' is not known",
+    }
+    assert lines(result.model) == ["Cast(x)", "Neg(x_half)", "Cast(a)", "Foo(a_float)", "Relu(b)", "Neg(c)"]
+
+
+@pytest.mark.parametrize("io", ["float32", "float16"])
+def test_subgraphs_stay_float32_with_casts_around(io: str) -> None:
+    text = """m (float[2,4] x, bool c) => (float[2,4] y) {
+        a = Mul (x, k)
+        b = If (c) <
+            then_branch = t () => (float[2,4] u) { u = Neg (a) },
+            else_branch = e () => (float[2,4] v) { v = Add (a, k) }
+        >
+        y = Add (b, k)
+    }"""
+    model = parse(text, {"k": floats(2, 4)})
+    result = to_half(model, io)
+    assert kept(result) == {"b": "its subgraphs are not converted"}
+    assert {"k", "k_half"} <= set(initializers(result.model))
+    for condition in (False, True):
+        batch = {"x": floats(2, 4, seed=1), "c": np.array(condition)}
+        got = run(result.model, batch | {"x": batch["x"].astype(io)})[0]
+        np.testing.assert_allclose(got, run(model, batch)[0], rtol=6 * 2**-11, atol=2**-9)
+
+
+def test_fp16_parts_stay_and_their_casts_go_where_nothing_needs_them() -> None:
+    text = """m (float[N,4] x, float16[N,4] z) => (float[N,4] y, float16[N,4] w) {
+        a = Cast <to = 10> (x)
+        b = Relu (a)
+        w = Add (b, z)
+        c = Cast <to = 1> (w)
+        d = Neg (c)
+        y = Exp (d)
+    }"""
+    result = to_half(parse(text))
+    assert lines(result.model) == ["Cast(x)", "Relu(x_half)", "Add(b,z)", "Neg(w)", "Cast(d)", "Exp(d_float)"]
+    assert [v.type.tensor_type.elem_type for v in result.model.graph.output] == [FLOAT, HALF]
+    assert [v.type.tensor_type.elem_type for v in result.model.graph.input] == [FLOAT, HALF]
+
+
+def test_int32_bias_that_exceeds_fp16_stays_float32() -> None:
+    text = """m (float[N,16] x) => (float[N,8] y) {
+        w = DequantizeLinear (codes, s)
+        b = DequantizeLinear (bias, bs)
+        y = Gemm (x, w, b)
+    }"""
+    weights = {"codes": np.ones((16, 8), np.int8), "s": np.asarray(np.float32(0.1))}
+    bias = {"bias": np.full(8, 200_000_000, np.int32), "bs": np.asarray(np.float32(5e-4))}
+    model = parse(text, weights | bias)
+    result = to_half(model)
+    assert any("exceed FP16's 65504" in reason or "stays float32" in reason for _, reason in result.kept)
+    np.testing.assert_allclose(run(result.model, {"x": np.zeros((2, 16), np.float32)})[0], 1e5, rtol=1e-3)
