@@ -1,15 +1,14 @@
 """Between TensorRT's calibration cache and Q/DQ, both ways: the way to TensorRT 11, which has no calibrators.
 
-A migrated model rounds where the implicit engine from the same cache rounds, so that both give the same outputs: that
-decides here, where `quantize` decides for speed and accuracy. Seen in the engines of TensorRT 8.6 (ResNet-20,
-EfficientNet-Lite0): Slice and Pad have scales of their own; a reshape is another view, whose reader takes the scale of
-what was reshaped. After an average pooling that is the copied scale of the pooling's input, not the finer one that the
-cache has for the reshaped tensor.
+A migrated model rounds where the implicit engine from the same cache rounds, as far as that is known: that decides
+here, where `quantize` decides for speed and accuracy. Seen in engines of TensorRT 8.6 (ResNet-20, whose outputs then
+agree to 44 dB, and EfficientNet-Lite0): Slice and Pad have scales of their own; a reshape is another view, whose reader
+takes the scale of what was reshaped. After an average pooling that is the copied scale of the pooling's input, not the
+finer one that the cache has for the reshaped tensor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import onnx
@@ -20,15 +19,15 @@ from quantlab.errors import DataError
 from quantlab.model import QDQ_OPS, Model, load_model, require_float
 from quantlab.numerics import scale_from_amax
 from quantlab.pipeline import tensorrt_cache
-from quantlab.qdq import RULES, Placement, Selection, insert, plan, prepare
+from quantlab.qdq import EVERYTHING, RULES, Placement, Selection, insert, plan, prepare
 from quantlab.requantization import import_scales
 
 _VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 """Operators that the implicit engine does not run: who reads their output reads their input."""
 
-_ONE_SCALE = frozenset({"Concat", "MaxPool"})
+_ONE_SCALE = _VIEWS | {"Concat", "MaxPool"}
 _RULES = {op: rule if op in _ONE_SCALE else replace(rule, share_scale=False) for op, rule in RULES.items()}
-"""The rules without shared scales but where TensorRT's INT8 kernels need them."""
+"""The rules without shared scales, but for views and where TensorRT's INT8 kernels need them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,9 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """model: Q/DQ with the given scales. parity: every quantized tensor but those that are all zero. unused: tensors
-    that need no Q/DQ. placement.skipped names nodes that stay float because a tensor of theirs has no scale in the
-    table."""
+    """model: Q/DQ with the given scales. parity: every quantized tensor but those that are all zero. unused: entries
+    of the table that no Q/DQ takes. placement.skipped names nodes that stay float because a tensor of theirs has no
+    scale in the table."""
 
     model: onnx.ModelProto
     placement: Placement
@@ -75,12 +74,11 @@ def migrate_to_qdq(model: Model, table: CalibrationTable, selection: Selection |
     require_float(proto, "migration")
     table.check_model(proto)
     prepared = prepare(proto)
-    placement = plan(prepared, selection, set(table.amax), rules=_RULES)
+    entries = _entries(prepared, table)
+    placement = plan(prepared, selection or EVERYTHING, set(entries), rules=_RULES)
     if not placement.tensors:
         raise DataError("the table has no scale for any layer of this model", hint="is it of this model?")
-    producers = {output: node for node in prepared.graph.node for output in node.output}
-    entries = {t: _entry(t, producers, table) for t in placement.tensors}
-    given = {t: table.amax[entry] for t, entry in entries.items()}
+    given = {t: table.amax[entries[t]] for t in placement.tensors}
     amax = placement.shared_amax(given)
     inserted = insert(prepared, placement, lambda tensor: scale_from_amax(amax[tensor]))
     rows = tuple(
@@ -88,16 +86,18 @@ def migrate_to_qdq(model: Model, table: CalibrationTable, selection: Selection |
         for t in placement.tensors
         if given[t] > 0
     )
-    unused = tuple(t for t in table.amax if t not in set(entries.values()))
+    taken = {entries[t] for t in placement.tensors}
+    unused = tuple(t for t in table.amax if t not in taken)
     return Migrated(inserted.model, placement, rows, unused, inserted.warnings)
 
 
-def _entry(tensor: str, producers: Mapping[str, onnx.NodeProto], table: CalibrationTable) -> str:
-    """Whose scale a tensor takes: that of the first tensor with one, from where its values were computed onwards."""
-    views = [tensor]
-    while (node := producers.get(views[-1])) is not None and node.op_type in _VIEWS:
-        views.append(node.input[0])
-    return next(name for name in reversed(views) if name in table.amax)
+def _entries(proto: onnx.ModelProto, table: CalibrationTable) -> dict[str, str]:
+    """Tensor -> whose scale in the table it takes: its own, or for a view that of what is shown."""
+    entries = {tensor: tensor for tensor in table.amax}
+    for node in proto.graph.node:
+        if node.op_type in _VIEWS and node.domain in ("", "ai.onnx") and node.input[0] in entries:
+            entries[node.output[0]] = entries[node.input[0]]
+    return entries
 
 
 def migrate_to_cache(

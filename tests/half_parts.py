@@ -18,11 +18,6 @@ def scalar(value: float) -> np.ndarray:
     return np.asarray(value, np.float32)
 
 
-def sqnr_db(want: np.ndarray, got: np.ndarray) -> float:
-    noise = np.square(want.astype(np.float64) - got).sum()
-    return float(10 * np.log10(np.square(want, dtype=np.float64).sum() / noise))
-
-
 def lines(model: onnx.ModelProto) -> list[str]:
     return [f"{n.op_type}({','.join(n.input)})" for n in model.graph.node]
 

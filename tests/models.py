@@ -67,6 +67,12 @@ def quantized(model: onnx.ModelProto, batches: list[dict[str, np.ndarray]], **kw
     return quantlab.quantize(model, quantlab.calibrate(model, batches, quantlab.MinMax()), **kwargs)
 
 
+def sqnr_db(want: np.ndarray, got: np.ndarray) -> float:
+    """Signal over noise of `got`, in dB."""
+    noise = np.square(want.astype(np.float64) - got).sum()
+    return float(10 * np.log10(np.square(want, dtype=np.float64).sum() / noise)) if noise else float("inf")
+
+
 def initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     """All constants by name."""
     return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}

@@ -18,7 +18,9 @@ from quantlab.cli.trt_options import made_up_batch
 @click.argument("engine", type=PATH)
 @click.argument("model", type=PATH)
 @click.option("--shapes", default="", help="input:64x3x32x32[,...] for dynamic shapes.  [default: profile 0's opt]")
-@click.option("--min-int8", type=float, help="Share (0..1) of Conv, Gemm and MatMul nodes; below it: exit code 3.")
+@click.option(
+    "--min-int8", type=float, help="Share (0..1) of Conv, Gemm and MatMul nodes; below it or unknown: exit code 3."
+)
 @click.option("-o", "--output", type=PATH, help="Also write the audit as JSON.")
 @click.pass_context
 def command(
@@ -62,6 +64,6 @@ def command(
         values = asdict(result) | {"int8_share": result.int8_share, "int8_time_share": result.int8_time_share}
         files.write_text(output, json.dumps(values, indent=1) + "\n")
     if min_int8 is not None and (result.int8_share is None or result.int8_share < min_int8):
-        share = "unknown" if result.int8_share is None else f"{result.int8_share:.3f}"
-        click.echo(f"below the threshold: {share} < {min_int8:g}", err=True)
+        share = "the share cannot be told" if result.int8_share is None else f"{result.int8_share:.3f} < {min_int8:g}"
+        click.echo(f"below the threshold: {share}", err=True)
         ctx.exit(3)

@@ -88,7 +88,7 @@ def _write_model(model: Path, table: CalibrationTable, output: Path, data: dict[
     missing = {f"{s.op}: {s.reason}" for s in result.placement.skipped if "has no scale" in s.reason}
     for line in sorted(missing):
         click.echo(f"  float: {line}")
-    click.echo(f"  {len(result.unused)} tensors of the table need no Q/DQ")
+    click.echo(f"  {len(result.unused)} entries of the table are taken by no Q/DQ")
     if batches is not None:
         compared = quantlab.compare(proto, {output.stem: result.model}, batches)
         for name, error in compared.results[1].errors.items():

@@ -239,4 +239,4 @@ def _notes(backends: Sequence[Backend]) -> list[str]:
     for backend in backends:
         for note in backend.notes:
             said.setdefault(note, []).append(backend.name)
-    return [f"{', '.join(dict.fromkeys(names))}: {note}" for note, names in said.items()]
+    return [", ".join(f"'{name}'" for name in dict.fromkeys(names)) + f": {note}" for note, names in said.items()]

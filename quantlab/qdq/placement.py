@@ -88,7 +88,7 @@ def plan(
     rules: Mapping[str, QdqRule] = RULES,
 ) -> Placement:
     """Apply the rules to a prepared model. scaled: the tensors that have a scale, where not all can have one.
-    keep_float: nodes that stay float -> why, if the model has them."""
+    keep_float: nodes that stay float -> why, if the model has them. rules: operator -> rule."""
     graph = gs.import_onnx(prepared)
     selection, nodes = selection or Selection(), [(n.name, n.op) for n in graph.nodes]
     inside = {name for name, _ in nodes}

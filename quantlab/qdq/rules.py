@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 Attrs = Mapping[str, Any]
@@ -49,7 +50,7 @@ def _move(op: str, *activation_inputs: int) -> QdqRule:
     return QdqRule(op, activation_inputs or (0,), share_scale=True)
 
 
-RULES: dict[str, QdqRule] = {
+RULES: Mapping[str, QdqRule] = MappingProxyType({
     rule.op: rule
     for rule in (
         #       op               activations  weight  per-channel axis
@@ -65,7 +66,7 @@ RULES: dict[str, QdqRule] = {
         _move("Slice"), _move("Split"), _move("Pad"), _move("Identity"), _move("DepthToSpace"), _move("SpaceToDepth"),
         _move("Expand"), _move("Tile"), _move("Resize"),
     )
-}  # fmt: skip
+})  # fmt: skip
 
 EPILOGUE_OPS = frozenset({"Conv", "ConvTranspose"})
 """A residual Add after one of these is fused into its kernel; only the other branch (the skip) is quantized."""

@@ -19,7 +19,7 @@ from quantlab.trt.run import Lane, Runner
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """The operators whose precision decides."""
 
-REGION = "{} of {} Conv, Gemm and MatMul nodes are in a region that TensorRT compiles as a whole and does not show"
+REGION = "{} of {} Conv, Gemm and MatMul nodes do not show, in an engine with regions that TensorRT compiles as a whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,8 @@ def audit(engine: Engine, proto: onnx.ModelProto, batch: Batch, runs: int = 20) 
         times = _profile(lane, runs)
     layers = tuple(_layer(row, times) for row in rows)
     weighted_nodes = [n for n in proto.graph.node if n.op_type in WEIGHTED]
-    weighted = {_name(n): _precision_of_node(n, layers) for n in weighted_nodes}
+    may_hide = bool(engine.record.int8)  # where INT8 was not allowed there is none
+    weighted = {_name(n): _precision_of_node(n, layers, may_hide) for n in weighted_nodes}
     fallbacks = [
         Fallback(_name(n), n.op_type, weighted[_name(n)], _reason(n, proto, engine, weighted[_name(n)]))
         for n in weighted_nodes
@@ -142,7 +143,7 @@ def _layer(row: dict[str, Any], times: dict[str, float]) -> LayerAudit:
 
 def _nodes_from_name(name: str) -> list[str]:
     """TensorRT joins the names of what it fused: 'a + b', 'PWN(a, b)', 'a || b'."""
-    text = re.sub(r"\b[A-Z][A-Za-z]+\(|[(){}]", " ", name)
+    text = re.sub(r"\b[A-Z][A-Za-z]+\(|ForeignNode\[|\](?=\})|[(){}]", " ", name)
     return [part.strip() for part in re.split(r" \+ |\|\||,|\.\.\.", text) if part.strip()]
 
 
@@ -159,16 +160,19 @@ def precision_of(row: dict[str, Any]) -> str:
     return "other"
 
 
-def _precision_of_node(node: onnx.NodeProto, layers: Sequence[LayerAudit]) -> str:
+def _precision_of_node(node: onnx.NodeProto, layers: Sequence[LayerAudit], may_hide: bool) -> str:
     """The precision of the layer that carries a node: the one with the most time, where it was split."""
     names = {_name(node), f"node_of_{node.output[0]}"}  # the parser's name for a node without one
-    carriers = [layer for layer in layers if names & set(layer.nodes) and layer.kind != "Reformat"]
-    if not carriers:  # a region is named after its first and last node only
-        return "hidden" if any(layer.precision == "hidden" for layer in layers) else "removed"
+    shown = [layer for layer in layers if layer.precision != "hidden"]
+    carriers = [layer for layer in shown if names & set(layer.nodes) and layer.kind != "Reformat"]
+    if not carriers:  # the name of a region has its first and last node only: this one may be inside
+        return "hidden" if may_hide and len(shown) < len(layers) else "removed"
     return max(carriers, key=lambda layer: (layer.time_ms, layer.precision == "int8")).precision
 
 
 def _reason(node: onnx.NodeProto, proto: onnx.ModelProto, engine: Engine, precision: str) -> str:
+    if not engine.record.int8:
+        return "the engine was built without INT8"
     if precision == "removed":
         return "TensorRT computed it at build time, or fused it beyond recognition"
     unscaled = {w.node for w in engine.warnings if "no INT8 scale" in w.meaning}
@@ -181,6 +185,4 @@ def _reason(node: onnx.NodeProto, proto: onnx.ModelProto, engine: Engine, precis
         if missing:
             return f"its input '{missing[0]}' has no Q/DQ"
         return "its inputs have Q/DQ, but TensorRT found no INT8 kernel for it"
-    if not engine.record.int8:
-        return "the engine was built without INT8"
     return "TensorRT measured this precision to be faster here, or has no INT8 kernel for it"

@@ -1,6 +1,6 @@
 """Runs under the real bindings of one TensorRT version (see bindings.py) and prints what does not fit, as JSON.
 
-python probe.py api | calibrators | pure | without-calibrators
+python probe.py api | calibrators | pure | audit-command | without-calibrators
 """
 
 from __future__ import annotations
@@ -150,13 +150,53 @@ def pure() -> list[str]:
     region = _layer({"Name": "{ForeignNode[a...z]}", "LayerType": "Myelin"} | half, {})
     conv = _layer({"Name": "c", "LayerType": "CaskConvolution"} | int8, {})
     inside, outside = (onnx.helper.make_node("MatMul", ["x", "y"], ["z"], name=name) for name in ("m", "c"))
-    found = [_precision_of_node(inside, layers) for layers in ([conv], [conv, region])]
-    found += [_precision_of_node(outside, [conv, region])]
-    check(found == ["removed", "hidden", "int8"], f"precision of nodes {found}")
+    found = [_precision_of_node(inside, layers, True) for layers in ([conv], [conv, region])]
+    found += [_precision_of_node(outside, [conv, region], True), _precision_of_node(inside, [region], False)]
+    check(found == ["removed", "hidden", "int8", "removed"], f"precision of nodes {found}")
+    check(region.nodes == ("a", "z"), f"names of a region {region.nodes}")
+    constant = "(Unnamed Layer* 61) [Constant]"
+    check("[Constant]" in _nodes_from_name(constant)[0], "name of a constant")
     check(Audit((region,), {"m": "hidden"}, ()).int8_share is None, "a hidden share is not a share")
     check(_nodes_from_name("/a/Conv + /b/Relu") == ["/a/Conv", "/b/Relu"], "names of fused layers")
     check(_nodes_from_name("PWN(/a/Relu)") == ["/a/Relu"], "names of pointwise layers")
     return problems
+
+
+def audit_command() -> list[dict[str, Any]]:
+    """Exit code, output and JSON of `quantlab audit --min-int8 0.9` for engines that show all, or not."""
+    import tempfile
+    from contextlib import nullcontext
+    from unittest import mock
+
+    import onnx
+    from click.testing import CliRunner
+
+    import quantlab.trt.audit
+    from quantlab.cli.audit import command
+    from quantlab.trt.audit import Audit, Fallback, LayerAudit
+
+    conv = LayerAudit("c", "CaskConvolution", "int8", 0.2, ("a",))
+    found = {
+        "shown": Audit((conv,), {"a": "int8"}, ()),
+        "half": Audit((conv,), {"a": "int8", "b": "fp16"}, (Fallback("b", "Conv", "fp16", "no scale"),)),
+        "hidden": Audit((LayerAudit("m", "Myelin", "hidden", 0.1, ()),), {"a": "hidden"}, ()),
+    }
+    answers = []
+    with tempfile.TemporaryDirectory() as folder:
+        model, written = Path(folder) / "m.onnx", Path(folder) / "a.json"
+        text = '<ir_version: 8, opset_import: ["": 13]> m (float[1] x) => (float[1] y) { y = Relu (x) }'
+        onnx.save(onnx.parser.parse_model(text), model)
+        for audit in found.values():
+            with (
+                mock.patch("quantlab.trt.engine.Engine.load"),
+                mock.patch("quantlab.trt.run.Runner", lambda engine: nullcontext()),
+                mock.patch("quantlab.cli.audit.made_up_batch"),
+                mock.patch.object(quantlab.trt.audit, "audit", return_value=audit),
+            ):
+                arguments = ["e.engine", str(model), "--min-int8", "0.9", "-o", str(written)]
+                result = CliRunner().invoke(command, arguments)
+            answers.append({"code": result.exit_code, "said": result.output, "json": json.loads(written.read_text())})
+    return answers
 
 
 def without_calibrators() -> list[str]:
@@ -174,5 +214,11 @@ def without_calibrators() -> list[str]:
 
 
 if __name__ == "__main__":
-    questions = {"api": api, "calibrators": calibrators, "pure": pure, "without-calibrators": without_calibrators}
+    questions = {
+        "api": api,
+        "calibrators": calibrators,
+        "pure": pure,
+        "audit-command": audit_command,
+        "without-calibrators": without_calibrators,
+    }
     print(json.dumps(questions[sys.argv[1]]()))

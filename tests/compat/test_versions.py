@@ -68,6 +68,19 @@ def test_engine_files_messages_and_audit_compute_without_a_device() -> None:
     assert probe("10", "pure") == []
 
 
+def test_audit_command_says_what_is_int8_and_where_that_cannot_be_told() -> None:
+    shown, half, hidden = probe("10", "audit-command")
+    assert shown["code"] == 0
+    assert "INT8: 1 of 1 Conv, Gemm and MatMul nodes, 100% of the time" in shown["said"]
+    assert half["code"] == 3
+    assert "not INT8: b (Conv) runs in fp16: no scale" in half["said"]
+    assert "below the threshold: 0.500 < 0.9" in half["said"]
+    assert hidden["code"] == 3
+    assert "INT8: cannot be told, 1 of 1 Conv, Gemm and MatMul nodes do not show" in hidden["said"]
+    assert "below the threshold: the share cannot be told" in hidden["said"]
+    assert [a["json"]["int8_share"] for a in (shown, half, hidden)] == [1.0, 0.5, None]
+
+
 def test_11_4_imports_everything_else_and_names_the_way_out() -> None:
     (message,) = probe("11", "without-calibrators")
     assert "10.16 is the last version with them" in message

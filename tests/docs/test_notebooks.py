@@ -11,12 +11,14 @@ which may differ in their last digits.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,11 @@ def execute(path: Path, target: Path) -> None:
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
-        cell.execution_count = number + 1  # cells that were not executed keep their place in the count
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    missed = [cell.id for cell in code if not cell.execution_count and "gpu" not in tags(cell)]
+    assert not missed, f"cells that were not executed: {missed}"
+    for number, cell in enumerate(code):
+        cell.execution_count = number + 1  # those of the GPU keep their place in the count
         cell.outputs = joined(cell.outputs)
     nbformat.write(notebook, target)
 
@@ -57,13 +62,20 @@ def record_gpu_cells(path: Path) -> None:
     cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
     last = max((n for n, cell in enumerate(cells) if "gpu" in tags(cell)), default=-1)
     names: dict[str, Any] = {"__name__": "__main__"}
-    for cell in cells[: last + 1]:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
-        if "gpu" in tags(cell):
-            lines = printed.getvalue().splitlines(keepends=True)
-            cell["outputs"] = [{"name": "stdout", "output_type": "stream", "text": lines}]
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:  # a cache of an earlier run would be used again
+        os.chdir(folder)
+        try:
+            for cell in cells[: last + 1]:
+                printed = io.StringIO()
+                with contextlib.redirect_stdout(printed):
+                    exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+                if "gpu" in tags(cell):
+                    lines = printed.getvalue().splitlines(keepends=True)
+                    cell["outputs"] = [{"name": "stdout", "output_type": "stream", "text": lines}]
+                    cell["metadata"]["recorded_from"] = digest(cell)
+        finally:
+            os.chdir(here)
     for number, cell in enumerate(cells):
         cell["execution_count"] = number + 1
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -79,6 +91,11 @@ def joined(outputs: list[Any]) -> list[Any]:
         else:
             result.append(output)
     return result
+
+
+def digest(cell: dict[str, Any]) -> str:
+    """Of a cell's source: what was recorded belongs to it."""
+    return hashlib.sha256("".join(cell["source"]).encode()).hexdigest()[:16]
 
 
 def code_cells(path: Path) -> list[dict[str, Any]]:
@@ -149,6 +166,7 @@ def test_cells_that_need_a_gpu_say_so_and_show_what_they_print_there(path: Path)
         assert ("gpu" in tags(cell)) == source.startswith("# needs a GPU")
         if "gpu" in tags(cell):
             assert text(cell).strip()
+            assert cell["metadata"]["recorded_from"] == digest(cell), "record it anew, on a machine with a GPU"
             compile(source, f"{path.name}:{cell['id']}", "exec")
 
 

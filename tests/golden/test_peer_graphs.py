@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 import quantlab
-from models import initializers, run
+from models import initializers, run, sqnr_db
 from quantlab.qdq import lint
 
 GRAPHS = Path(__file__).parent / "peer_graphs"
@@ -71,11 +71,6 @@ def example(name: str) -> dict[str, np.ndarray]:
     """The inputs of the stored references."""
     shape = (4, *SHAPES[NETWORKS[name]])
     return {"x": np.random.default_rng(1).standard_normal(shape).astype(np.float32)}
-
-
-def sqnr_db(reference: np.ndarray, output: np.ndarray) -> float:
-    wanted, error = reference.astype(np.float64), output.astype(np.float64) - reference
-    return 10 * math.log10((wanted**2).sum() / (error**2).sum()) if error.any() else math.inf
 
 
 def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 pytest.importorskip("tensorrt")
 
 import quantlab
+from models import sqnr_db
 from quantlab.calibration import load_table
 from quantlab.data import ArrayBatches
 from quantlab.model import load_model
@@ -32,10 +33,6 @@ def logits(engine: Engine, images: ArrayBatches) -> NDArray[np.float32]:
         return np.concatenate([run(batch)["logits"] for batch in images])
 
 
-def sqnr_db(want: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    return float(10 * np.log10((want**2).sum() / max(((want - got) ** 2).sum(), 1e-30)))
-
-
 def kinds(found: Audit) -> Counter[str]:
     return Counter(layer.kind for layer in found.layers)
 
@@ -48,10 +45,12 @@ def test_engine_from_an_offline_cache_agrees_with_the_one_that_tensorrt_calibrat
     offline = build(resnet20, best(timing_cache), calibrator)
     assert not calibrator.asked_for_batches
     proto, batch = load_model(resnet20), next(iter(calibration))
-    assert audit(own, proto, batch).weighted == audit(offline, proto, batch).weighted
+    there, here = audit(own, proto, batch).weighted, audit(offline, proto, batch).weighted
+    assert there == here
+    assert set(here.values()) == {"int8"}
     agreement = sqnr_db(logits(own, test_images), logits(offline, test_images))
     print(f"own calibration to offline cache: {agreement:.1f} dB")
-    assert agreement > 40
+    assert agreement > 40  # INT8 itself is 25 dB from FP32; codes that flip at ties are all that may differ
 
 
 def test_migrated_cache_gives_the_outputs_of_the_implicit_engine_from_it(
@@ -63,11 +62,11 @@ def test_migrated_cache_gives_the_outputs_of_the_implicit_engine_from_it(
     explicit = build(migrated.model, best(timing_cache))
     agreement = sqnr_db(logits(implicit, test_images), logits(explicit, test_images))
     print(f"implicit to migrated: {agreement:.1f} dB")
-    assert agreement > 35
+    assert agreement > 35  # 29.5 dB with the finer scale that the cache has for the output of the Flatten
     batch = next(iter(calibration))
     there, here = audit(implicit, load_model(resnet20), batch), audit(explicit, migrated.model, batch)
     print(f"implicit {dict(kinds(there))}, explicit {dict(kinds(here))}")
     assert set(here.weighted.values()) == {"int8"}
-    assert "PointWise" not in kinds(here)
+    assert not [kind for kind in kinds(here) if kind.startswith("PointWise")]
     # one for the input, two around each of the two skips through Slice and Pad, which have no INT8 kernel
     assert kinds(here)["Reformat"] <= 5

@@ -185,8 +185,9 @@ def test_few_samples_cannot_refuse_a_model() -> None:
 def test_qdq_model_as_reference_is_refused_and_float_candidate_is_a_warning() -> None:
     with pytest.raises(GraphError, match="a comparison needs the FP32 model"):
         quantlab.compare(int8(), {}, image_batches())
-    result = quantlab.compare(conv_net(), {"same": conv_net()}, image_batches(1))
-    assert any(w.startswith("same: it has no Q/DQ nodes") for w in result.warnings)
+    result = quantlab.compare(conv_net(), {"same": conv_net(), "again": conv_net()}, image_batches(1))
+    said = [w for w in result.warnings if "no Q/DQ nodes" in w]
+    assert said == ["'same', 'again': it has no Q/DQ nodes: it is compared, but it is not an INT8 model"]
 
 
 def test_images_that_were_skipped_are_in_the_warnings() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from half_parts import assert_pairs_are_adjacent, kept, lines, sqnr_db, types
-from models import conv_net, encoder, floats, image_batches, initializers, parse, quantized, run
+from half_parts import assert_pairs_are_adjacent, kept, lines, types
+from models import conv_net, encoder, floats, image_batches, initializers, parse, quantized, run, sqnr_db
 from quantlab import large
 from quantlab.errors import ConfigError, GraphError
 from quantlab.qdq import half, lint

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import quantlab
 from models import CONCAT, conv_net, floats, image_batches, parse
-from quantlab.calibration import TrtCache, cache_from_table, table_from_cache
+from quantlab.calibration import TrtCache, cache_from_table, load_table, table_from_cache
 from quantlab.errors import DataError, GraphError
 from quantlab.migration import migrate_to_cache, migrate_to_qdq
 
@@ -34,10 +34,31 @@ def test_cache_to_qdq_keeps_every_scale_bit_for_bit() -> None:
     assert set(result.unused) == set(given.scales) - {"image", "r", "t", "p"}
 
 
+def test_view_whose_name_the_cache_lacks_takes_the_scale_of_what_it_shows() -> None:
+    given = cache()  # as entropy v1 and legacy caches, which hold what survives fusion only
+    partial = TrtCache(given.header, {t: s for t, s in given.scales.items() if t != "f"})
+    result = migrate_to_qdq(conv_net(), table_from_cache(partial))
+    assert quantlab.import_scales(result.model).amax["f"] == np.float32(given.scales["p"] * np.float32(127))
+    assert len(result.placement.weights) == 3
+
+
+def test_every_layer_of_a_recorded_entropy_v1_cache_is_quantized(real_data: Path) -> None:
+    table = load_table(real_data / "trt_caches" / "r20_b64_entropy1_bs64_n512_tf320.cache")
+    result = migrate_to_qdq(real_data / "models" / "resnet20_cifar10_b64.onnx", table)
+    assert len(result.placement.weights) == 20
+    assert {row.tensor: row.entry for row in result.parity}["/Flatten_output_0"] == "/AveragePool_output_0"
+
+
+def test_layer_for_which_int8_does_not_pay_is_migrated_all_the_same() -> None:
+    model = conv_net("1")
+    table = quantlab.calibrate(model, image_batches(4, 1), tensors="all")
+    assert "Gemm" in [s.op for s in quantlab.quantize(model, table).placement.skipped]
+    assert "Gemm" not in [s.op for s in migrate_to_qdq(model, table).placement.skipped]
+
+
 def scales_used(text: str, weights: dict[str, Array], scales: dict[str, float]) -> dict[str, float]:
     given = TrtCache("TRT-8600-EntropyCalibration2", {t: np.float32(s) for t, s in scales.items()})
     result = migrate_to_qdq(parse(text, weights), table_from_cache(given))
-    assert result.largest_difference == 0
     used = {t: float(s) for t, s in quantlab.import_scales(result.model).amax.items()}
     return {tensor: round(amax / 127, 6) for tensor, amax in used.items()}
 
@@ -52,6 +73,34 @@ def test_a_view_behind_an_average_pooling_takes_the_copied_scale_as_in_the_impli
     weights = {"w": floats(32, 3, 1, 1), "v": floats(5, 32, seed=1)}
     used = scales_used(text, weights, {"x": 0.1, "c": 0.5, "p": 0.5, "f": 0.125, "y": 1})
     assert used == {"x": 0.1, "c": 0.5, "f": 0.5}
+
+
+def test_a_view_takes_the_scale_that_what_it_shows_must_share() -> None:
+    text = """m (float[2,4,4,4] x) => (float[2,4,4,4] y, float[2,4,5] z) {
+      a = Conv (x, w)
+      b = Conv (x, v)
+      c = Concat <axis = 1> (a, b)
+      y = Conv (c, u)
+      r = Reshape (a, shape)
+      z = MatMul (r, k)
+    }"""
+    weights = {"w": floats(4, 4, 1, 1), "v": floats(4, 4, 1, 1, seed=1), "u": floats(4, 8, 1, 1, seed=2)}
+    more = {"shape": np.array([2, 4, 16]), "k": floats(16, 5, seed=3)}
+    used = scales_used(text, weights | more, {"x": 0.1, "a": 1, "b": 2, "c": 2, "r": 1, "y": 1, "z": 1})
+    assert used == {"x": 0.1, "a": 2, "b": 2, "c": 2, "r": 2}
+
+
+def test_an_operator_of_another_domain_is_no_view() -> None:
+    text = """m (float[2,4,4,4] x) => (float[2,4,4,4] y) {
+      a = Conv (x, w)
+      r = mine.Identity (a)
+      y = Conv (r, w)
+    }"""
+    header = '<ir_version: 8, opset_import: ["" : 13, "mine" : 1]>'
+    given = {"x": np.float32(0.1), "a": np.float32(1), "r": np.float32(0.5)}
+    table = table_from_cache(TrtCache("TRT-8600-EntropyCalibration2", given))
+    result = migrate_to_qdq(parse(text, {"w": floats(4, 4, 1, 1)}, header), table)
+    assert {row.tensor: row.entry for row in result.parity} == {"x": "x", "r": "r"}
 
 
 def test_a_slice_keeps_the_scale_of_its_own_that_the_implicit_engine_gives_it() -> None:
@@ -83,7 +132,7 @@ def test_table_and_model_to_cache() -> None:
 
 def test_node_without_a_scale_in_the_cache_stays_float_with_the_reason() -> None:
     given = cache()
-    partial = TrtCache(given.header, {t: s for t, s in given.scales.items() if t != "f"})
+    partial = TrtCache(given.header, {t: s for t, s in given.scales.items() if t not in ("p", "f")})
     result = migrate_to_qdq(conv_net(), table_from_cache(partial))
     assert ("Gemm", "tensor 'f' has no scale") in [(s.op, s.reason) for s in result.placement.skipped]
 
@@ -116,6 +165,8 @@ def test_migrate_command_in_both_directions(cli, tmp_path: Path) -> None:  # typ
     there = cli("migrate", tmp_path / "m.onnx", "--table", tmp_path / "c.cache", "-o", tmp_path / "q.onnx")
     assert there.code == 0, there.err
     assert "4 tensors, 4 with exactly the given scale, largest difference 0.00%" in there.out
+    assert "'f' is a view of 'p' and takes its scale" in there.out
+    assert f"{len(cache().scales) - 4} entries of the table are taken by no Q/DQ" in there.out
     np.save(tmp_path / "x.npy", image_batches(1)[0]["image"])
     compared = cli(
         "migrate", tmp_path / "m.onnx", "--table", tmp_path / "c.cache", "-o", tmp_path / "q.onnx",
