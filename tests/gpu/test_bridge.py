@@ -42,7 +42,8 @@ def test_engine_from_an_offline_cache_agrees_with_the_one_that_tensorrt_calibrat
     resnet20: Path, calibration: ArrayBatches, test_images: ArrayBatches, timing_cache: Path
 ) -> None:
     own = build(resnet20, int8(timing_cache), EntropyCalibrator2(calibration))
-    calibrator = TableCalibrator(quantlab.calibrate(resnet20, calibration, tensors="all"))
+    cache = quantlab.tensorrt_cache(resnet20, quantlab.calibrate(resnet20, calibration, tensors="all"))
+    calibrator = TableCalibrator(quantlab.table_from_cache(cache))
     offline = build(resnet20, int8(timing_cache), calibrator)
     assert not calibrator.asked_for_batches
     proto, batch = load_model(resnet20), next(iter(calibration))
