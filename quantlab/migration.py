@@ -2,7 +2,7 @@
 
 A migrated model rounds where the implicit engine from the same cache rounds, as far as that is known: that decides
 here, where `quantize` decides for speed and accuracy. Seen in engines of TensorRT 8.6 (ResNet-20, whose outputs then
-agree to 44 dB, and EfficientNet-Lite0): Slice and Pad have scales of their own; a reshape is another view, whose reader
+agree to 43 dB, and EfficientNet-Lite0): Slice and Pad have scales of their own; a reshape is another view, whose reader
 takes the scale of what was reshaped. After an average pooling that is the copied scale of the pooling's input, not the
 finer one that the cache has for the reshaped tensor.
 """
