@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from half_parts import HEADER, PAIR, ZERO, assert_pairs_are_adjacent, kept, lines, scalar, small_layer, sqnr_db, types
-from models import conv_net, floats, image_batches, initializers, parse, quantized, run
+from half_parts import HEADER, PAIR, ZERO, assert_pairs_are_adjacent, kept, lines, scalar, small_layer, types
+from models import conv_net, floats, image_batches, initializers, parse, quantized, run, sqnr_db
 from quantlab.qdq.half import FLOAT, HALF, to_half
 
 
