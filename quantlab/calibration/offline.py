@@ -124,7 +124,7 @@ def _is_zero(group: ObserverGroup, amax: Mapping[str, NDArray[np.float32]]) -> b
     return bool(group.histogram.range == 0) if group.has_histogram else not any(map(np.any, amax.values()))
 
 
-PART_BYTES = 64 * 2**20
+PART_BYTES = 40 * 2**20  # more wins 3 % of the time at most, and costs its size in memory
 
 
 def _count_of(batches: Batches, first: int) -> int:
