@@ -75,7 +75,9 @@ def migrate_to_qdq(model: Model, table: CalibrationTable, selection: Selection |
     table.check_model(proto)
     prepared = prepare(proto)
     entries = _entries(prepared, table)
-    placement = plan(prepared, selection or EVERYTHING, set(entries), rules=_RULES)
+    chosen = selection or EVERYTHING
+    chosen = replace(chosen, include=chosen.include or EVERYTHING.include)  # also where INT8 does not pay
+    placement = plan(prepared, chosen, set(entries), rules=_RULES)
     if not placement.tensors:
         raise DataError("the table has no scale for any layer of this model", hint="is it of this model?")
     given = {t: table.amax[entries[t]] for t in placement.tensors}

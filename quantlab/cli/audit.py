@@ -59,7 +59,7 @@ def command(
             f"Conv, Gemm and MatMul nodes, {result.int8_time_share:.0%} of the time"
         )
     for fallback in result.fallbacks:
-        click.echo(f"  not INT8: {fallback.node} ({fallback.op}) runs in {fallback.precision}: {fallback.reason}")
+        click.echo(f"  not INT8: {fallback}")
     if output is not None:
         values = asdict(result) | {"int8_share": result.int8_share, "int8_time_share": result.int8_time_share}
         files.write_text(output, json.dumps(values, indent=1) + "\n")

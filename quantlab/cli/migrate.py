@@ -83,7 +83,7 @@ def _write_model(model: Path, table: CalibrationTable, output: Path, data: dict[
     )
     for row in sorted(changed, key=lambda r: -abs(r.relative)):
         click.echo(f"  shared scale: '{row.tensor}' {row.given:.6g} -> {row.used:.6g} ({row.relative:+.2%})")
-    for row in (row for row in result.parity if row.entry != row.tensor):
+    for row in (row for row in result.parity if row.entry != row.tensor and not row.relative):
         click.echo(f"  '{row.tensor}' is a view of '{row.entry}' and takes its scale, as in the implicit engine")
     missing = {f"{s.op}: {s.reason}" for s in result.placement.skipped if "has no scale" in s.reason}
     for line in sorted(missing):

@@ -44,10 +44,15 @@ class Fallback:
     precision: str
     reason: str
 
+    def __str__(self) -> str:
+        how = "" if self.precision == "removed" else f" runs in {self.precision}"
+        return f"{self.op} '{self.node}'{how}: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """layers: in the order of the engine. weighted: ONNX node -> precision for Conv, ConvTranspose, Gemm, MatMul.
+    """layers: in the order of the engine. weighted: ONNX node -> precision for Conv, ConvTranspose, Gemm, MatMul; also
+    'removed', or 'float' for one that does not show in an engine without INT8.
     fallbacks: those of them that are known not to be INT8, with the reason where it can be told."""
 
     layers: tuple[LayerAudit, ...]
@@ -165,8 +170,10 @@ def _precision_of_node(node: onnx.NodeProto, layers: Sequence[LayerAudit], may_h
     names = {_name(node), f"node_of_{node.output[0]}"}  # the parser's name for a node without one
     shown = [layer for layer in layers if layer.precision != "hidden"]
     carriers = [layer for layer in shown if names & set(layer.nodes) and layer.kind != "Reformat"]
-    if not carriers:  # the name of a region has its first and last node only: this one may be inside
-        return "hidden" if may_hide and len(shown) < len(layers) else "removed"
+    if not carriers and len(shown) < len(layers):  # the name of a region has its first and last node only
+        return "hidden" if may_hide else "float"
+    if not carriers:
+        return "removed"
     return max(carriers, key=lambda layer: (layer.time_ms, layer.precision == "int8")).precision
 
 

@@ -97,7 +97,7 @@ def open_engines(
         notes = tuple((f"'{row.node}': " if row.node else "") + row.meaning for row in engine.warnings if row.meaning)
         if found.hidden:
             notes += (f"what runs in INT8 cannot be told: {REGION.format(len(found.hidden), len(found.weighted))}",)
-        notes += tuple(f"{f.op} '{f.node}' runs in {f.precision}: {f.reason}" for f in found.fallbacks)
+        notes += tuple(str(fallback) for fallback in found.fallbacks)
         runner = stack.enter_context(Runner(engine))
         is_int8 = bool(engine.record.int8)
         own = notes if is_int8 else ()

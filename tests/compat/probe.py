@@ -92,7 +92,7 @@ def pure() -> list[str]:
 
     from quantlab.calibration.trt_cache import version_digits
     from quantlab.errors import BuildError
-    from quantlab.trt.audit import Audit, _layer, _nodes_from_name, _precision_of_node, precision_of
+    from quantlab.trt.audit import Audit, Fallback, _layer, _nodes_from_name, _precision_of_node, precision_of
     from quantlab.trt.engine import Engine, EngineRecord
     from quantlab.trt.messages import LOGGER, Messages, explain
 
@@ -152,10 +152,11 @@ def pure() -> list[str]:
     inside, outside = (onnx.helper.make_node("MatMul", ["x", "y"], ["z"], name=name) for name in ("m", "c"))
     found = [_precision_of_node(inside, layers, True) for layers in ([conv], [conv, region])]
     found += [_precision_of_node(outside, [conv, region], True), _precision_of_node(inside, [region], False)]
-    check(found == ["removed", "hidden", "int8", "removed"], f"precision of nodes {found}")
+    check(found == ["removed", "hidden", "int8", "float"], f"precision of nodes {found}")
     check(region.nodes == ("a", "z"), f"names of a region {region.nodes}")
     constant = "(Unnamed Layer* 61) [Constant]"
     check("[Constant]" in _nodes_from_name(constant)[0], "name of a constant")
+    check(str(Fallback("m", "MatMul", "removed", "why")) == "MatMul 'm': why", "a removed node runs in nothing")
     check(Audit((region,), {"m": "hidden"}, ()).int8_share is None, "a hidden share is not a share")
     check(_nodes_from_name("/a/Conv + /b/Relu") == ["/a/Conv", "/b/Relu"], "names of fused layers")
     check(_nodes_from_name("PWN(/a/Relu)") == ["/a/Relu"], "names of pointwise layers")

@@ -73,7 +73,7 @@ def test_audit_command_says_what_is_int8_and_where_that_cannot_be_told() -> None
     assert shown["code"] == 0
     assert "INT8: 1 of 1 Conv, Gemm and MatMul nodes, 100% of the time" in shown["said"]
     assert half["code"] == 3
-    assert "not INT8: b (Conv) runs in fp16: no scale" in half["said"]
+    assert "not INT8: Conv 'b' runs in fp16: no scale" in half["said"]
     assert "below the threshold: 0.500 < 0.9" in half["said"]
     assert hidden["code"] == 3
     assert "INT8: cannot be told, 1 of 1 Conv, Gemm and MatMul nodes do not show" in hidden["said"]

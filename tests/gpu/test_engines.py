@@ -288,9 +288,9 @@ def test_encoder_rounds_as_its_qdq_model_does(shape: tuple[int, int, int]) -> No
     print(ratio_of(rows[1], rows[0]))
     # TensorRT 8.6 makes one region of such a network, whose inside its inspector does not show
     assert len(found.weighted) == 32
+    assert set(found.weighted.values()) <= {"int8", "hidden"}
     if MAJOR < 10:
-        assert set(found.weighted.values()) == {"hidden"}
-        assert (found.int8_share, found.fallbacks) == (None, ())
+        assert found.int8_share is None
         assert audit(fp16, model, batches[0]).int8_share == 0
     from quantlab.ort import Session
 

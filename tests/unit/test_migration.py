@@ -53,7 +53,10 @@ def test_layer_for_which_int8_does_not_pay_is_migrated_all_the_same() -> None:
     model = conv_net("1")
     table = quantlab.calibrate(model, image_batches(4, 1), tensors="all")
     assert "Gemm" in [s.op for s in quantlab.quantize(model, table).placement.skipped]
-    assert "Gemm" not in [s.op for s in migrate_to_qdq(model, table).placement.skipped]
+    for selection in (None, quantlab.Selection(exclude=("first",))):
+        skipped = [s.op for s in migrate_to_qdq(model, table, selection).placement.skipped]
+        assert "Gemm" not in skipped
+        assert ("Conv" in skipped) == (selection is not None)
 
 
 def scales_used(text: str, weights: dict[str, Array], scales: dict[str, float]) -> dict[str, float]:
