@@ -89,7 +89,7 @@ def check_model(proto: onnx.ModelProto, full_check: bool = False) -> None:
         size = weight_bytes(tensor)
         if BIG <= size <= LIMIT:
             onnx.checker.check_tensor(tensor)
-        elif size > LIMIT and tensor.data_type not in _PACKED:
+        elif size > LIMIT and tensor.data_type not in _PACKED and tensor.HasField("raw_data"):
             wanted = prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
             if wanted != size:
                 raise onnx.checker.ValidationError(
@@ -129,7 +129,10 @@ def check_data_file(path: Path) -> None:
     data = path.with_name(path.name + DATA_SUFFIX)
     files.check_writable(data)
     if data.exists() and not path.exists():
-        raise ConfigError(f"{data} exists and is another model's", hint="choose another output name, or remove it")
+        raise ConfigError(
+            f"{data} exists without {path.name}: it may be another model's",
+            hint="choose another output name, or remove it",
+        )
 
 
 def _moved_out(tensor: TensorProto, file: Any, location: str) -> TensorProto:

@@ -77,7 +77,7 @@ class CalibrationShard:
             if parts["counts"].shape != (len(head["tensors"]), BINS):
                 raise ValueError(f"counts have shape {parts['counts'].shape}")
             histograms = {name: _histogram(parts, row) for row, name in enumerate(head["tensors"])}
-            return cls(histograms, Provenance(**head["provenance"]), tuple(head["warnings"]))
+            return cls(histograms, Provenance(**head["provenance"]), tuple(head.get("warnings", ())))
         except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, *_DAMAGED) as error:
             raise DataError(
                 f"{path} is not a calibration shard (version {VERSION}): {error}",

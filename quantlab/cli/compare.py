@@ -72,7 +72,7 @@ def command(ctx: click.Context, /, model: Path, quantized: tuple[str, ...], outp
     settings = BuildSettings(v["timing_cache"], v["builder_optimization_level"])
     with ExitStack() as stack:
         opened = stack.enter_context(BackendSet(proto, calibration, settings))
-        _open(opened, v, batches, {n: p for n, p in given.items() if p.suffix in ENGINES})
+        _open(opened, v, batches, given)
         everything: dict[str, Any] = {**models, **{b.name: b for b in opened.backends}}
         if not everything:
             raise ConfigError("nothing to compare with: ort:fp32 is always there", hint="name a quantized backend")
@@ -94,8 +94,8 @@ def command(ctx: click.Context, /, model: Path, quantized: tuple[str, ...], outp
     _finish(ctx, result, threshold)
 
 
-def _open(opened: BackendSet, v: dict[str, Any], batches: Any, engines: dict[str, Path]) -> None:
-    """The backends that were asked for, or all that may work where calibration data alone was given."""
+def _open(opened: BackendSet, v: dict[str, Any], batches: Any, given: dict[str, Path]) -> None:
+    """The backends that were asked for, or all that may work where calibration data alone was given; and engines."""
     from quantlab.backends import default_specs, parse_backend
 
     batch = next(iter(batches), None)
@@ -106,6 +106,11 @@ def _open(opened: BackendSet, v: dict[str, Any], batches: Any, engines: dict[str
         specs = [parse_backend(text.strip()) for text in v["backends"].split(",")]
     elif opened.calibration is not None:
         specs = default_specs()
+    if clash := sorted({spec.name for spec in specs} & given.keys()):
+        raise ConfigError(
+            f"'{clash[0]}' is also the name of a backend", hint=f"name the file otherwise: mine={given[clash[0]]}"
+        )
+    engines = {name: path for name, path in given.items() if path.suffix in ENGINES}
     if specs or engines:
         opened.open(specs, batch, asked_for=bool(v["backends"]), engine_files=engines)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from quantlab.calibration.offline import Progress
 from quantlab.comparison.backend import Backend, OrtBackend, Outputs, check_interface, ort_backend
-from quantlab.comparison.feed import check_range, cut, padded, with_labels
+from quantlab.comparison.feed import check_range, cut, padded, uninterrupted, with_labels
 from quantlab.comparison.judge import judge_fp32, scores_output
 from quantlab.comparison.metrics import sqnr_db
 from quantlab.comparison.result import Comparison, ModelResult
@@ -100,7 +100,6 @@ class _Run:
             size = batch_length(batch, first, number)
             fed = padded(batch, size, fixed)
             outputs: dict[str, Outputs] = {}
-            # nothing is summed up before all have run: an interruption leaves whole batches
             for backend in self._backends:
                 tally = self._tallies[backend.name]
                 if tally.failed:
@@ -118,21 +117,25 @@ class _Run:
                 self._without_scores()  # rows of something else, such as detections
             if self._scores and own is not None:
                 check_range(own, outputs[FP32][self._scores].shape[1], number)
-            for backend in self._backends:
-                tally, found_ = self._tallies[backend.name], outputs.get(backend.name)
-                if found_ is None:
-                    continue
-                try:
-                    twin = outputs.get(backend.twin) if backend.twin else None
-                    tally.add(outputs[FP32], found_, own, twin, size)
-                except QuantlabError as error:
-                    if backend.name == FP32:
-                        raise
-                    tally.failed = f"batch {number}: {error.message}"
-            self._labels.append(own if own is not None else np.full(size, UNLABELED, np.int64))
-            self.samples += size
+            with uninterrupted():  # what is kept of an interrupted comparison is whole batches
+                self._add(outputs, own, size, number)
             if on_batch:
                 on_batch(self.samples)
+
+    def _add(self, outputs: Mapping[str, Outputs], own: NDArray[np.int64] | None, size: int, number: int) -> None:
+        for backend in self._backends:
+            tally, found = self._tallies[backend.name], outputs.get(backend.name)
+            if found is None:
+                continue
+            try:
+                twin = outputs.get(backend.twin) if backend.twin else None
+                tally.add(outputs[FP32], found, own, twin, size)
+            except QuantlabError as error:
+                if backend.name == FP32:
+                    raise
+                tally.failed = f"batch {number}: {error.message}"
+        self._labels.append(own if own is not None else np.full(size, UNLABELED, np.int64))
+        self.samples += size
 
     def _without_scores(self) -> None:
         self._scores = None

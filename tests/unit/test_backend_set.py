@@ -203,6 +203,13 @@ def test_cli_with_nothing_to_compare_says_so(cli: Callable, work: Path) -> None:
     assert (done.code, "nothing to compare with" in done.err) == (2, True)
 
 
+def test_cli_refuses_a_file_by_the_name_of_a_backend(cli: Callable, work: Path) -> None:
+    named = f"ort:qdq:mse={work / 'm.onnx'}"
+    backends = ["--calibration", work / "calibration.npy", "--backends", "ort:qdq:mse"]
+    done = cli(*arguments(work, named, *backends))
+    assert (done.code, "'ort:qdq:mse' is also the name of a backend" in done.err) == (2, True)
+
+
 def test_fail_under_exits_3_and_names_what_is_below(cli: Callable, work: Path) -> None:
     backends = ["--calibration", work / "calibration.npy", "--backends", "ort:qdq:percentile-5,ort:qdq:minmax"]
     done = cli(*arguments(work, *backends, "--fail-under", "mlperf-99"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -293,6 +294,21 @@ def test_interruption_inside_a_batch_leaves_whole_batches_only() -> None:
     assert (result.partial, result.samples) == (True, 16)
     assert len({row.errors["logits"].mean_abs for row in result.results[1:]}) == 1
     assert all(row.difference is not None for row in result.results[1:])
+
+
+def test_interruption_while_results_are_summed_up_leaves_whole_batches_only() -> None:
+    before, calls = signal.getsignal(signal.SIGINT), []
+
+    def pressed(outputs: Outputs, labels: Any) -> np.ndarray:
+        calls.append(1)
+        if len(calls) == 4:  # two models: the second one, in the second batch
+            signal.raise_signal(signal.SIGINT)
+        return margin(outputs, labels)
+
+    result = quantlab.compare(conv_net(), {"plus": plus(0.5)}, labelled(), metric=pressed)
+    assert (result.partial, result.samples, len(calls)) == (True, 32, 4)
+    assert result.results[1].difference is not None
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_rows_of_detections_are_not_class_scores() -> None:

@@ -93,6 +93,13 @@ def test_short_batch_of_a_fixed_batch_model_is_not_held_back() -> None:
     assert quantlab.check_data(model, data).held_back == 0
 
 
+def test_short_last_batch_of_a_fixed_batch_model_is_left_out_wherever_the_stream_begins() -> None:
+    model = parse("m (float[8,4] x) => (float[8,4] y) { y = MatMul (x, w) }", {"w": floats(4, 4)})
+    data = [{"x": floats(8, 4, seed=k)} for k in range(6)]
+    short = {"x": floats(3, 4)}
+    assert quantlab.check_data(model, [*data, short]) == quantlab.check_data(model, data)
+
+
 def test_fewer_batches_than_can_be_held_back_is_said() -> None:
     check = quantlab.check_data(MODEL, batches(1, 1, 1), quantlab.MinMax())
     assert check.held_back == 0
