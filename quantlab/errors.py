@@ -1,15 +1,34 @@
-"""Every exception quantlab raises on purpose. The CLI prints these and exits 2; anything else is a bug."""
+"""Every exception quantlab raises on purpose, and what it reports in place of one.
+
+The CLI prints the exceptions and exits 2; anything else is a bug.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
 
 class QuantlabError(Exception):
-    """What failed on which named thing, got X, expected Y, and a hint: the next command or argument."""
+    """What failed on which named thing, got X, expected Y.
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    Attributes:
+        text: What failed.
+        hint: The remedy: the next command or argument.
+        batch: The number of the batch (from 0) in which it happened, where it happened in one.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, batch: int | None = None) -> None:
         super().__init__(message)
-        self.message = message
+        self.text = message
         self.hint = hint
+        self.batch = batch
+
+    @property
+    def message(self) -> str:
+        """The text, with the batch where there is one, without the hint."""
+        return self.text if self.batch is None else f"batch {self.batch}, {self.text}"
 
     def __str__(self) -> str:
         return f"{self.message} Hint: {self.hint}" if self.hint else self.message
@@ -41,3 +60,36 @@ class DeviceError(QuantlabError):
 
 class MissingDependencyError(QuantlabError):
     """An optional package that this path needs is not installed, or is of a version that cannot do it."""
+
+
+@contextmanager
+def in_batch(number: int) -> Iterator[None]:
+    """Give every QuantlabError that leaves the block the number of its batch, unless it carries one already."""
+    try:
+        yield
+    except QuantlabError as error:
+        if error.batch is None:
+            error.batch = number
+        raise
+
+
+NoticeKind = Literal["", "all_zero", "bad_images", "choice", "correction", "jumped", "saturated", "short_batch"]
+"""What a notice is about; '' where that is not known (a file of an earlier version)."""
+
+
+class Notice(str):
+    """A fact that a reader of numbers must know and that is no error: a text that carries what it is about.
+
+    Attributes:
+        kind: What it is about. Code decides by this, never by the text.
+        tensor: The tensor it is about, '' where it is about no single one.
+    """
+
+    kind: NoticeKind
+    tensor: str
+
+    def __new__(cls, text: str, kind: NoticeKind = "", tensor: str = "") -> Notice:
+        """A notice of this text."""
+        notice = super().__new__(cls, text)
+        notice.kind, notice.tensor = kind, tensor
+        return notice

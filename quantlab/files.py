@@ -1,12 +1,65 @@
-"""Results appear whole or not at all: written to a temporary name in the same folder, then renamed."""
+"""Reading files with clear errors, and writing them whole or not at all.
+
+A result is written to a temporary name in the same folder, then renamed.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from quantlab.errors import ConfigError
+from filelock import FileLock
+
+from quantlab.errors import ConfigError, DataError
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """Read a file.
+
+    Args:
+        path: The file.
+        what: What it is, as a noun for the error text ("calibration table").
+
+    Returns:
+        Its content.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{what} {path} cannot be read: {reason}", hint="check the path") from error
+
+
+def read_text(path: Path, what: str) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        what: What it is, as a noun for the error text ("calibration table").
+
+    Returns:
+        Its text.
+
+    Raises:
+        DataError: It cannot be read, or is not UTF-8.
+    """
+    try:
+        return read_bytes(path, what).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{what} {path} cannot be read: {error}", hint="it must be text in UTF-8") from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes that lock `path` out of the block; the lock is a file `path`.lock, on any system."""
+    with FileLock(path.with_name(path.name + ".lock")):
+        yield
 
 
 def check_writable(path: Path) -> None:

@@ -7,7 +7,7 @@ import onnx
 
 from models import floats, parse
 from quantlab import large
-from quantlab.qdq.half import Half
+from quantlab.fp16 import Half
 
 HEADER = '<ir_version: 9, opset_import: ["" : 19]>'
 PAIR = "{1}_q = QuantizeLinear ({0}, {1}_s, zero)\n {1} = DequantizeLinear ({1}_q, {1}_s, zero)\n"

@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from quantlab import files
-from quantlab.calibration.table import read_text
 from quantlab.calibration.trt_cache import TrtCache
 from quantlab.errors import DataError
+from quantlab.files import read_bytes, read_text, write_bytes, write_text
 
 FORMAT = "quantlab.calibration_cache"
 
@@ -45,8 +44,8 @@ def save_cache(path: Path, content: bytes, record: CacheRecord) -> None:
     """Write cache and record, the record last: a cache without one is not used."""
     values = asdict(record) | {"format": FORMAT, "cache_hash": hashlib.sha256(content).hexdigest()}
     record_path(path).unlink(missing_ok=True)
-    files.write_bytes(path, content)
-    files.write_text(record_path(path), json.dumps(values, indent=1) + "\n")
+    write_bytes(path, content)
+    write_text(record_path(path), json.dumps(values, indent=1) + "\n")
 
 
 def load_record(cache: Path) -> CacheRecord:
@@ -76,7 +75,7 @@ def refusals(cache: Path, expected: CacheRecord, tensors: Collection[str] = ()) 
     content = TrtCache.load(cache)  # a corrupt cache raises here, naming the line
     record = load_record(cache)
     reasons = []
-    if record.cache_hash != hashlib.sha256(cache.read_bytes()).hexdigest():
+    if record.cache_hash != hashlib.sha256(read_bytes(cache, "calibration cache")).hexdigest():
         reasons.append("it was changed after its record was written")
     for name in ("algorithm", "model_hash", "data_hash", "preprocess", "batch_size", "batches", "tensorrt", "gpu"):
         wanted, got = getattr(expected, name), getattr(record, name)

@@ -6,37 +6,51 @@ dynamic range of a tensor, its amax, as the decimal digits of the float32 widene
 with `std::stof` and sets (-amax, +amax). The provider looks for the file in `trt_engine_cache_path`.
 
 The binary layout is two tables of the FlatBuffers format, `TrtTable {dict: [KeyValue]}` and
-`KeyValue {key: string, value: string}`; what is written here is byte for byte what ONNX Runtime writes.
+`KeyValue {key: string, value: string}`; what is written here is byte for byte what ONNX Runtime writes. ONNX Runtime's
+own generated classes are not used: they would load ONNX Runtime for reading a file.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
+from flatbuffers.table import Table
 
-from quantlab import files
 from quantlab.calibration.table import CalibrationTable, Provenance
 from quantlab.errors import DataError
-from quantlab.numerics.scales import SMALLEST_SCALE
+from quantlab.files import write_bytes
+from quantlab.numerics import SMALLEST_SCALE
 
+_DICT, _KEY, _VALUE = 0, 0, 1  # the fields of TrtTable and KeyValue
 _HINT = "give calibration.flatbuffers or calibration.cache as ONNX Runtime's write_calibration_table wrote it"
 
 
 def ep_table_bytes(table: CalibrationTable) -> bytes:
-    """The content of `calibration.flatbuffers`."""
-    builder = _Builder()
-    entries = [
-        builder.table(builder.string(name), builder.string(_digits(table.amax[name]))) for name in sorted(table.amax)
-    ]
-    return builder.finish(builder.table(builder.vector(entries)))
+    """The content of `calibration.flatbuffers`, in the calls that ONNX Runtime's generated writer makes."""
+    builder = flatbuffers.Builder(1024)
+    entries = []
+    for name in sorted(table.amax):
+        key, value = builder.CreateString(name), builder.CreateString(_digits(table.amax[name]))
+        builder.StartObject(2)
+        builder.PrependUOffsetTRelativeSlot(_KEY, key, 0)
+        builder.PrependUOffsetTRelativeSlot(_VALUE, value, 0)
+        entries.append(builder.EndObject())
+    builder.StartVector(4, len(entries), 4)
+    for entry in entries:
+        builder.PrependUOffsetTRelative(entry)
+    vector = builder.EndVector()
+    builder.StartObject(1)
+    builder.PrependUOffsetTRelativeSlot(_DICT, vector, 0)
+    builder.Finish(builder.EndObject())
+    return bytes(builder.Output())
 
 
 def save_ep_table(table: CalibrationTable, path: str | Path) -> None:
     """Write `calibration.flatbuffers` atomically."""
-    files.write_bytes(Path(path), ep_table_bytes(table))
+    write_bytes(Path(path), ep_table_bytes(table))
 
 
 def table_from_ep(data: bytes, source: str) -> CalibrationTable:
@@ -110,106 +124,36 @@ def _read_text(data: bytes, source: str) -> list[tuple[str, str]]:
 
 
 def _read_flatbuffers(data: bytes, source: str) -> list[tuple[str, str]]:
-    reader = _Reader(data)
     try:
         if len(data) % 4:
             raise ValueError("its length is no multiple of 4")
-        return [
-            (reader.string(reader.field(entry, 0)), reader.string(reader.field(entry, 1)))
-            for entry in reader.vector(reader.field(reader.follow(0), 0))
-        ]
-    except (ValueError, struct.error) as error:
+        start = Table(data, 0)
+        root = Table(data, start.Indirect(0))
+        place = _place(root, _DICT)
+        first, count = root.Vector(place), root.VectorLen(place)
+        if count > len(data) // 4:
+            raise ValueError(f"a list of {count} entries in {len(data)} bytes")
+        entries = [Table(data, start.Indirect(first + 4 * k)) for k in reversed(range(count))]
+        return [(_string(entry, _KEY), _string(entry, _VALUE)) for entry in entries]
+    except (ValueError, TypeError, struct.error) as error:  # the library's own for what leads out of the file
         raise DataError(
             f"{source} cannot be read, it is truncated or no calibration table of ONNX Runtime: {error}", hint=_HINT
         ) from error
 
 
-class _Builder:
-    """Writes a FlatBuffers buffer from its end to its start, as the format wants it: positions count from the end."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._layouts: dict[bytes, int] = {}
-
-    def string(self, text: str) -> int:
-        """Length, UTF-8, NUL; the length aligned to 4."""
-        raw = text.encode("utf-8") + b"\0"
-        self._align(len(raw))
-        self._add(raw)
-        return self._add(struct.pack("<I", len(raw) - 1))
-
-    def vector(self, targets: Sequence[int]) -> int:
-        """Count and references; the last target is element 0, because each is put before the ones written."""
-        for target in targets:
-            self._refer(target)
-        return self._add(struct.pack("<I", len(targets)))
-
-    def table(self, *fields: int) -> int:
-        """References to the fields, behind the distance to a layout, which tables of one kind share."""
-        for target in fields:
-            self._refer(target)
-        count = len(fields)
-        places = (4 * (count - k) for k in range(count))
-        layout = struct.pack(f"<{2 + count}H", 4 + 2 * count, 4 + 4 * count, *places)
-        position = self._size + 4
-        known = self._layouts.get(layout)
-        self._add(struct.pack("<i", len(layout) if known is None else known - position))
-        if known is None:
-            self._layouts[layout] = self._add(layout)
-        return position
-
-    def finish(self, root: int) -> bytes:
-        """The buffer, which begins with the reference to `root`."""
-        self._align(4)
-        self._refer(root)
-        return b"".join(reversed(self._parts))
-
-    def _refer(self, target: int) -> None:
-        self._add(struct.pack("<I", self._size + 4 - target))
-
-    def _align(self, following: int) -> None:
-        self._add(bytes(-(self._size + following) % 4))
-
-    def _add(self, raw: bytes) -> int:
-        self._parts.append(raw)
-        self._size += len(raw)
-        return self._size
+def _place(table: Table, field: int) -> int:
+    """Where a table has a field, from its position on."""
+    place: int = table.Offset(4 + 2 * field)
+    if place == 0:
+        raise ValueError(f"the table at byte {table.Pos} has no field {field}")
+    return place
 
 
-class _Reader:
-    """Reads a FlatBuffers buffer; ValueError or struct.error wherever a reference leads out of it."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def follow(self, at: int) -> int:
-        """The position that the reference at `at` points to."""
-        return at + self._number("<I", at)
-
-    def field(self, table: int, index: int) -> int:
-        """The position that a field of a table refers to."""
-        layout = table - self._number("<i", table)
-        entry = 4 + 2 * index
-        place = self._number("<H", layout + entry) if entry < self._number("<H", layout) else 0
-        if place == 0:
-            raise ValueError(f"the table at byte {table} has no field {index}")
-        return self.follow(table + place)
-
-    def vector(self, at: int) -> list[int]:
-        """The positions of the elements, in the order in which they were written."""
-        count = self._number("<I", at)
-        if count > len(self._data) // 4:
-            raise ValueError(f"a list of {count} entries in {len(self._data)} bytes")
-        return [self.follow(at + 4 + 4 * k) for k in reversed(range(count))]
-
-    def string(self, at: int) -> str:
-        end = at + 4 + self._number("<I", at)
-        if self._data[end : end + 1] != b"\0":
-            raise ValueError(f"the text at byte {at} has no end")
-        return self._data[at + 4 : end].decode("utf-8")
-
-    def _number(self, kind: str, at: int) -> int:
-        if at < 0:
-            raise ValueError("a reference leads out of the file")
-        return int(struct.unpack_from(kind, self._data, at)[0])
+def _string(table: Table, field: int) -> str:
+    at: int = table.Pos + _place(table, field)
+    text: bytes = table.String(at)
+    start = table.Indirect(at)
+    length, end = int.from_bytes(table.Bytes[start : start + 4], "little"), start + 4 + len(text)
+    if len(text) != length or table.Bytes[end : end + 1] != b"\0":
+        raise ValueError(f"the text at byte {start} has no end")
+    return text.decode("utf-8")

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from quantlab.data.batches import Batch, Batches
-from quantlab.data.check import check_batch, check_names, check_shape
+from quantlab.data import Batch, Batches, WholeBatches, check_batch, stream_facts
+from quantlab.data.check import check_names, check_shape
 from quantlab.data.hash import hash_batch
-from quantlab.errors import DataError, QuantlabError
+from quantlab.errors import DataError, Notice, QuantlabError
 from quantlab.memory.buffers import DeviceMemory, device_address
-from quantlab.model import TensorSpec
+from quantlab.onnx_model import TensorSpec
 
 ON_DEVICE = b"on device"  # data on the device are not read back to be hashed
 _SLOTS = 2  # one batch is calibrated while the next is loaded and staged
@@ -28,9 +28,14 @@ _SLOTS = 2  # one batch is calibrated while the next is loaded and staged
 class BatchFeeder:
     """Streams batches to device memory, the next one loading while TensorRT works on this one.
 
-    specs: the network's inputs, with the calibration profile's shapes. expected: how many batches there must be;
-    by default `len(batches)` where it is known. Data on the device already (`__cuda_array_interface__`) is passed on as
-    it is. A last batch smaller than the first is left out and reported in `warnings`.
+    Data on the device already (`__cuda_array_interface__`) is passed on as it is. A last batch smaller than the first
+    is left out and reported in `warnings`.
+
+    Args:
+        batches: Re-iterable.
+        specs: The network's inputs, with the shapes of the calibration profile.
+        open_memory: Device memory to upload to.
+        expected: How many batches there must be; by default `len(batches)` where it is known.
     """
 
     def __init__(
@@ -41,12 +46,11 @@ class BatchFeeder:
         expected: int | None = None,
     ) -> None:
         self.specs = tuple(specs)
-        self.expected = expected if expected is not None else _length(batches)
+        self.expected = expected if expected is not None else stream_facts(batches).batches
         self.count = self.samples = self.batch_size = 0
         self.ended = False
         self.error: BaseException | None = None
-        self.warnings: tuple[str, ...] = ()
-        self._batches, self._open_memory = batches, open_memory
+        self._batches, self._open_memory = WholeBatches(batches, _size), open_memory
         self._digest = hashlib.sha256()
         self._source: Iterator[Batch] | None = None
         self._loader: ThreadPoolExecutor | None = None
@@ -74,7 +78,7 @@ class BatchFeeder:
         assert self._next is not None
         assert self._loader is not None
         batch = self._next.result()
-        if batch is None or self._is_short_end(batch):
+        if batch is None:
             self.ended = True
             self.close()
             return None
@@ -87,16 +91,10 @@ class BatchFeeder:
         assert self._source is not None
         return next(self._source, None)
 
-    def _is_short_end(self, batch: Batch) -> bool:
-        size = _size(batch)
-        if not 0 < size < self.batch_size:
-            return False
-        if self._load() is not None:
-            raise DataError(
-                f"it has {size} samples, the ones before {self.batch_size}", hint="make batches of one size"
-            )
-        self.warnings = (f"the last {size} samples do not fill a batch of {self.batch_size} and were left out",)
-        return True
+    @property
+    def warnings(self) -> tuple[Notice, ...]:
+        """What was left out of the data, once the stream has ended."""
+        return self._batches.notices() if self.ended else ()
 
     def _place(self, batch: Batch, names: Sequence[str]) -> list[int]:
         assert self._memory is not None
@@ -107,14 +105,14 @@ class BatchFeeder:
             )
         placed = {n: found for n, x in batch.items() if (found := device_address(x)) is not None}
         if placed:
-            check_names(batch, self.specs, self.count)
+            check_names(batch, self.specs)
             for spec in self.specs:
                 _, shape, dtype = placed.get(spec.name) or (0, np.shape(batch[spec.name]), batch[spec.name].dtype)
-                check_shape(spec, dtype, shape, self.count)
+                check_shape(spec, dtype, shape)
             self._memory.driver.synchronize_device()  # whatever still writes the batch, in any stream
             self._digest.update(ON_DEVICE)
         else:
-            check_batch(batch, self.specs, self.count)
+            check_batch(batch, self.specs)
             hash_batch(self._digest, batch)
         addresses = [self._address(name, batch[name]) for name in names]
         self.batch_size = self.batch_size or _size(batch)
@@ -165,9 +163,7 @@ def fingerprint(batches: Batches) -> tuple[str, int, int]:
     """(data_hash, batches, batch_size) that a feeder would have at the end of this stream, from one read of it."""
     digest = hashlib.sha256()
     count = batch_size = 0
-    for batch in batches:
-        if 0 < _size(batch) < batch_size:
-            break
+    for batch in WholeBatches(batches, _size):
         batch_size = batch_size or _size(batch)
         count += 1
         if any(device_address(x) for x in batch.values()):
@@ -175,13 +171,6 @@ def fingerprint(batches: Batches) -> tuple[str, int, int]:
         else:
             hash_batch(digest, batch)
     return digest.hexdigest(), count, batch_size
-
-
-def _length(batches: Batches) -> int | None:
-    try:
-        return len(batches)  # type: ignore[arg-type]  # not every stream has a length
-    except TypeError:
-        return None
 
 
 def _size(batch: Batch) -> int:
@@ -195,8 +184,7 @@ def _with_batch_number(error: BaseException, number: int) -> BaseException:
     """The same exception, saying in which batch it happened."""
     text = f"while calibrating, in batch {number}"
     if isinstance(error, QuantlabError):
-        if f"batch {number}" not in error.message:
-            error.message = f"batch {number}: {error.message}"
+        error.batch = number if error.batch is None else error.batch
     elif hasattr(error, "add_note"):
         error.add_note(text)
     elif isinstance(error, OSError) and error.errno is not None:  # Python 3.10 has no notes

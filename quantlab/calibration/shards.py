@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from quantlab import files
-from quantlab.calibration.offline import all_zero_warning, saturation_warnings
-from quantlab.calibration.table import CalibrationTable, Provenance
-from quantlab.errors import ConfigError, DataError
-from quantlab.observers import Histogram, HistogramObserver, MinMax, Observer, fresh
-from quantlab.observers.base import algorithm_name
+from quantlab.calibration.offline import all_zero_notice, saturation_notices
+from quantlab.calibration.table import CalibrationTable, Provenance, notices_from
+from quantlab.calibration.trt_cache import load_table
+from quantlab.errors import ConfigError, DataError, Notice
+from quantlab.files import read_bytes, write_bytes
+from quantlab.observers import Histogram, HistogramObserver, MinMax, Observer, algorithm_name, final_amax, fresh
 from quantlab.observers.binning import BINS
 
 FORMAT = "quantlab.calibration_shard"
@@ -28,12 +28,17 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class CalibrationShard:
-    """histograms: order-independent ones, per tensor in network order. provenance: of this part of the data. warnings:
-    about the data, such as samples that were left out."""
+    """What one part of the data has in it.
+
+    Attributes:
+        histograms: Order-independent ones, per tensor in network order.
+        provenance: Of this part of the data.
+        warnings: About the data, such as samples that were left out.
+    """
 
     histograms: Mapping[str, Histogram]
     provenance: Provenance
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
     def table(self, observer: Observer) -> CalibrationTable:
         """The table of one algorithm. ConfigError for an observer of the user's own, which has to see the values."""
@@ -44,8 +49,8 @@ class CalibrationShard:
             )
         amax = {name: _amax(observer, histogram) for name, histogram in self.histograms.items()}
         name = algorithm_name(observer)
-        zero = [all_zero_warning(t) for t, h in self.histograms.items() if not h.range]
-        warnings = (*self.warnings, *zero, *saturation_warnings(name, amax, self.histograms))
+        zero = [all_zero_notice(t) for t, h in self.histograms.items() if not h.range]
+        warnings = (*self.warnings, *zero, *saturation_notices(name, amax, self.histograms))
         return CalibrationTable(amax, replace(self.provenance, algorithm=name), warnings)
 
     def save(self, path: str | Path) -> None:
@@ -53,6 +58,7 @@ class CalibrationShard:
         each = list(self.histograms.values())
         head = {"format": FORMAT, "version": VERSION, "tensors": list(self.histograms)}
         head["warnings"] = list(self.warnings)
+        head["warning_kinds"] = [[w.kind, w.tensor] for w in self.warnings]
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
@@ -63,13 +69,13 @@ class CalibrationShard:
             zeros=np.array([h.zeros_before for h in each], np.int64),
             batches=np.array([h.batches for h in each], np.int64),
         )
-        files.write_bytes(Path(path), buffer.getvalue())
+        write_bytes(Path(path), buffer.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> CalibrationShard:
         """Read an .npz file; DataError if it is missing or not a shard."""
         try:
-            with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as stored:
+            with np.load(io.BytesIO(read_bytes(Path(path), "calibration shard")), allow_pickle=False) as stored:
                 head = json.loads(str(stored["head"]))
                 if (head["format"], head["version"]) != (FORMAT, VERSION):
                     raise ValueError(f"format {head['format']!r} version {head['version']!r}")
@@ -77,8 +83,8 @@ class CalibrationShard:
             if parts["counts"].shape != (len(head["tensors"]), BINS):
                 raise ValueError(f"counts have shape {parts['counts'].shape}")
             histograms = {name: _histogram(parts, row) for row, name in enumerate(head["tensors"])}
-            return cls(histograms, Provenance(**head["provenance"]), tuple(head.get("warnings", ())))
-        except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, *_DAMAGED) as error:
+            return cls(histograms, Provenance(**head["provenance"]), notices_from(head))
+        except (ValueError, KeyError, TypeError, IndexError, EOFError, *_DAMAGED) as error:
             raise DataError(
                 f"{path} is not a calibration shard (version {VERSION}): {error}",
                 hint="make one with quantlab calibrate --order-independent -o NAME.npz",
@@ -100,8 +106,7 @@ def _amax(prototype: Observer, histogram: Histogram) -> np.float32:
     observer = fresh(prototype)
     assert isinstance(observer, HistogramObserver)
     observer.histogram = histogram
-    kept: np.float32 = np.float32(observer.compute_amax())
-    return kept
+    return final_amax(observer)
 
 
 def merge_shards(shards: Sequence[CalibrationShard]) -> CalibrationShard:
@@ -150,8 +155,9 @@ def merge_minmax(tables: Sequence[CalibrationTable]) -> CalibrationTable:
     shards = [CalibrationShard({n: _only_amax(a) for n, a in t.amax.items()}, t.provenance) for t in tables]
     merged = merge_shards(shards)
     amax = {name: np.float32(max(table.amax[name] for table in tables)) for name in tables[0].amax}
-    no_longer = {all_zero_warning(name) for name, value in amax.items() if value}
-    warnings = dict.fromkeys(w for table in tables for w in table.warnings if w not in no_longer)
+    warnings = dict.fromkeys(
+        w for table in tables for w in table.warnings if not (w.kind == "all_zero" and amax.get(w.tensor))
+    )
     return CalibrationTable(amax, merged.provenance, tuple(warnings))
 
 
@@ -159,3 +165,25 @@ def _only_amax(amax: np.float32) -> Histogram:
     histogram = Histogram(order_independent=True)
     histogram.amax = amax
     return histogram
+
+
+def merge_files(parts: Sequence[Path], observer: Observer) -> CalibrationTable:
+    """Merge files of parts that were calibrated apart.
+
+    Args:
+        parts: .npz files of `CalibrationShard`, or min-max tables.
+        observer: The algorithm; min-max tables stay min-max.
+
+    Returns:
+        One table for all the data.
+
+    Raises:
+        ConfigError: They are of both kinds, or cannot be merged.
+        DataError: One cannot be read.
+    """
+    suffixes = {part.suffix for part in parts}
+    if suffixes == {".npz"}:
+        return merge_shards([CalibrationShard.load(part) for part in parts]).table(observer)
+    if ".npz" in suffixes:
+        raise ConfigError("parts are .npz files and tables mixed", hint="merge .npz files, or min-max tables")
+    return merge_minmax([load_table(part) for part in parts])

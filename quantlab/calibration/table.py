@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab import files
-from quantlab.errors import DataError
-from quantlab.model import input_specs, model_hash
+from quantlab.errors import DataError, Notice, NoticeKind
+from quantlab.files import read_text, write_text
 from quantlab.numerics import scale_from_amax
+from quantlab.onnx_model import input_specs, model_hash
 
 FORMAT = "quantlab.calibration_table"
 VERSION = 1
@@ -38,11 +38,17 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationTable:
-    """amax: float32 >= 0 per tensor, in network order. warnings: facts a reader of the numbers must know."""
+    """The range of every tensor, with where it came from.
+
+    Attributes:
+        amax: float32 >= 0 per tensor, in network order.
+        provenance: What the numbers were made from.
+        warnings: Facts that a reader of the numbers must know; each has a `kind`.
+    """
 
     amax: Mapping[str, np.float32]
     provenance: Provenance = field(default_factory=Provenance)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
     def __post_init__(self) -> None:
         for name, amax in self.amax.items():
@@ -88,6 +94,7 @@ class CalibrationTable:
                 "version": VERSION,
                 "provenance": asdict(self.provenance),
                 "warnings": list(self.warnings),
+                "warning_kinds": [[w.kind, w.tensor] for w in self.warnings],
                 "amax": {name: float(str(np.float32(amax))) for name, amax in self.amax.items()},
             },
             indent=1,
@@ -105,7 +112,7 @@ class CalibrationTable:
             if unknown := set(content["provenance"]) - known:
                 raise ValueError(f"unknown provenance keys {sorted(unknown)}")
             amax = {str(name): np.float32(value) for name, value in content["amax"].items()}
-            return cls(amax, Provenance(**content["provenance"]), tuple(content["warnings"]))
+            return cls(amax, Provenance(**content["provenance"]), notices_from(content))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{source} is not a quantlab calibration table (version {VERSION}): {error}",
@@ -114,7 +121,7 @@ class CalibrationTable:
 
     def save(self, path: str | Path) -> None:
         """Write the JSON file atomically."""
-        files.write_text(Path(path), self.to_json() + "\n")
+        write_text(Path(path), self.to_json() + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> CalibrationTable:
@@ -122,17 +129,15 @@ class CalibrationTable:
         return cls.from_json(read_text(Path(path), "calibration table"), str(path))
 
 
-def read_text(path: Path, what: str) -> str:
-    """UTF-8 text of a file; DataError naming `what` if it cannot be read."""
-    try:
-        return read_bytes(path, what).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{what} {path} cannot be read: {error}", hint="check the path") from error
+def notices_from(content: Mapping[str, Any]) -> tuple[Notice, ...]:
+    """The warnings of a JSON document: "warnings" are the texts, "warning_kinds" a [kind, tensor] for each.
 
-
-def read_bytes(path: Path, what: str) -> bytes:
-    """The content of a file; DataError naming `what` if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{what} {path} cannot be read: {error}", hint="check the path") from error
+    Documents of earlier versions have no kinds, and kinds of later versions are not known here: theirs is ''.
+    """
+    texts = [str(text) for text in content.get("warnings", ())]
+    kinds = content.get("warning_kinds") or [["", ""]] * len(texts)
+    known = get_args(NoticeKind)
+    return tuple(
+        Notice(text, kind if kind in known else "", str(tensor))
+        for text, (kind, tensor) in zip(texts, kinds, strict=True)
+    )

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from quantlab import files
 from quantlab.calibration.ep_table import is_ep_flatbuffers, is_ep_text, table_from_ep
-from quantlab.calibration.table import CalibrationTable, Provenance, read_bytes, read_text
+from quantlab.calibration.table import CalibrationTable, Provenance
 from quantlab.errors import ConfigError, DataError
+from quantlab.files import read_bytes, read_text, write_bytes
 from quantlab.numerics import INT8_MAX, amax_from_scale
 
 _HEADER = re.compile(r"TRT-\d+-\w+|\d+ [0-9a-f]{1,16} [0-9a-f]{1,16}")
@@ -83,7 +83,7 @@ class TrtCache:
 
     def save(self, path: str | Path) -> None:
         """Write the file atomically."""
-        files.write_bytes(Path(path), self.to_bytes())
+        write_bytes(Path(path), self.to_bytes())
 
     @classmethod
     def load(cls, path: str | Path) -> TrtCache:

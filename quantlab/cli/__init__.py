@@ -8,8 +8,8 @@ from importlib import import_module
 
 import click
 
-import quantlab
 from quantlab.errors import QuantlabError
+from quantlab.version import __version__
 
 COMMANDS = (
     "demo",
@@ -20,7 +20,7 @@ COMMANDS = (
     "lint",
     "repair",
     "migrate",
-    "half",
+    "fp16",
     "compare",
     "inspect",
     "presets",
@@ -48,7 +48,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(quantlab.__version__, prog_name="quantlab")
+@click.version_option(__version__, prog_name="quantlab")
 def cli() -> None:
     """INT8 quantization and calibration for TensorRT.
 

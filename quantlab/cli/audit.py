@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from quantlab import files
 from quantlab.cli.options import PATH
-from quantlab.cli.trt_options import made_up_batch
+from quantlab.cli.trt_options import parse_shapes
+from quantlab.files import check_writable, write_text
+
+if TYPE_CHECKING:
+    from quantlab.engines.audit import Audit
 
 
 @click.command("audit")
@@ -32,38 +34,30 @@ def command(
     Example:
       quantlab audit resnet.engine resnet.onnx --min-int8 0.95
     """
-    if output is not None:
-        files.check_writable(output)
-    from quantlab.model import load_model
-    from quantlab.trt.audit import REGION, audit
-    from quantlab.trt.engine import Engine
-    from quantlab.trt.run import Runner
+    from quantlab.cli.engine_runtime import runtime
+    from quantlab.engines.engine import Engine
+    from quantlab.engines.jobs import audit_engine
+    from quantlab.onnx_model import load_model
 
-    loaded, proto = Engine.load(engine), load_model(model)
-    with Runner(loaded) as runner:
-        batch = made_up_batch(runner, shapes)
-    result = audit(loaded, proto, batch)
-    total = sum(layer.time_ms for layer in result.layers)
-    click.echo(f"{len(result.layers)} layers, {total:.4f} ms")
-    for layer in result.layers:
-        click.echo(
-            f"  {layer.precision:6s} {layer.time_ms:9.4f} ms  {layer.kind:18s} {', '.join(layer.nodes) or layer.name}"
-        )
-    kinds = Counter(layer.kind for layer in result.layers)
-    click.echo("kinds: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))
-    if result.int8_share is None or result.int8_time_share is None:
-        click.echo("INT8: cannot be told, " + REGION.format(len(result.hidden), len(result.weighted)))
-    else:
-        click.echo(
-            f"INT8: {sum(p == 'int8' for p in result.weighted.values())} of {len(result.weighted)} "
-            f"Conv, Gemm and MatMul nodes, {result.int8_time_share:.0%} of the time"
-        )
-    for fallback in result.fallbacks:
-        click.echo(f"  not INT8: {fallback}")
     if output is not None:
-        values = asdict(result) | {"int8_share": result.int8_share, "int8_time_share": result.int8_time_share}
-        files.write_text(output, json.dumps(values, indent=1) + "\n")
-    if min_int8 is not None and (result.int8_share is None or result.int8_share < min_int8):
-        share = "the share cannot be told" if result.int8_share is None else f"{result.int8_share:.3f} < {min_int8:g}"
-        click.echo(f"below the threshold: {share}", err=True)
+        check_writable(output)
+    chosen = parse_shapes(shapes)
+    loaded, proto = Engine.load(engine), load_model(model)
+    audit = audit_engine(runtime(), loaded, proto, chosen)
+    _print(audit)
+    if output is not None:
+        write_text(output, json.dumps(audit.to_dict(), indent=1) + "\n")
+    if min_int8 is not None and (shortfall := audit.shortfall(min_int8)):
+        click.echo(f"below the threshold: {shortfall}", err=True)
         ctx.exit(3)
+
+
+def _print(audit: Audit) -> None:
+    click.echo(f"{len(audit.layers)} layers, {audit.total_ms:.4f} ms")
+    for layer in audit.layers:
+        nodes = ", ".join(layer.nodes) or layer.name
+        click.echo(f"  {layer.precision:6s} {layer.time_ms:9.4f} ms  {layer.kind:18s} {nodes}")
+    click.echo("kinds: " + ", ".join(f"{count} {kind}" for kind, count in audit.kinds.most_common()))
+    click.echo(f"INT8: {audit.summary}")
+    for fallback in audit.fallbacks:
+        click.echo(f"  not INT8: {fallback}")

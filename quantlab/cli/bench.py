@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
-from quantlab import files
-from quantlab.cli.compare import named_path
-from quantlab.cli.options import PATH
+from quantlab.cli.options import PATH, named_paths
 from quantlab.cli.tables import print_table
-from quantlab.cli.trt_options import made_up_batch
+from quantlab.cli.trt_options import parse_shapes
+from quantlab.files import check_writable, write_text
+
+if TYPE_CHECKING:
+    from quantlab.engines.bench import BenchRow
 
 
 @click.command("bench")
@@ -36,35 +37,33 @@ def command(engines: tuple[str, ...], shapes: str, output: Path | None, **v: Any
     Example:
       quantlab bench fp16=a.engine int8=b.engine --use-cuda-graph
     """
-    if output is not None:
-        files.check_writable(output)
-    from quantlab.trt.bench import BenchOptions, bench, ratio_of
-    from quantlab.trt.engine import Engine
-    from quantlab.trt.run import Runner
+    from quantlab.cli.engine_runtime import runtime
+    from quantlab.engines.bench import BenchOptions
+    from quantlab.engines.engine import Engine
+    from quantlab.engines.jobs import bench_engines
 
-    loaded = {name: Engine.load(path) for name, path in map(named_path, engines)}
-    with Runner(next(iter(loaded.values()))) as runner:
-        batch = made_up_batch(runner, shapes)
+    if output is not None:
+        check_writable(output)
     options = BenchOptions(
-        v["warm_up"],
-        v["duration"],
-        v["iterations"],
-        streams=v["streams"],
-        cuda_graph=v["use_cuda_graph"],
-        transfers=not v["no_data_transfers"],
-    )
-    results = bench(loaded, batch, options)
-    ratios = [ratio_of(result, results[0]) for result in results]
-    table = Table(title=f"batch {results[0].batch_size}, device time in ms")
+        v["warm_up"], v["duration"], v["iterations"], streams=v["streams"],
+        cuda_graph=v["use_cuda_graph"], transfers=not v["no_data_transfers"],
+    )  # fmt: skip
+    chosen = parse_shapes(shapes)
+    loaded = {name: Engine.load(path) for name, path in named_paths(engines).items()}
+    rows = bench_engines(runtime(), loaded, chosen, options)
+    print_table(_table(rows))
+    if output is not None:
+        write_text(output, json.dumps([row.to_dict() for row in rows], indent=1) + "\n")
+
+
+def _table(rows: list[BenchRow]) -> Table:
+    table = Table(title=f"batch {rows[0].result.batch_size}, device time in ms")
     for column in ("engine", "p50", "p99", "ratio (95 %)", "samples/s", "mJ/sample", "MiB", "engine MiB", "build s"):
         table.add_column(column, justify="left" if column == "engine" else "right")
-    for r, q in zip(results, ratios, strict=True):
+    for r, q in ((row.result, row.ratio) for row in rows):
         energy = "–" if r.energy_mj is None else f"{r.energy_mj:.4f}"
         table.add_row(
             r.name, f"{r.p50_ms:.4f}", f"{r.p99_ms:.4f}", f"{q.ratio:.3f} ({q.low:.3f}-{q.high:.3f})",
             f"{r.samples_per_s:,.0f}", energy, f"{r.memory_mib:.0f}", f"{r.engine_mib:.1f}", f"{r.build_s:.1f}",
         )  # fmt: skip
-    print_table(table)
-    if output is not None:
-        rows = [asdict(r) | {"ratio": asdict(q)} for r, q in zip(results, ratios, strict=True)]
-        files.write_text(output, json.dumps(rows, indent=1) + "\n")
+    return table

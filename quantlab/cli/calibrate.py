@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-import quantlab
-from quantlab import files
 from quantlab.cli.cost import cost
-from quantlab.cli.options import PATH, data_options, open_batches, resolve_algorithm
+from quantlab.cli.options import PATH, data_options, open_batches, print_warnings
 from quantlab.cli.progress import progress
-from quantlab.errors import ConfigError
+from quantlab.files import check_output
+
+SUFFIXES = (".json", ".cache", ".flatbuffers", ".npz")
 
 
 @click.command("calibrate")
@@ -33,7 +33,8 @@ from quantlab.errors import ConfigError
     "--output",
     type=PATH,
     required=True,
-    help="table.json, NAME.cache for a TensorRT cache, or NAME.npz for a part of the data to be merged.",
+    help="NAME.json for a table, NAME.cache for a TensorRT cache, NAME.flatbuffers for ONNX Runtime's TensorRT "
+    "provider, NAME.npz for a part of the data to be merged.",
 )
 def command(
     model: Path, algorithm: str, tensors: str | None, order_independent: bool, tensorrt: str, output: Path, **data: Any
@@ -44,54 +45,16 @@ def command(
     Example:
       quantlab calibrate resnet.onnx --data images/ --preset imagenet --algorithm entropy -o table.json
     """
-    from quantlab.calibration import save_ep_table, table_from_cache
-    from quantlab.model import load_model
+    from quantlab.api import CalibrationRequest, calibrate_to_file
+    from quantlab.onnx_model import load_model
+    from quantlab.qdq.outputs import output_kind
 
-    observer = None if algorithm == "auto" else resolve_algorithm(algorithm)
-    files.check_output(output, model)
-    is_cache = output.suffix in (".cache", ".flatbuffers")
+    check_output(output, model)
+    request = CalibrationRequest(output_kind(output, SUFFIXES), algorithm, tensors, order_independent, tensorrt)
     proto = load_model(model)
     batches = open_batches(proto, data, labels=None)
-    wanted = tensors or ("all" if is_cache else "qdq")
-    if output.suffix == ".npz":
-        if not order_independent:
-            raise ConfigError(
-                "TensorRT's histograms depend on the order of the batches: parts of the data cannot be merged",
-                hint="--order-independent",
-            )
-        with progress("calibrating", batches.count) as on_batch:
-            shard = quantlab.calibrate_shard(proto, batches, tensors=wanted, on_batch=on_batch)
-        shard.save(output)
-        for warning in shard.warnings:
-            click.echo(f"warning: {warning}", err=True)
-        samples = shard.provenance.samples
-        click.echo(f"{output}: histograms of {len(shard.histograms)} tensors, {samples} samples in {cost()}")
-        return
-    if observer is None and order_independent:
-        raise ConfigError("auto has no order-independent form", hint="merge parts and choose one algorithm")
-    if observer is None and wanted == "all":
-        raise ConfigError(
-            "auto chooses for the tensors of a Q/DQ model only", hint="leave out --tensors, write a .json"
-        )
     with progress("calibrating", batches.count) as on_batch:
-        if observer is None:
-            table = quantlab.calibrate_auto(proto, batches, on_batch=on_batch).table
-        else:
-            table = quantlab.calibrate(
-                proto, batches, observer, tensors=wanted, order_independent=order_independent, on_batch=on_batch
-            )
-    if is_cache:
-        header = "MinMaxCalibration" if algorithm == "minmax" else "EntropyCalibration2"
-        cache = quantlab.tensorrt_cache(proto, table, header).for_tensorrt(tensorrt)
-        if output.suffix == ".cache":
-            cache.save(output)
-        else:
-            save_ep_table(table_from_cache(cache), output)
-    else:
-        table.save(output)
-    if is_cache and order_independent:
-        click.echo("warning: order-independent scales are not those that TensorRT's calibrator would find", err=True)
-    for warning in table.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    samples = table.provenance.samples
-    click.echo(f"{output}: {len(table.amax)} tensors, {algorithm}, {samples} samples in {cost()}")
+        written = calibrate_to_file(proto, batches, output, request, on_batch)
+    print_warnings(written.warnings)
+    what = f"{written.tensors} tensors, {algorithm}" if request.kind.save else f"histograms of {written.tensors} tensors"
+    click.echo(f"{output}: {what}, {written.samples} samples in {cost()}")

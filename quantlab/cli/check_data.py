@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-import quantlab
-from quantlab.cli.options import PATH, data_options, open_batches, resolve_algorithm
+from quantlab.cli.options import PATH, data_options, open_batches
 from quantlab.cli.progress import progress
 
 
@@ -26,13 +25,15 @@ def command(model: Path, algorithm: str, as_json: bool, **data: Any) -> None:
     Example:
       quantlab check-data resnet.onnx --data images/ --preset imagenet --algorithm mse
     """
-    from quantlab.model import load_model
+    from quantlab.api import check_data
+    from quantlab.observers import observer_by_name
+    from quantlab.onnx_model import load_model
 
-    observer = resolve_algorithm(algorithm)
+    observer = observer_by_name(algorithm)
     proto = load_model(model)
     batches = open_batches(proto, data, labels=None)
     with progress("calibrating", batches.count) as on_batch:
-        result = quantlab.check_data(proto, batches, observer, on_batch=on_batch)
+        result = check_data(proto, batches, observer, on_batch=on_batch)
     if as_json:
         click.echo(json.dumps(asdict(result) | {"findings": result.findings}, indent=1))
         return

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import click
 
-import quantlab
-from quantlab import files
 from quantlab.cli.options import PATH
 from quantlab.cli.progress import progress
 from quantlab.cli.tables import print_comparison
+from quantlab.files import check_folder, make_folder
 
 
 @click.command("demo")
@@ -26,37 +25,37 @@ def command(output: Path) -> None:
     Example:
       quantlab demo
     """
-    from quantlab.cli.compare import SHOWN_BATCHES
-    from quantlab.large import save_model
-    from quantlab.model import load_model
+    from quantlab.api import calibrate_all, compare, quantize
+    from quantlab.comparison import trace_error
+    from quantlab.data import PRESETS, image_folder
+    from quantlab.data.sample import PRESET, sample_folder
     from quantlab.observers import OBSERVERS
-    from quantlab.report import Evidence, build_document, write_report
-    from quantlab.sample import PRESET, sample_folder
+    from quantlab.onnx_model import load_model, save_model
+    from quantlab.report import Evidence, build_document, write_document
+    from quantlab.report.from_comparison import SHOWN_BATCHES
 
-    files.check_folder(output)
+    check_folder(output)
     sample = sample_folder()
     proto = load_model(sample / "model.onnx")
-    preprocess = quantlab.PRESETS[PRESET]
-    calibration = quantlab.image_folder(sample / "calibration", preprocess, input_name="image", batch_size=64)
+    preprocess = PRESETS[PRESET]
+    calibration = image_folder(sample / "calibration", preprocess, input_name="image", batch_size=64)
     with progress("calibrating", calibration.count) as on_batch:
-        run = quantlab.calibrate_all(proto, calibration, OBSERVERS, on_batch=on_batch)
-    quantized = {name: quantlab.quantize(proto, table) for name, table in run.tables.items()}
-    test = quantlab.image_folder(sample / "test", preprocess, input_name="image", batch_size=100)
+        run = calibrate_all(proto, calibration, OBSERVERS, on_batch=on_batch)
+    quantized = {name: quantize(proto, table) for name, table in run.tables.items()}
+    test = image_folder(sample / "test", preprocess, input_name="image", batch_size=100)
     with progress("comparing", test.count) as on_batch:
-        result = quantlab.compare(proto, {n: q.model for n, q in quantized.items()}, test, on_batch=on_batch)
-    best = result.best
-    assert best is not None
-    placement = quantized[best.name].placement
+        result = compare(proto, dict(quantized), test, on_batch=on_batch)
+    best = result.best.name
     warnings = [w for q in quantized.values() for w in q.warnings]
     title = "Fashion-MNIST sample: INT8 against FP32"
     few = list(islice(test, SHOWN_BATCHES))
-    traces = {name: quantlab.trace_error(proto, q.model, few) for name, q in quantized.items()}
-    evidence = Evidence(run, placement, traces)
+    traces = {name: trace_error(proto, q.model, few) for name, q in quantized.items()}
+    evidence = Evidence(run, quantized[best].placement, traces)
     document = build_document(title, result, evidence, ["quantlab", *sys.argv[1:]], warnings)
-    files.make_folder(output)
-    run.tables[best.name].save(output / "table.json")
-    save_model(quantized[best.name].model, output / "model.qdq.onnx")
-    paths = write_report(document, output)
+    make_folder(output)
+    run.tables[best].save(output / "table.json")
+    save_model(quantized[best].model, output / "model.qdq.onnx")
+    paths = write_document(document, output)
     print_comparison(result)
-    click.echo(f"best: {best.name}, written as {output / 'model.qdq.onnx'} and {output / 'table.json'}")
+    click.echo(f"best: {best}, written as {output / 'model.qdq.onnx'} and {output / 'table.json'}")
     click.echo(f"report: {paths.html}")

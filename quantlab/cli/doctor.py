@@ -13,10 +13,30 @@ def command() -> None:
     Example:
       quantlab doctor
     """
-    from quantlab.doctor import examine
+    from quantlab.engines.doctor import Probes, examine
 
-    for finding in examine():
+    for finding in examine(Probes(_driver, _tensorrt, _calibrators)):
         mark = "ok " if finding.works else "-- "
         click.echo(f"{mark} {finding.subject:36s} {finding.state}")
         if finding.remedy:
             click.echo(f"    {'':36s} {finding.remedy}")
+
+
+def _driver() -> str:
+    from quantlab.engines.doctor import describe_driver
+    from quantlab.memory import open_driver
+
+    return describe_driver(open_driver())
+
+
+def _tensorrt() -> str:
+    from quantlab.trt.features import VERSION
+
+    return VERSION
+
+
+def _calibrators() -> str:
+    from quantlab.trt.features import require_calibrators
+
+    require_calibrators()
+    return "there"

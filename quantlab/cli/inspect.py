@@ -26,7 +26,7 @@ def command(file: Path, placement: bool) -> None:
       quantlab inspect calibration.cache
     """
     if placement and file.suffix == ".onnx":
-        from quantlab.model import load_model, require_float
+        from quantlab.onnx_model import load_model, require_float
         from quantlab.qdq import plan, prepare
 
         proto = load_model(file)
@@ -58,10 +58,16 @@ def _inspect_table(table: CalibrationTable) -> None:
 
 
 def _inspect_model(file: Path) -> None:
-    from quantlab.large import model_bytes
-    from quantlab.model import QDQ_OPS, input_specs, load_model, model_hash, output_specs
+    from quantlab.onnx_model import (
+        has_qdq,
+        input_specs,
+        load_model,
+        model_bytes,
+        model_hash,
+        opset_of,
+        output_specs,
+    )
     from quantlab.qdq import plan, prepare
-    from quantlab.qdq.prepare import opset_of
 
     proto = load_model(file)
     click.echo(
@@ -72,7 +78,7 @@ def _inspect_model(file: Path) -> None:
             click.echo(f"{kind} '{spec.name}': {spec}")
     ops = Counter(node.op_type for node in proto.graph.node)
     click.echo("nodes: " + ", ".join(f"{count} {op}" for op, count in ops.most_common()))
-    if QDQ_OPS & set(ops):
+    if has_qdq(proto):
         click.echo("this model already has Q/DQ nodes")
         return
     placement = plan(prepare(proto))

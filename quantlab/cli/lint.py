@@ -23,9 +23,8 @@ def command(ctx: click.Context, model: Path, as_json: bool) -> None:
     Example:
       quantlab lint exported.qdq.onnx
     """
-    from quantlab.model import load_model
-    from quantlab.qdq import lint
-    from quantlab.qdq.codes import CODES
+    from quantlab.onnx_model import load_model
+    from quantlab.qdq import CODES, lint
 
     findings = lint(load_model(model))
     if as_json:

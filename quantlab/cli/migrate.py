@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import quantlab
-from quantlab import files
-from quantlab.cli.options import PATH, open_batches, optional_data_options
+from quantlab.cli.options import PATH, open_batches, optional_data_options, print_warnings
 from quantlab.errors import ConfigError
+from quantlab.files import check_output
 
 if TYPE_CHECKING:
     from quantlab.calibration import CalibrationTable
@@ -36,46 +35,39 @@ def command(model: Path, table_file: Path | None, calibrator: str, tensorrt: str
       quantlab migrate resnet.onnx --table calibration.cache -o resnet.qdq.onnx
     """
     from quantlab.calibration import load_table
+    from quantlab.onnx_model import load_model
+    from quantlab.qdq.outputs import output_kind
 
-    files.check_output(output, model, *([table_file] if table_file else []))
+    check_output(output, model, *([table_file] if table_file else []))
+    kind = output_kind(output, (".onnx", ".cache", ".flatbuffers"))
     table = load_table(table_file) if table_file else None
-    if output.suffix in (".cache", ".flatbuffers"):
-        if data["data"]:
-            raise ConfigError("--data is for Q/DQ models: a cache computes no outputs", hint="leave it out")
-        _write_cache(model, table, calibrator, tensorrt, output)
-    elif output.suffix != ".onnx":
-        raise ConfigError(
-            f"output {output} is neither .onnx nor .cache nor .flatbuffers", hint="the suffix says which way to go"
-        )
-    elif table is None:
-        raise ConfigError("no scales were given", hint="--table calibration.cache")
-    else:
+    if kind.save is None:
+        if table is None:
+            raise ConfigError("no scales were given", hint="--table calibration.cache")
         _write_model(model, table, output, data)
+        return
+    if data["data"]:
+        raise ConfigError("--data is for Q/DQ models: a cache computes no outputs", hint="leave it out")
+    from quantlab.qdq.migrate import scales_of
+    from quantlab.qdq.outputs import Scales
 
-
-def _write_cache(model: Path, table: CalibrationTable | None, calibrator: str, tensorrt: str, output: Path) -> None:
-    from quantlab.calibration import save_ep_table, table_from_cache
-    from quantlab.migration import migrate_to_cache
-
-    cache = migrate_to_cache(model, table, calibrator).for_tensorrt(tensorrt)
-    if output.suffix == ".cache":
-        cache.save(output)
-    else:
-        save_ep_table(table_from_cache(cache), output)
-    click.echo(f"{output}: {len(cache.scales)} tensors" + (f", {cache.header}" if output.suffix == ".cache" else ""))
+    proto = load_model(model)
+    scales = Scales(proto, scales_of(proto, table), calibrator, tensorrt)
+    kind.save(scales, output)
+    header = f", {scales.cache().header}" if kind.suffix == ".cache" else ""
+    click.echo(f"{output}: {len(scales.table.amax)} tensors{header}")
 
 
 def _write_model(model: Path, table: CalibrationTable, output: Path, data: dict[str, Any]) -> None:
-    from quantlab.large import save_model
-    from quantlab.migration import migrate_to_qdq
-    from quantlab.model import load_model
+    from quantlab.comparison import Candidate, compare_models
+    from quantlab.onnx_model import load_model, save_model
+    from quantlab.qdq import migrate_to_qdq
 
     proto = load_model(model)
     batches = open_batches(proto, data, None) if data["data"] else None
     result = migrate_to_qdq(proto, table)
     save_model(result.model, output)
-    for warning in result.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    print_warnings(result.warnings)
     changed = [row for row in result.parity if row.relative]
     click.echo(
         f"{output}: {len(result.parity)} tensors, {len(result.parity) - len(changed)} with exactly the given scale, "
@@ -90,6 +82,6 @@ def _write_model(model: Path, table: CalibrationTable, output: Path, data: dict[
         click.echo(f"  float: {line}")
     click.echo(f"  {len(result.unused)} entries of the table are taken by no Q/DQ")
     if batches is not None:
-        compared = quantlab.compare(proto, {output.stem: result.model}, batches)
+        compared = compare_models(proto, [Candidate(output.stem, result.model)], batches)
         for name, error in compared.results[1].errors.items():
             click.echo(f"  output '{name}' against FP32: SQNR {error.sqnr_db:.1f} dB on {compared.samples} samples")

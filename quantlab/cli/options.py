@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from quantlab.errors import ConfigError
+from quantlab.files import read_text
 
 if TYPE_CHECKING:
     import onnx
 
     from quantlab.data import ArrayBatches, ImageBatches, Preprocess, ScriptBatches
-    from quantlab.observers import Observer
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -58,11 +58,9 @@ def read_preprocess(preset: str | None, file: Path | None) -> Preprocess | None:
         raise ConfigError("--preset and --preprocess were both given", hint="give one of them")
     if file:
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"preprocess file {file} cannot be read: {error}", hint="quantlab presets NAME"
-            ) from error
+            values = json.loads(read_text(file, "preprocess file"))
+        except ValueError as error:
+            raise ConfigError(f"preprocess file {file} is not JSON: {error}", hint="quantlab presets NAME") from error
         if not isinstance(values, dict):
             raise ConfigError(f"preprocess file {file} is not a JSON object", hint="quantlab presets NAME > file.json")
         return Preprocess.from_dict(values)
@@ -77,18 +75,19 @@ def open_batches(
     proto: onnx.ModelProto, values: dict[str, Any], labels: str | None
 ) -> ImageBatches | ArrayBatches | ScriptBatches:
     """The batches that the data options (their values by name) describe, for this model."""
-    from quantlab.model import fixed_batch, input_specs
+    from quantlab.data import BatchSize
+    from quantlab.onnx_model import input_specs
 
-    return open_source([s.name for s in input_specs(proto)], fixed_batch(proto), values, labels)
+    specs = input_specs(proto)
+    return open_source([s.name for s in specs], BatchSize.of(specs).fixed, values, labels)
 
 
 def open_source(
     input_names: list[str], fixed: int | None, values: dict[str, Any], labels: str | None
 ) -> ImageBatches | ArrayBatches | ScriptBatches:
     """The batches that the data options describe, for inputs of these names and perhaps a fixed batch size."""
-    from quantlab.data import open_data
+    from quantlab.data import DataOptions, open_data, stream_facts
     from quantlab.data.script import split_script
-    from quantlab.data.source import DataOptions
 
     asked = values["batch_size"]
     if asked and split_script(str(values["data"])):
@@ -99,13 +98,29 @@ def open_source(
     options = DataOptions(batch_size, values["limit"], labels, values["skip_bad"])
     preprocess = read_preprocess(values["preset"], values["preprocess_file"])
     batches = open_data(values["data"], input_names, preprocess, options)
-    for problem in getattr(batches, "skipped", ()):
+    for problem in stream_facts(batches).skipped:
         click.echo(f"skipped: {problem}", err=True)
     return batches
 
 
-def resolve_algorithm(name: str) -> Observer:
-    """An observer by name."""
-    from quantlab.observers import observer_by_name
+def named_paths(texts: Sequence[str]) -> dict[str, Path]:
+    """Files by name, each given as `name=path` or as a path, whose stem is then the name.
 
-    return observer_by_name(name)
+    Raises:
+        ConfigError: Two have the same name.
+    """
+    pairs = [_named_path(text) for text in texts]
+    if len(dict(pairs)) != len(pairs):
+        raise ConfigError("two of the files have the same name", hint="name them: first=a.onnx second=b.onnx")
+    return dict(pairs)
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    return (name, Path(path)) if separator and not Path(text).exists() else (Path(text).stem, Path(text))
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """One line each, on standard error."""
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import quantlab
-from quantlab import files
-from quantlab.cli.options import PATH, open_batches, optional_data_options
+from quantlab.cli.options import PATH, open_batches, optional_data_options, print_warnings
 from quantlab.cli.progress import progress
 from quantlab.errors import ConfigError
+from quantlab.files import check_output, write_text
 
 if TYPE_CHECKING:
     from quantlab.qdq import WeightError
@@ -50,47 +49,48 @@ def command(model: Path, table_file: Path | None, requantize: bool, correct_bias
       quantlab quantize resnet.onnx --table table.json -o resnet.qdq.onnx
     """
     from quantlab.calibration import load_table
-    from quantlab.large import save_model
-    from quantlab.model import load_model
+    from quantlab.onnx_model import load_model, save_model
+    from quantlab.qdq import Selection, WeightStyle, quantize_model
+    from quantlab.qdq import requantize as requantize_model
+    from quantlab.tune import correct_bias as corrected
 
-    files.check_output(output, model, *([table_file] if table_file else []))
+    check_output(output, model, *([table_file] if table_file else []))
     if correct_bias != bool(v["data"]) or (correct_bias and requantize):
         raise ConfigError(
             "--correct-bias needs --data and an FP32 model; --data serves nothing else here",
             hint="--correct-bias --data images/ --preset imagenet",
         )
-    style = quantlab.WeightStyle(v["granularity"] == "per-channel", "float" if v["float_weights"] else "int8")
-    if requantize and style != quantlab.WeightStyle():
+    style = WeightStyle(v["granularity"] == "per-channel", "float" if v["float_weights"] else "int8")
+    if requantize and style != WeightStyle():
         raise ConfigError(
             "--requantize writes int8 weights with a scale per channel", hint="leave out the weight style"
         )
     if v["placement_file"]:
-        files.check_output(v["placement_file"], model, output, *([table_file] if table_file else []))
+        check_output(v["placement_file"], model, output, *([table_file] if table_file else []))
         if v["placement_file"].absolute() == output.absolute():
             raise ConfigError("--placement and --output are one file", hint="give two names")
-    selection = quantlab.Selection(v["include"], v["exclude"])
+    selection = Selection(v["include"], v["exclude"])
     table = load_table(table_file) if table_file else None
     costs: dict[str, float] = {}
     errors: tuple[WeightError, ...] = ()
     if requantize:
-        redone = quantlab.requantize(model, table, selection)
+        redone = requantize_model(model, table, selection)
         placement, warnings, result = redone.placement, redone.notes, redone.model
     elif table is None:
         raise ConfigError("no scales were given", hint="--table FILE; quantlab calibrate makes one")
     else:
-        quantized = quantlab.quantize(model, table, selection=selection, weights=style)
+        quantized = quantize_model(model, table, selection, style)
         if correct_bias:
             batches = open_batches(load_model(model), v, None)
             with progress("correcting biases", batches.count) as on_batch:
-                quantized = quantlab.correct_bias(model, quantized, batches, on_batch)
+                quantized = corrected(model, quantized, batches, on_batch)
         placement, warnings, result = quantized.placement, quantized.warnings, quantized.model
         costs, errors = placement.cost_db(table.amax), quantized.weight_errors
     save_model(result, output)
-    for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
+    print_warnings(warnings)
     click.echo(f"{output}: {len(placement.tensors)} activation tensors and {len(placement.weights)} weights in INT8")
     if v["placement_file"]:
-        files.write_text(v["placement_file"], "\n".join(placement.describe()) + "\n")
+        write_text(v["placement_file"], "\n".join(placement.describe()) + "\n")
     for error in sorted(errors, key=lambda e: e.sqnr_db.min())[:3]:
         channel = error.worst_channel
         click.echo(

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from quantlab import files
 from quantlab.cli.options import PATH, open_batches, optional_data_options
+from quantlab.files import check_output
 
 
 @click.command("repair")
@@ -25,11 +25,10 @@ def command(model: Path, min_sqnr: float, output: Path, **data: Any) -> None:
     Example:
       quantlab repair exported.qdq.onnx -o repaired.onnx
     """
-    from quantlab.large import save_model
-    from quantlab.model import load_model
-    from quantlab.requantization import repair
+    from quantlab.onnx_model import load_model, save_model
+    from quantlab.qdq import repair
 
-    files.check_output(output, model)
+    check_output(output, model)
     proto = load_model(model)
     batches = open_batches(proto, data, None) if data["data"] else None
     result = repair(proto, batches, min_sqnr)

@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import numpy as np
 
 from quantlab.errors import ConfigError
 
 if TYPE_CHECKING:
-    from quantlab.data.batches import Batch
-    from quantlab.trt.options import BuildOptions, Profile
-    from quantlab.trt.run import Runner
+    from quantlab.engines.options import BuildOptions, Profile
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -54,14 +51,10 @@ def build_options(function: F) -> F:
 
 def to_build_options(v: dict[str, Any]) -> BuildOptions:
     """The `BuildOptions` of the values of `build_options`."""
-    from quantlab.trt.options import BuildOptions
+    from quantlab.engines.options import BuildOptions, precision_from_flags
 
-    int8, fp16 = v["int8"] or v["best"], v["fp16"] or v["best"]
-    precision = "best" if int8 and fp16 else "int8" if int8 else "fp16" if fp16 else "fp32" if v["no_tf32"] else "tf32"
-    if v["no_tf32"] and (int8 or fp16):
-        raise ConfigError("--no-tf32 with --fp16 or --int8", hint="give --no-tf32 alone for true FP32")
     return BuildOptions(
-        precision=precision,
+        precision=precision_from_flags(int8=v["int8"] or v["best"], fp16=v["fp16"] or v["best"], no_tf32=v["no_tf32"]),
         profiles=_profiles(v),
         memory_pools_mib={k: _float(x, "--mem-pool-size") for k, x in _pairs(v["mem_pool_size"], "--mem-pool-size")},
         timing_cache=v["timing_cache"],
@@ -81,7 +74,7 @@ def to_build_options(v: dict[str, Any]) -> BuildOptions:
 
 
 def _profiles(v: dict[str, Any]) -> tuple[Profile, ...]:
-    from quantlab.trt.options import Profile
+    from quantlab.engines.options import Profile
 
     three = (v["min_shapes"], v["opt_shapes"], v["max_shapes"])
     if len({len(x) for x in three}) != 1:
@@ -119,21 +112,3 @@ def _float(text: str, option: str) -> float:
         return float(text)
     except ValueError as error:
         raise ConfigError(f"{option}: '{text}' is not a number", hint="sizes are in MiB") from error
-
-
-def made_up_batch(runner: Runner, shapes: str = "", seed: int = 0) -> Batch:
-    """Seeded normal values for every input: for speed only. Shapes: those given, the engine's, or profile 0's opt."""
-    chosen = parse_shapes(shapes)
-    generator = np.random.default_rng(seed)
-    batch = {}
-    for spec in runner.inputs:
-        shape = chosen.get(spec.name)
-        if shape is None:
-            fixed = [d for d in spec.shape if isinstance(d, int)]
-            opt = runner.cuda_engine.get_tensor_profile_shape(spec.name, 0)[1]
-            shape = tuple(fixed) if len(fixed) == len(spec.shape) else tuple(int(d) for d in opt)
-        values = generator.standard_normal(shape)
-        batch[spec.name] = (
-            values.astype(spec.dtype) if np.issubdtype(spec.dtype, np.floating) else np.zeros(shape, spec.dtype)
-        )
-    return batch

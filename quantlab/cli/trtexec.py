@@ -32,7 +32,7 @@ def command(model: Path, cache: Path | None, shapes: str, tensorrt: str, **v: An
     Example:
       quantlab trtexec resnet.qdq.onnx --batch 32 --tensorrt 11 --save-engine resnet.engine
     """
-    from quantlab.trtexec import TrtexecOptions, trtexec_command
+    from quantlab.engines.trtexec import TrtexecOptions, trtexec_command
 
     fp16 = not v.pop("no_fp16")
     options = TrtexecOptions(tensorrt=int(tensorrt), shapes=parse_shapes(shapes), fp16=fp16, **v)

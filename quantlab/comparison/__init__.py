@@ -2,9 +2,12 @@
 
 from quantlab.comparison.backend import Backend, ort_backend
 from quantlab.comparison.compare import Candidate, compare_models
-from quantlab.comparison.metrics import ClassificationCounts, ErrorSums, OutputError
+from quantlab.comparison.error_trace import ErrorTrace, trace_error
+from quantlab.comparison.metrics import ClassificationCounts, classify
+from quantlab.comparison.ranges import activation_ranges
 from quantlab.comparison.result import Comparison, ModelResult
 from quantlab.comparison.statistics import AccuracyDifference, accuracy_difference, mcnemar_p
+from quantlab.comparison.task import Metric
 
 __all__ = [
     "AccuracyDifference",
@@ -12,11 +15,14 @@ __all__ = [
     "Candidate",
     "ClassificationCounts",
     "Comparison",
-    "ErrorSums",
+    "ErrorTrace",
+    "Metric",
     "ModelResult",
-    "OutputError",
     "accuracy_difference",
+    "activation_ranges",
+    "classify",
     "compare_models",
     "mcnemar_p",
     "ort_backend",
+    "trace_error",
 ]

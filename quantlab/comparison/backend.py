@@ -9,11 +9,10 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from quantlab.comparison.metrics import ErrorSums, sqnr_db
-from quantlab.data.batches import Batch
+from quantlab.data import Batch
 from quantlab.errors import GraphError
-from quantlab.large import model_bytes
-from quantlab.model import QDQ_OPS, input_specs, output_specs
+from quantlab.numerics import ErrorSums, error_sums
+from quantlab.onnx_model import has_qdq, input_specs, model_bytes, output_specs
 from quantlab.ort import Session
 
 Outputs = Mapping[str, NDArray[Any]]
@@ -24,10 +23,16 @@ JUDGED_BATCHES = 2
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """name: unique in a comparison. run: batch -> outputs by name, those of the FP32 model. size_bytes: of the model or
-    engine file, None if unknown. twin: name of the backend that runs the same Q/DQ model on ONNX Runtime; the
-    difference to it is the runtime's. int8: whether it is quantized, None if that is not known. notes: facts a reader
-    must know. facts: what was measured on the way here (calibration_s, build_s, int8_share, ...).
+    """Something that can be compared with FP32.
+
+    Attributes:
+        name: Unique in a comparison.
+        run: Batch -> outputs by name, those of the FP32 model.
+        size_bytes: Of the model or engine file, None if unknown.
+        twin: Name of the backend that runs the same Q/DQ model on ONNX Runtime; the difference to it is the runtime's.
+        int8: Whether it is quantized, None if that is not known.
+        notes: Facts that a reader must know.
+        facts: What was measured on the way here (calibration_s, build_s, int8_share, ...).
     """
 
     name: str
@@ -56,22 +61,21 @@ class OrtBackend:
             other = self._optimised.run(batch, list(self._sums))
             self._judged += 1
             for name, sums in self._sums.items():
-                if outputs[name].size:
-                    sums.add(outputs[name], other[name], finite=False)
+                self._sums[name] = sums + error_sums(outputs[name], other[name], finite=False)
             if self._judged == JUDGED_BATCHES:
                 self._optimised = None
         return outputs
 
     def optimised_sqnr_db(self) -> float:
         """The smallest SQNR of the optimised run against the unoptimised one, over the outputs; NaN if it has NaN."""
-        return min((sqnr_db(sums) for sums in self._sums.values() if sums.count), default=float("inf"))
+        return min((sums.sqnr_db for sums in self._sums.values() if sums.count), default=float("inf"))
 
 
 def ort_backend(name: str, proto: onnx.ModelProto, facts: Mapping[str, float] | None = None) -> Backend:
     """A backend of ONNX Runtime on the CPU, unoptimised."""
-    has_qdq = any(node.op_type in QDQ_OPS for node in proto.graph.node)
-    notes = () if has_qdq else ("it has no Q/DQ nodes: it is compared, but it is not an INT8 model",)
-    return Backend(name, OrtBackend(proto), model_bytes(proto), int8=has_qdq, notes=notes, facts=facts or {})
+    quantized = has_qdq(proto)
+    notes = () if quantized else ("it has no Q/DQ nodes: it is compared, but it is not an INT8 model",)
+    return Backend(name, OrtBackend(proto), model_bytes(proto), int8=quantized, notes=notes, facts=facts or {})
 
 
 def check_interface(fp32: onnx.ModelProto, name: str, proto: onnx.ModelProto) -> None:

@@ -1,40 +1,55 @@
-"""What every backend is fed: batches with the labels of their samples, filled up where a model wants a fixed batch."""
+"""What every backend is fed: batches with the labels of their samples."""
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data.batches import Batch, Batches, LabeledBatches, batch_length
+from quantlab.data import Batch, Batches, BatchSize, LabeledBatches, Labels
 from quantlab.data.labels import as_labels
-from quantlab.errors import DataError
+from quantlab.errors import DataError, in_batch
+
+LabeledBatch = tuple[Batch, Labels | None]
 
 
-def with_labels(
-    batches: Batches, labels: NDArray[np.int64] | None, first: str
-) -> Iterator[tuple[Batch, NDArray[np.int64] | None]]:
-    """Every batch with the labels of its samples, int64 (N,), from the stream itself or from `labels`."""
-    if labels is None:
-        own = batches.labeled() if isinstance(batches, LabeledBatches) else ((batch, None) for batch in batches)
-        for number, (batch, rows) in enumerate(own):
-            size = batch_length(batch, first, number)
-            if rows is not None and np.shape(rows) != (size,):
+def with_labels(batches: Batches, labels: NDArray[np.int64] | None, size: BatchSize) -> Iterator[LabeledBatch]:
+    """Pair every batch with the labels of its samples.
+
+    Args:
+        batches: The stream.
+        labels: int64 (N,) for all samples in order; None to take those of the stream itself, if it has any.
+        size: Counts the samples of a batch.
+
+    Yields:
+        (batch, int64 (samples,) or None).
+
+    Raises:
+        DataError: There are fewer labels than samples, or they are no class numbers.
+    """
+    return _from_stream(batches, size) if labels is None else _from_array(batches, labels, size)
+
+
+def _from_stream(batches: Batches, size: BatchSize) -> Iterator[LabeledBatch]:
+    stream = batches.labeled() if isinstance(batches, LabeledBatches) else ((batch, None) for batch in batches)
+    for number, (batch, given) in enumerate(stream):
+        with in_batch(number):
+            samples = size.count(batch)
+            if given is not None and np.shape(given) != (samples,):
                 raise DataError(
-                    f"batch {number} has labels of shape {np.shape(rows)}, expected ({size},)",
+                    f"its labels have shape {np.shape(given)}, expected ({samples},)",
                     hint="one class number per sample",
                 )
-            yield batch, None if rows is None else as_labels(np.asarray(rows), f"batch {number}")
-        return
-    labels = as_labels(np.asarray(labels), "given")
-    start = 0
+            labels = None if given is None else as_labels(np.asarray(given), f"of batch {number}")
+        yield batch, labels
+
+
+def _from_array(batches: Batches, given: NDArray[np.int64], size: BatchSize) -> Iterator[LabeledBatch]:
+    labels, start = as_labels(np.asarray(given), "given"), 0
     for number, batch in enumerate(batches):
-        end = start + batch_length(batch, first, number)
+        with in_batch(number):
+            end = start + size.count(batch)
         if end > len(labels):
             raise DataError(
                 f"labels end at sample {len(labels)}, the data go on", hint="one label per sample, in order"
@@ -43,45 +58,19 @@ def with_labels(
         start = end
 
 
-def padded(batch: Batch, size: int, fixed: int | None) -> Batch:
-    """A short batch filled up with copies of its last sample for a fixed-batch model; the copies' outputs are cut."""
-    if fixed is None or not 0 < size < fixed:
-        return batch
-    return {name: np.concatenate([x, np.repeat(x[-1:], fixed - size, axis=0)]) for name, x in batch.items()}
+def check_range(labels: NDArray[np.int64], classes: int) -> None:
+    """Refuse labels that are no classes of the model.
 
+    Args:
+        labels: int64 (N,).
+        classes: How many the model has.
 
-def cut(output: NDArray[Any], size: int, fixed: int | None) -> NDArray[Any]:
-    """The rows of the real samples of a padded batch; an output without batch dimension stays whole."""
-    return output[:size] if output.ndim and output.shape[0] == fixed else output
-
-
-def check_range(labels: NDArray[np.int64], classes: int, number: int) -> None:
-    """DataError for a label that is no class of the model."""
+    Raises:
+        DataError: A label is negative or too large.
+    """
     wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
         raise DataError(
-            f"batch {number} has label {int(wrong[0])}, the model has classes 0 to {classes - 1}",
+            f"it has label {int(wrong[0])}, the model has classes 0 to {classes - 1}",
             hint="are these labels of this model's data set?",
         )
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the block is done, a second one does not. Only the main thread gets any."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[int] = []
-
-    def once(number: int, _: object) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    before = signal.signal(signal.SIGINT, once)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
-    if caught:
-        raise KeyboardInterrupt

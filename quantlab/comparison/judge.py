@@ -8,9 +8,14 @@ import numpy as np
 import onnx
 
 from quantlab.comparison.metrics import ClassificationCounts
-from quantlab.errors import DataError
-from quantlab.model import output_specs
+from quantlab.comparison.result import Comparison
+from quantlab.errors import ConfigError, DataError
+from quantlab.onnx_model import output_specs
 
+MLPERF = 0.99
+"""MLPerf inference asks of a quantized model 99 % of FP32's accuracy (the harder class of its rules: 99.9 %)."""
+THRESHOLDS = {"mlperf-99": MLPERF, "mlperf-99.9": 0.999}
+"""Shares of FP32's accuracy by name."""
 ENOUGH = 100
 """Labelled samples from which FP32 is judged; fewer say too little to refuse anything."""
 
@@ -41,3 +46,39 @@ def judge_fp32(counts: ClassificationCounts, proto: onnx.ModelProto, scores: str
             hint="check the preprocess (quantlab presets), the label order and that the labels belong to these images",
         )
     return [f"{text} only: is the preprocess the one it was trained with?"] if top1 < 0.5 else []
+
+
+def parse_threshold(text: str) -> float:
+    """A share of FP32's accuracy, 0..1, from one of THRESHOLDS or a percentage; ConfigError for anything else."""
+    if text in THRESHOLDS:
+        return THRESHOLDS[text]
+    try:
+        value = float(text.removesuffix("%")) / 100
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise ConfigError(f"--fail-under {text} is no threshold", hint=f"{', '.join(THRESHOLDS)} or a percentage")
+    return value
+
+
+def below_threshold(comparison: Comparison, threshold: float) -> list[str]:
+    """Name the models that keep too little.
+
+    Args:
+        comparison: With an accuracy: labels or a metric.
+        threshold: The least share of FP32's accuracy, 0..1.
+
+    Returns:
+        A line per model below it.
+
+    Raises:
+        ConfigError: There is no accuracy, or FP32's own is 0 or less.
+    """
+    fp32 = comparison.fp32
+    accuracy = fp32.metric if fp32.metric is not None else fp32.top1
+    if accuracy is not None and accuracy <= 0:
+        raise ConfigError(f"FP32's own accuracy is {accuracy:g}: no share of it can be kept", hint="check the labels")
+    retained = {row.name: row.retained(fp32) for row in comparison.results[1:] if not row.failed}
+    if any(share is None for share in retained.values()):
+        raise ConfigError("--fail-under needs an accuracy", hint="give --labels, class folders or --metric")
+    return [f"{name} keeps {share:.2%}" for name, share in retained.items() if share is not None and share < threshold]

@@ -7,17 +7,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from quantlab.comparison.metrics import OutputError
 from quantlab.comparison.statistics import AccuracyDifference, MeanDifference
 from quantlab.comparison.tally import WorstSample
+from quantlab.errors import DataError
+from quantlab.numerics import OutputError
 
 
 @dataclass(frozen=True, slots=True)
 class ModelResult:
-    """One backend. errors: per output, against FP32; empty if it failed. top1, top5, agreement: 0..1, None where not
-    classification. difference: of top-1 to FP32's, None without labels. metric: the user's own. runtime_sqnr_db:
-    against the same Q/DQ model on ONNX Runtime. classes: class that FP32 gives -> (samples, same here). failed,
-    metric_failed: why, or empty. facts: see `Backend`."""
+    """One backend.
+
+    Attributes:
+        name: The backend's.
+        errors: Per output, against FP32; empty if it failed.
+        top1: Share of the labelled samples that it gets right, 0..1; None where not classification.
+        top5: Share with the label among the five best.
+        agreement: Share of the samples whose best class is FP32's.
+        size_bytes: Of the model or engine file, None if unknown.
+        difference: Of top-1 to FP32's, None without labels.
+        metric: The user's own.
+        metric_difference: Of the user's metric to FP32's, None for a metric of the whole set.
+        runtime_sqnr_db: Against the same Q/DQ model on ONNX Runtime.
+        worst: The samples that moved furthest.
+        classes: Class that FP32 gives -> (samples, those with the same class here).
+        failed: Why it is out of the comparison, or empty.
+        metric_failed: What went wrong in the user's metric, or empty.
+        int8: Whether it is quantized, None if that is not known.
+        facts: See `Backend`.
+    """
 
     name: str
     errors: Mapping[str, OutputError]
@@ -49,8 +66,18 @@ class ModelResult:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """results: FP32 first, then the backends in the order given. scores: the output read as class scores, if any.
-    partial: interrupted, after `samples`."""
+    """FP32 and others on the same samples.
+
+    Attributes:
+        results: FP32 first, then the backends in the order given.
+        samples: How many there were.
+        labeled: Whether labels were used.
+        scores: The output that was read as class scores, if any.
+        model_hash: Names the FP32 model.
+        preprocess: Of the data, None if it is not known.
+        warnings: Facts that a reader must know.
+        partial: Whether it was interrupted, after `samples`.
+    """
 
     results: tuple[ModelResult, ...]
     samples: int
@@ -67,8 +94,17 @@ class Comparison:
         return self.results[0]
 
     @property
-    def best(self) -> ModelResult | None:
-        """The quantized backend closest to FP32 by SQNR. Not by top-1: a few samples more or less are noise, and
-        choosing by them would fit the choice to the test set."""
+    def quantized(self) -> tuple[ModelResult, ...]:
+        """The quantized backends that did not fail, the one closest to FP32 by SQNR first.
+
+        Not by top-1: a few samples more or less are noise, and choosing by them would fit the choice to the test set.
+        """
         sound = [r for r in self.results[1:] if not r.failed and r.int8 is not False]
-        return max(sound, key=lambda r: r.worst_sqnr_db, default=None)
+        return tuple(sorted(sound, key=lambda r: -r.worst_sqnr_db))
+
+    @property
+    def best(self) -> ModelResult:
+        """The first of `quantized`; DataError if there is none."""
+        if not self.quantized:
+            raise DataError("no quantized model of this comparison is sound", hint="comparison.warnings has the reason")
+        return self.quantized[0]

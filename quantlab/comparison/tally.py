@@ -1,19 +1,24 @@
-"""What is summed up of one backend while the batches go by."""
+"""What is kept of one backend while the batches go by: a row per batch, summed up at the end.
+
+A row is made as a whole and kept in one step, so that an interrupted comparison consists of whole batches.
+"""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.comparison.backend import Outputs
-from quantlab.comparison.metrics import ClassificationCounts, ErrorSums, OutputError, sample_sqnr_db
+from quantlab.comparison.metrics import ClassificationCounts, classify, sample_sqnr_db
 from quantlab.comparison.task import TaskMetric
+from quantlab.data import Labels
 from quantlab.errors import DataError
+from quantlab.numerics import ErrorSums, OutputError, error_sums
 
 WORST = 10
 """Samples of a model that are listed."""
@@ -21,8 +26,15 @@ WORST = 10
 
 @dataclass(frozen=True, slots=True)
 class WorstSample:
-    """A sample whose outputs moved far. index: in the data, from 0. fp32_class, own_class, label: None without scores
-    or labels."""
+    """A sample whose outputs moved far.
+
+    Attributes:
+        index: Its place in the data, from 0.
+        sqnr_db: Over all outputs.
+        fp32_class: The best class that FP32 gives, None without scores.
+        own_class: The best class that this model gives, None without scores.
+        label: Its label, None without labels.
+    """
 
     index: int
     sqnr_db: float
@@ -31,58 +43,140 @@ class WorstSample:
     label: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """One batch of one backend against FP32.
+
+    Attributes:
+        errors: Per output.
+        runtime: Against the same Q/DQ model on ONNX Runtime, over all outputs.
+        samples: float64 (N,): the SQNR of every sample.
+        counts: Of the class scores, None if nothing is read as such.
+        metric: float64 (N,): the user's metric of every sample, None for none or one of the whole set.
+    """
+
+    errors: dict[str, ErrorSums]
+    runtime: ErrorSums
+    samples: NDArray[np.float64]
+    counts: ClassificationCounts | None
+    metric: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What every backend is judged by in one batch.
+
+    Attributes:
+        outputs: FP32's.
+        labels: int64 (size,), or None.
+        size: How many samples there are.
+        scores: The output that is read as class scores, if any.
+    """
+
+    outputs: Outputs
+    labels: Labels | None
+    size: int
+    scores: str | None
+
+
+@dataclass
 class Tally:
-    """One backend against FP32. failed: why it is out of the comparison, or empty."""
+    """One backend against FP32.
 
-    def __init__(self, name: str, outputs: list[str], scores: str | None, metric: TaskMetric | None) -> None:
-        self.name, self._scores = name, scores
-        self.errors = {output: ErrorSums() for output in outputs}
-        self.runtime = ErrorSums()
-        self.counts = ClassificationCounts()
-        self.metric = metric
-        self.metric_failed = ""
-        self.failed = ""
-        self._samples: list[NDArray[np.float64]] = []
+    Attributes:
+        name: The backend's.
+        outputs: The names of FP32's outputs.
+        metric: The user's, an object of this backend's own.
+        rows: One per batch.
+        failed: Why it is out of the comparison, or empty.
+        metric_failed: What went wrong in the metric, or empty.
+    """
 
-    def add(
-        self, reference: Outputs, outputs: Outputs, labels: NDArray[np.int64] | None, twin: Outputs | None, size: int
-    ) -> None:
-        """One batch of `size` samples; labels int64 (size,). DataError for outputs that do not fit or have NaN."""
-        missing = [name for name in self.errors if name not in outputs]
+    name: str
+    outputs: Sequence[str]
+    metric: TaskMetric | None = None
+    rows: list[BatchRow] = field(default_factory=list)
+    failed: str = ""
+    metric_failed: str = ""
+
+    def row(self, truth: Truth, outputs: Outputs, twin: Outputs | None) -> BatchRow:
+        """Judge one batch; nothing is kept of it yet.
+
+        Args:
+            truth: What FP32 gives and what the labels say.
+            outputs: The outputs of this backend.
+            twin: The outputs of the same Q/DQ model on ONNX Runtime, where they are known.
+
+        Returns:
+            What is known of the batch.
+
+        Raises:
+            DataError: Outputs are missing, do not fit or have NaN.
+        """
+        missing = [name for name in self.outputs if name not in outputs]
         if missing:
             raise DataError(
                 f"backend '{self.name}' gives no output '{missing[0]}' (it gives {', '.join(outputs) or 'none'})",
                 hint="its outputs need FP32's names",
             )
-        for name, sums in self.errors.items():
-            sums.add(reference[name], outputs[name], f"{self.name}/{name}")
-            if twin is not None:
-                self.runtime.add(twin[name], outputs[name], f"{self.name}/{name}")
-        self._samples.append(sample_sqnr_db(reference, outputs, list(self.errors), size))
-        if self._scores:
-            self.counts.add(reference[self._scores], outputs[self._scores], labels)
-        if self.metric is not None and not self.metric_failed:
-            try:
-                self.metric.add({name: _read_only(values) for name, values in outputs.items()}, labels, size)
-            except Exception:  # the user's own code: its traceback is the message, everything else goes on
-                self.metric_failed = traceback.format_exc()
+        wanted, scores = truth.outputs, truth.scores
+        errors = {n: error_sums(wanted[n], outputs[n], f"{self.name}/{n}") for n in self.outputs}
+        runtime = ErrorSums()
+        if twin is not None:
+            for name in self.outputs:
+                runtime += error_sums(twin[name], outputs[name], f"{self.name}/{name}")
+        counts = classify(wanted[scores], outputs[scores], truth.labels) if scores else None
+        samples = sample_sqnr_db(wanted, outputs, self.outputs, truth.size)
+        return BatchRow(errors, runtime, samples, counts, self._metric_of(truth, outputs))
 
-    def drop_scores(self) -> None:
-        """Nothing is read as class scores, from the first batch on."""
-        self._scores, self.counts = None, ClassificationCounts()
+    def _metric_of(self, truth: Truth, outputs: Outputs) -> NDArray[np.float64] | None:
+        if self.metric is None or self.metric_failed:
+            return None
+        try:
+            read_only = {name: _read_only(values) for name, values in outputs.items()}
+            return self.metric.of_batch(read_only, truth.labels, truth.size)
+        except Exception:  # the user's own code: its traceback is the message, everything else goes on
+            self.metric_failed = traceback.format_exc()
+            return None
+
+    @property
+    def counts(self) -> ClassificationCounts:
+        """The class scores of all batches."""
+        return ClassificationCounts.joined([row.counts for row in self.rows if row.counts is not None])
+
+    @property
+    def runtime(self) -> ErrorSums:
+        """Against the same Q/DQ model on ONNX Runtime, over all batches and outputs."""
+        return sum((row.runtime for row in self.rows), ErrorSums())
 
     def results(self) -> dict[str, OutputError]:
         """The errors of every output; empty for a backend that failed."""
-        return {} if self.failed else {name: sums.result() for name, sums in self.errors.items() if sums.count}
+        if self.failed:
+            return {}
+        sums = {name: sum((row.errors[name] for row in self.rows), ErrorSums()) for name in self.outputs}
+        return {name: total.result() for name, total in sums.items() if total.count}
 
-    def worst(self, labels: NDArray[np.int64] | None) -> tuple[WorstSample, ...]:
-        """The samples of smallest SQNR, worst first."""
-        values = np.concatenate(self._samples) if self._samples else np.zeros(0)
+    def metric_values(self) -> NDArray[np.float64] | None:
+        """float64 (samples,): the user's metric of every sample; None for none or one of the whole set."""
+        values = [row.metric for row in self.rows if row.metric is not None]
+        return np.concatenate(values) if values else None
+
+    def worst(self, counts: ClassificationCounts, labels: Labels | None) -> tuple[WorstSample, ...]:
+        """List the samples of smallest SQNR, worst first.
+
+        Args:
+            counts: The class scores, empty where nothing is read as such.
+            labels: int64 (samples,), negative for a sample without one; None without labels.
+
+        Returns:
+            At most WORST samples; those that are equal to FP32's are left out.
+        """
+        values = np.concatenate([row.samples for row in self.rows]) if self.rows else np.zeros(0)
         found = []
         for index in np.argsort(values, kind="stable")[:WORST]:
             if not np.isfinite(values[index]) and values[index] > 0:
                 continue
-            pair = self.counts.pair(int(index))
+            pair = counts.pair(int(index))
             label = None if labels is None or labels[index] < 0 else int(labels[index])
             found.append(WorstSample(int(index), float(values[index]), *pair, label))
         return tuple(found)
@@ -93,11 +187,3 @@ def _read_only(values: NDArray[Any]) -> NDArray[Any]:
     view: NDArray[Any] = np.asarray(values).view()
     view.flags.writeable = False
     return view
-
-
-def agreement_by_class(counts: ClassificationCounts) -> Mapping[int, tuple[int, int]]:
-    """Class that FP32 gives -> (samples, those to which the backend gives the same)."""
-    reference, own = counts.classes
-    return {
-        int(c): (int((reference == c).sum()), int(((reference == c) & (own == c)).sum())) for c in np.unique(reference)
-    }

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab.data.python_file import run_python_file, split_python
 from quantlab.errors import ConfigError, DataError
 
 Outputs = Mapping[str, NDArray[Any]]
@@ -35,6 +36,7 @@ class TaskMetric:
 
     def __init__(self, metric: Metric) -> None:
         self._object: WholeSet | None = None
+        self.batches = 0  # that the object has taken
         self._function: Any = metric
         if isinstance(metric, type):
             try:
@@ -50,25 +52,69 @@ class TaskMetric:
                     hint="a metric is a function of (outputs, labels), or a class with update and compute",
                 )
             self._object = made
-        self._values: list[NDArray[np.float64]] = []
 
-    def add(self, outputs: Outputs, labels: Labels, size: int) -> None:
-        """One batch of `size` samples. DataError if the function does not give a value per sample."""
+    @property
+    def is_per_sample(self) -> bool:
+        """Whether it has a value for every sample, whose mean is reported."""
+        return self._object is None
+
+    def of_batch(self, outputs: Outputs, labels: Labels, size: int) -> NDArray[np.float64] | None:
+        """Judge one batch.
+
+        Args:
+            outputs: Of the backend, by name.
+            labels: int64 (size,), or None.
+            size: How many samples there are.
+
+        Returns:
+            float64 (size,), or None for a metric of the whole set, which keeps the batch itself.
+
+        Raises:
+            DataError: The function does not give a value per sample.
+        """
         if self._object is not None:
             self._object.update(outputs, labels)
-            return
+            self.batches += 1
+            return None
         values = np.asarray(self._function(outputs, labels), np.float64)
         if values.shape != (size,):
             raise DataError(
                 f"the metric gave shape {values.shape} for {size} samples", hint=f"return a value per sample, ({size},)"
             )
-        self._values.append(values)
+        return values
 
-    def value(self) -> float:
-        """The mean, or what the object computes."""
-        return float(self._object.compute()) if self._object is not None else float(np.concatenate(self._values).mean())
+    def of_set(self, batches: int) -> float:
+        """What an object computes of the whole set.
 
-    @property
-    def samples(self) -> NDArray[np.float64] | None:
-        """(N,) the value of every sample, None for a metric of the whole set."""
-        return None if self._object is not None else np.concatenate(self._values)
+        Args:
+            batches: How many batches the comparison kept.
+
+        Returns:
+            Its value.
+
+        Raises:
+            DataError: It was interrupted while it took another one.
+        """
+        assert self._object is not None
+        if self.batches != batches:
+            raise DataError(
+                f"the metric has taken {self.batches} batches, the comparison was interrupted after {batches}",
+                hint="run it again to the end",
+            )
+        return float(self._object.compute())
+
+
+def load_metric(text: str) -> Metric:
+    """A metric from the user's own file, `file.py:NAME`.
+
+    Raises:
+        ConfigError: That is not what was given, or the file has no such name.
+        DataError: The file cannot be run.
+    """
+    source = split_python(text)
+    if source is None or not source[0].is_file():
+        raise ConfigError(
+            f"metric '{text}' is not file.py:NAME", hint="a Python file with the metric, and its name after a colon"
+        )
+    found: Metric = run_python_file(source[0], "metric").named(source[1])
+    return found

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data.batches import Batch
+from quantlab.data.batches import Batch, Labels
 from quantlab.errors import DataError
 
 _BROKEN = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, NotImplementedError)
@@ -67,7 +67,7 @@ class ArrayBatches:
     def __iter__(self) -> Iterator[Batch]:
         return (batch for batch, _ in self.labeled())
 
-    def labeled(self) -> Iterator[tuple[Batch, NDArray[np.int64] | None]]:
+    def labeled(self) -> Iterator[tuple[Batch, Labels | None]]:
         for start in range(0, self.count, self.batch_size):
             rows = slice(start, start + self.batch_size)
             batch = {name: np.ascontiguousarray(array[rows]) for name, array in self._arrays.items()}

@@ -8,12 +8,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.errors import ConfigError, DataError
+from quantlab.errors import ConfigError, DataError, in_batch
 
 Batch = Mapping[str, NDArray[Any]]
 """Input name -> array with batch dimension."""
 Batches = Iterable[Batch]
 """Re-iterable: every `for` starts from the first batch."""
+Labels = NDArray[np.int64]
+"""The class of every sample, shape (N,)."""
 
 
 @runtime_checkable
@@ -22,18 +24,35 @@ class LabeledBatches(Protocol):
 
     def __iter__(self) -> Iterator[Batch]: ...
 
-    def labeled(self) -> Iterator[tuple[Batch, NDArray[np.int64] | None]]:
+    def labeled(self) -> Iterator[tuple[Batch, Labels | None]]:
         """Batches with the labels (N,) of their samples, or None."""
 
 
-def batch_length(batch: Batch, first: str, number: int) -> int:
-    """Number of samples: the first dimension of input `first`. DataError if the batch is no mapping of arrays."""
+def batch_length(batch: Batch, first: str) -> int:
+    """Count the samples of a batch.
+
+    Args:
+        batch: Input name -> array.
+        first: The input whose first dimension counts them.
+
+    Returns:
+        The number of samples; 0 where that input is missing or has no dimension.
+
+    Raises:
+        DataError: The batch is no mapping of arrays.
+    """
     if not isinstance(batch, Mapping):
         raise DataError(
-            f"batch {number} is a {type(batch).__name__}, expected a mapping of input name to array",
+            f"it is a {type(batch).__name__}, expected a mapping of input name to array",
             hint="wrap a torch DataLoader in quantlab.LoaderBatches(loader, input_names)",
         )
-    shape = np.shape(batch[first]) if first in batch else ()
+    try:
+        shape = np.shape(batch[first]) if first in batch else ()
+    except ValueError as error:
+        raise DataError(
+            f"input '{first}': got a ragged {type(batch[first]).__name__}, expected a numpy array",
+            hint="give all samples of a batch one shape and stack them with numpy.stack",
+        ) from error
     return int(shape[0]) if shape else 0
 
 
@@ -56,10 +75,17 @@ class IterableBatches:
 
 
 class LoaderBatches:
-    """A torch DataLoader (or anything that iterates over tensors, tuples or mappings of them).
+    """A torch DataLoader, or anything that iterates over tensors, tuples or mappings of them.
 
-    input_names: which model input each element of a tuple feeds, in order. One element more than names is taken as
-    the labels. Tensors are recognised by their `numpy` method: torch itself is not imported.
+    Tensors are recognised by their `numpy` method: torch itself is not imported.
+
+    Args:
+        loader: Iterated anew for every pass.
+        input_names: Which model input each element of a tuple feeds, in order. One element more than names is taken
+            as the labels.
+
+    Raises:
+        ConfigError: `loader` is an iterator, which can be read only once.
     """
 
     def __init__(self, loader: Iterable[Any], input_names: Sequence[str]) -> None:
@@ -71,22 +97,25 @@ class LoaderBatches:
     def __iter__(self) -> Iterator[Batch]:
         return (batch for batch, _ in self.labeled())
 
-    def labeled(self) -> Iterator[tuple[Batch, NDArray[np.int64] | None]]:
+    def labeled(self) -> Iterator[tuple[Batch, Labels | None]]:
+        """Batches with their labels, where the loader gives any."""
         for number, element in enumerate(self._loader):
-            yield self._split(number, element)
+            with in_batch(number):
+                split = self._split(element)
+            yield split
 
-    def _split(self, number: int, element: Any) -> tuple[Batch, NDArray[np.int64] | None]:
+    def _split(self, element: Any) -> tuple[Batch, Labels | None]:
         if isinstance(element, Mapping):
             if missing := [n for n in self._names if n not in element]:
                 raise DataError(
-                    f"batch {number} has no {', '.join(missing)}; it has {', '.join(map(str, element))}",
+                    f"it has no {', '.join(missing)}, it has {', '.join(map(str, element))}",
                     hint="name the model inputs as the loader does",
                 )
             return {n: _array(element[n]) for n in self._names}, None
         parts = list(element) if isinstance(element, (tuple, list)) else [element]
         if len(parts) not in (len(self._names), len(self._names) + 1):
             raise DataError(
-                f"batch {number} has {len(parts)} elements, expected {len(self._names)} inputs and perhaps labels",
+                f"it has {len(parts)} elements, expected {len(self._names)} inputs and perhaps labels",
                 hint=f"input names given: {', '.join(self._names)}",
             )
         batch = {n: _array(p) for n, p in zip(self._names, parts, strict=False)}

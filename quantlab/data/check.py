@@ -8,44 +8,52 @@ import numpy as np
 
 from quantlab.data.batches import Batch
 from quantlab.errors import DataError
-from quantlab.model import TensorSpec
+from quantlab.onnx_model import TensorSpec
 
 
-def check_batch(batch: Batch, specs: Sequence[TensorSpec], number: int) -> None:
-    """DataError naming batch and input if names, dtype or shape differ from `specs`, or values are NaN or infinite."""
-    check_names(batch, specs, number)
+def check_batch(batch: Batch, specs: Sequence[TensorSpec]) -> None:
+    """Refuse a batch that a network cannot take.
+
+    Args:
+        batch: Input name -> array.
+        specs: The inputs of the network.
+
+    Raises:
+        DataError: Names, dtype or shape differ from `specs`, or values are NaN or infinite; it names the input.
+    """
+    check_names(batch, specs)
     for spec in specs:
         x = batch[spec.name]
         if not isinstance(x, np.ndarray):
             raise DataError(
-                f"batch {number}, input '{spec.name}': got {type(x).__name__}, expected a numpy array",
+                f"input '{spec.name}': got {type(x).__name__}, expected a numpy array",
                 hint="convert it with numpy.asarray",
             )
-        check_shape(spec, x.dtype, x.shape, number)
+        check_shape(spec, x.dtype, x.shape)
         if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
             kind = "NaN" if np.isnan(x).any() else "infinity"
-            raise DataError(f"batch {number}, input '{spec.name}' contains {kind}", hint="clean the data")
+            raise DataError(f"input '{spec.name}' contains {kind}", hint="clean the data")
 
 
-def check_names(batch: Batch, specs: Sequence[TensorSpec], number: int) -> None:
+def check_names(batch: Batch, specs: Sequence[TensorSpec]) -> None:
     """DataError if a batch has other inputs than the model."""
     wanted = [spec.name for spec in specs]
     if set(batch) != set(wanted):
         raise DataError(
-            f"batch {number} has input(s) {', '.join(sorted(batch)) or 'none'}, the model has {', '.join(wanted)}",
+            f"it has input(s) {', '.join(sorted(batch)) or 'none'}, the model has {', '.join(wanted)}",
             hint="name the arrays as the model's inputs",
         )
 
 
-def check_shape(spec: TensorSpec, dtype: np.dtype[np.generic], shape: tuple[int, ...], number: int) -> None:
+def check_shape(spec: TensorSpec, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
     """DataError if an array of this dtype and shape does not fit the input, or has no sample."""
     fits = len(shape) == len(spec.shape) and all(
         not isinstance(want, int) or got == want for got, want in zip(shape, spec.shape, strict=True)
     )
     if dtype != spec.dtype or not fits:
         raise DataError(
-            f"batch {number}, input '{spec.name}': got {dtype} {shape}, expected {spec}",
+            f"input '{spec.name}': got {dtype} {shape}, expected {spec}",
             hint="choose or change the preprocess (dtype, layout, size), or the batch size of a fixed-batch model",
         )
     if shape and shape[0] == 0:
-        raise DataError(f"batch {number} is empty", hint="every batch needs at least one sample")
+        raise DataError("it is empty", hint="every batch needs at least one sample")

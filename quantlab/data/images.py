@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data.batches import Batch
+from quantlab.data.batches import Batch, Labels
 from quantlab.data.decode import from_array, open_image
 from quantlab.data.prefetch import map_ahead
 from quantlab.data.preprocess import Preprocess
@@ -60,7 +60,7 @@ class ImageBatches:
     def __iter__(self) -> Iterator[Batch]:
         return (batch for batch, _ in self.labeled())
 
-    def labeled(self) -> Iterator[tuple[Batch, NDArray[np.int64] | None]]:
+    def labeled(self) -> Iterator[tuple[Batch, Labels | None]]:
         rows: list[NDArray[Any]] = []
         start = 0
         for number, row in enumerate(map_ahead(self._load, range(self.count), 2 * self.batch_size)):
@@ -77,12 +77,11 @@ class ImageBatches:
 
     def _load(self, index: int) -> NDArray[Any]:
         image = self._images[index]
+        source = open_image(image) if isinstance(image, Path) else image  # its errors name the file
         try:
-            return self.preprocess.apply(open_image(image) if isinstance(image, Path) else from_array(image))
+            return self.preprocess.apply(from_array(source) if isinstance(source, np.ndarray) else source)
         except QuantlabError as error:
-            if isinstance(image, Path) and str(image) in error.message:
-                raise
-            raise type(error)(f"image {self._name(index)}: {error.message}", hint=error.hint) from error
+            raise type(error)(f"image {self._name(index)}: {error.text}", hint=error.hint) from error
 
     def _name(self, index: int) -> str:
         image = self._images[index]

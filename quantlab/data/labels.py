@@ -12,18 +12,28 @@ from numpy.typing import NDArray
 
 from quantlab.data.arrays import read_arrays
 from quantlab.errors import DataError
+from quantlab.files import read_text
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def read_labels(path: Path, key: str, names: list[str] | None) -> NDArray[np.int64]:
-    """int64 (N,). names: the file names that a CSV's first column must cover, in the order wanted."""
+    """Read labels.
+
+    Args:
+        path: A CSV, text, .npy or .npz file.
+        key: The array of an .npz, '' for its only one.
+        names: The file names that a CSV's first column must cover, in the order wanted; None for data in arrays.
+
+    Returns:
+        int64 (N,).
+
+    Raises:
+        DataError: The file cannot be read, or has no label for one of the names.
+    """
     if path.suffix.lower() in (".npy", ".npz"):
         return as_labels(pick_array(path, read_arrays(path), key), str(path))
-    try:
-        rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"labels file {path} cannot be read: {error}", hint="give a CSV, text or .npy file") from error
+    rows = [row for row in csv.reader(read_text(path, "labels file").splitlines()) if row]
     if rows and not _NUMBER.fullmatch(rows[0][-1].strip()):
         rows = rows[1:]  # a header line
     for row in rows:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from quantlab.data.decode import to_mode
-from quantlab.data.script import ScriptSource
 from quantlab.errors import ConfigError
 
 _CHOICES = {
@@ -131,12 +130,6 @@ class Preprocess:
             y = (y - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
             x = np.clip(np.rint(y), 0, 255).astype(np.uint8) if self.dtype == "uint8" else y.astype(self.dtype)
         return np.ascontiguousarray(x.transpose(2, 0, 1) if self.layout == "nchw" else x)
-
-
-def recorded(batches: object) -> dict[str, Any] | None:
-    """The preprocess (or script) of a stream as plain values, None where it does not say."""
-    preprocess = getattr(batches, "preprocess", None)
-    return preprocess.to_dict() if isinstance(preprocess, (Preprocess, ScriptSource)) else None
 
 
 def _center_crop(image: Image.Image, crop: tuple[int, int]) -> Image.Image:

@@ -8,6 +8,7 @@ several threads; numpy's counting holds Python's lock.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
@@ -24,29 +25,58 @@ _MOST = 1 << 31  # values at a time that numba's uint32 counters can hold
 
 Counts = NDArray[np.int64]
 
-_binned = 0  # values that this process has seen or has been told of
-_ahead = 0  # of those, how many are still to come
+
+class _Workload:
+    """How much this process has counted or is going to: from some amount on compiling pays.
+
+    Observers of different tensors count in several threads, so every change is made under a lock.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values = 0  # seen, or announced
+        self._ahead = 0  # of those, still to come
+
+    def announce(self, values: int) -> None:
+        """So many are going to be counted."""
+        with self._lock:
+            self._values += values
+            self._ahead += values
+
+    def is_worth_compiling(self, values: int) -> bool:
+        """Count `values` as seen, and say whether there is enough to pay for compiling."""
+        with self._lock:
+            announced = min(self._ahead, values)
+            self._ahead -= announced
+            self._values += values - announced
+            return self._values > _WORTH_COMPILING
+
+
+_WORKLOAD = _Workload()
 
 
 def expect(values: int) -> None:
     """So many are going to be counted: where compiling pays for them it is done before the first."""
-    global _binned, _ahead
-    _binned += values
-    _ahead += values
+    _WORKLOAD.announce(values)
 
 
 def count_magnitudes(x: NDArray[np.float32], range_: np.float32) -> tuple[Counts | None, np.float32]:
-    """(int64 (2048,), how many magnitudes of `x` fall into each bin of [0, range_]; the largest magnitude).
+    """Count magnitudes.
 
-    No counts where that is larger than `range_`. DataError for NaN or infinity.
+    Args:
+        x: float32, any shape.
+        range_: The end of the last bin.
+
+    Returns:
+        (int64 (2048,): how many magnitudes fall into each bin of [0, range_]; the largest magnitude). No counts where
+        that is larger than `range_`.
+
+    Raises:
+        DataError: There is NaN or infinity.
     """
-    global _binned, _ahead
-    told = min(_ahead, x.size)
-    _ahead -= told
-    _binned += x.size - told
     flat = np.ascontiguousarray(x, np.float32).reshape(-1)
     factor = np.float32(np.float32(BINS) / range_)
-    kernel = _compiled() if _binned > _WORTH_COMPILING else None
+    kernel = _compiled() if _WORKLOAD.is_worth_compiling(x.size) else None
     if kernel is None or flat.size >= _MOST:
         amax = np.float32(amax_of(flat))
         return (None if amax > range_ else with_numpy(flat, factor)), amax

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.observers.base import Observer, fresh
+from quantlab.observers.base import Observer, final_amax, fresh
 from quantlab.observers.histogram import Histogram, HistogramObserver
 from quantlab.observers.minmax import MinMax
 
@@ -51,6 +51,6 @@ class ObserverGroup:
             else:
                 target.observe(x)
 
-    def compute_amax(self) -> dict[str, NDArray[np.float32]]:
-        """The amax of every observer by name."""
-        return {name: observer.compute_amax() for name, observer in self.observers.items()}
+    def compute_amax(self) -> dict[str, np.float32]:
+        """The amax of every observer by name; DataError for one that gives no sound number."""
+        return {name: final_amax(observer) for name, observer in self.observers.items()}

@@ -24,4 +24,4 @@ class MinMax:
     def compute_amax(self) -> NDArray[np.float32]:
         if self._amax is None:
             raise NotCalibratedError("minmax has seen no data", hint="call observe with at least one batch")
-        return self._amax
+        return np.array(self._amax)

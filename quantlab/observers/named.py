@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantlab.errors import ConfigError
-from quantlab.observers.base import Observer
+from quantlab.observers.base import Observer, as_observer
 from quantlab.observers.entropy import Entropy
 from quantlab.observers.minmax import MinMax
 from quantlab.observers.mse import Mse
@@ -30,3 +30,8 @@ def observer_by_name(name: str) -> Observer:
         except ValueError:
             pass
     raise ConfigError(f"there is no algorithm '{name}'", hint=f"use {', '.join(OBSERVERS)} or percentile-P for any P")
+
+
+def resolve_algorithm(algorithm: str | Observer | type[Observer]) -> Observer:
+    """The observer of an algorithm given by its name, as an object, or as a class; ConfigError for anything else."""
+    return observer_by_name(algorithm) if isinstance(algorithm, str) else as_observer(algorithm)

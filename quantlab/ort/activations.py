@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from quantlab.data.batches import Batch, batch_length
 from quantlab.errors import GraphError
-from quantlab.large import copy_model
-from quantlab.model import input_specs
+from quantlab.onnx_model import copy_model, input_specs
 from quantlab.ort.session import Session
 
 
@@ -64,23 +63,23 @@ class ActivationReader:
         self._sample_shapes = {name: values.shape[1:] for name, values in first.items()}
         return sum(values.nbytes for values in first.values())
 
-    def read_part(self, batch: Batch, number: int = 0) -> dict[str, NDArray[np.float32]]:
+    def read_part(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
         """As `read_one`, where `bytes_per_sample` has found the samples to be independent. The values lie in buffers
         that the next call fills anew: fresh memory for every part costs more time than the network."""
         if any(np.shape(batch[name])[1:] != shape for name, shape in self._fed_shapes.items() if name in batch):
-            return self.read_one(batch, number)  # another height, width or length: the buffers do not fit
-        size = batch_length(batch, self._session.inputs[0].name, number)
+            return self.read_one(batch)  # another height, width or length: the buffers do not fit
+        size = batch_length(batch, self._session.inputs[0].name)
         for name in self._outputs:
             if name not in self._buffers or len(self._buffers[name]) < size:
                 dtype: np.dtype[Any] = self._session.output_dtypes[name]
                 self._buffers[name] = np.empty((size, *self._sample_shapes[name]), dtype)
         computed = {name: self._buffers[name][:size] for name in self._outputs}
-        self._session.run_into(batch, computed, number)
+        self._session.run_into(batch, computed)
         return self._to_float32(batch, computed)
 
-    def read_one(self, batch: Batch, number: int = 0) -> dict[str, NDArray[np.float32]]:
+    def read_one(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
         """Tensor name -> float32 values for one batch, to read only."""
-        return self._to_float32(batch, self._session.run(batch, self._outputs, number))
+        return self._to_float32(batch, self._session.run(batch, self._outputs))
 
     def _to_float32(self, batch: Batch, computed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         # inputs are copied: a stream may fill one buffer again and again while these are still being counted

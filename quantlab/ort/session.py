@@ -14,8 +14,7 @@ from onnx import numpy_helper
 from quantlab.data.batches import Batch
 from quantlab.data.check import check_batch
 from quantlab.errors import GraphError
-from quantlab.large import LIMIT, copy_model, model_bytes
-from quantlab.model import input_specs
+from quantlab.onnx_model import LIMIT, copy_model, input_specs, model_bytes
 
 VERSION: str = onnxruntime.__version__
 
@@ -53,9 +52,9 @@ class Session:
         self.float_outputs = [o.name for o in self._session.get_outputs() if o.type in _FLOATS]
         self.output_dtypes = {o.name: _FLOATS[o.type] for o in self._session.get_outputs() if o.type in _FLOATS}
 
-    def run(self, batch: Batch, outputs: Sequence[str] | None = None, number: int = 0) -> dict[str, NDArray[Any]]:
+    def run(self, batch: Batch, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
         """Outputs by name for one batch. DataError if the batch does not fit, GraphError if the model fails on it."""
-        check_batch(batch, self.inputs, number)
+        check_batch(batch, self.inputs)
         names = list(self.outputs if outputs is None else outputs)
         if not names:
             return {}  # ONNX Runtime would take an empty list for all outputs
@@ -63,13 +62,13 @@ class Session:
             values = self._session.run(names, {spec.name: batch[spec.name] for spec in self.inputs})
         except Exception as error:
             raise GraphError(
-                f"ONNX Runtime failed on batch {number}: {_reason(error)}", hint="does the shape fit?"
+                f"ONNX Runtime failed: {_reason(error)}", hint="does the shape fit?"
             ) from error
         return dict(zip(names, values, strict=True))
 
-    def run_into(self, batch: Batch, outputs: Mapping[str, NDArray[Any]], number: int = 0) -> None:
+    def run_into(self, batch: Batch, outputs: Mapping[str, NDArray[Any]]) -> None:
         """As `run`, into contiguous arrays of the right shape and type."""
-        check_batch(batch, self.inputs, number)
+        check_batch(batch, self.inputs)
         if not outputs:
             return
         binding = self._session.io_binding()
@@ -82,7 +81,7 @@ class Session:
             self._session.run_with_iobinding(binding)
         except Exception as error:
             raise GraphError(
-                f"ONNX Runtime failed on batch {number}: {_reason(error)}", hint="does the shape fit?"
+                f"ONNX Runtime failed: {_reason(error)}", hint="does the shape fit?"
             ) from error
 
 

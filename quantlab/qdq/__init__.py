@@ -1,32 +1,53 @@
 """The explicit path: Q/DQ nodes in the ONNX graph. onnx-graphsurgeon is imported in this folder only."""
 
-from quantlab.qdq.half import Half, to_half
+from quantlab.qdq.codes import CODES
+from quantlab.qdq.finding import Finding
 from quantlab.qdq.insert import WeightError, insert, weight_error
-from quantlab.qdq.lint import Finding, lint
+from quantlab.qdq.lint import lint
+from quantlab.qdq.migrate import Migrated, migrate_to_cache, migrate_to_qdq, tensorrt_cache
 from quantlab.qdq.placement import Placement, Skipped, WeightSite, plan
 from quantlab.qdq.prepare import fold, prepare
-from quantlab.qdq.rules import RULES, QdqRule
+from quantlab.qdq.quantize import Quantized, WeightStyle, quantize_model
+from quantlab.qdq.repair import MIN_SQNR_DB, repair
+from quantlab.qdq.requantize import Repaired, import_scales, requantize
+from quantlab.qdq.rules import RULES, WEIGHTED, QdqRule
 from quantlab.qdq.selection import EVERYTHING, Selection
 from quantlab.qdq.strip import Stripped, strip
+from quantlab.qdq.targets import ALL_TENSORS, QDQ_TENSORS, calibration_target
 
 __all__ = [
+    "ALL_TENSORS",
+    "CODES",
     "EVERYTHING",
+    "MIN_SQNR_DB",
+    "QDQ_TENSORS",
     "RULES",
+    "WEIGHTED",
     "Finding",
-    "Half",
+    "Migrated",
     "Placement",
     "QdqRule",
+    "Quantized",
+    "Repaired",
     "Selection",
     "Skipped",
     "Stripped",
     "WeightError",
     "WeightSite",
+    "WeightStyle",
+    "calibration_target",
     "fold",
+    "import_scales",
     "insert",
     "lint",
+    "migrate_to_cache",
+    "migrate_to_qdq",
     "plan",
     "prepare",
+    "quantize_model",
+    "repair",
+    "requantize",
     "strip",
-    "to_half",
+    "tensorrt_cache",
     "weight_error",
 ]

@@ -11,19 +11,36 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from quantlab.errors import DataError, GraphError
-from quantlab.large import check_model
-from quantlab.numerics import PER_TENSOR, PerChannel, amax_of, dequantize, quantize, scale_from_amax
-from quantlab.qdq.names import Names
+from quantlab.numerics import (
+    PER_TENSOR,
+    PerChannel,
+    amax_of,
+    dequantize,
+    quantize,
+    scale_from_amax,
+    sqnr_db,
+    squares,
+)
+from quantlab.onnx_model import FreshNames, check_model
+from quantlab.qdq.graph import export_graph, fresh_names
 from quantlab.qdq.placement import Placement, WeightSite
-from quantlab.qdq.prepare import export_graph
+from quantlab.qdq.rules import OPERATORS
 
 _INVALID = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
 
 
 @dataclass(frozen=True, slots=True)
 class WeightError:
-    """What quantization does to one weight. sqnr_db: float64 (channels,), or (1,) for one scale; infinite for a channel
-    that is exact, such as a dead (all zero) one. scale: float32, as many. dead: channels that are all zero."""
+    """What quantization does to one weight.
+
+    Attributes:
+        node: The layer that reads it.
+        tensor: Its name.
+        axis: The axis of its channels, None for one scale.
+        sqnr_db: float64 (channels,), or (1,) for one scale; infinite for a channel that is exact, such as a dead one.
+        scale: float32, as many.
+        dead: How many channels are all zero.
+    """
 
     node: str
     tensor: str
@@ -56,15 +73,25 @@ def insert(
     float_weights: bool = False,
     weight_amax: Mapping[str, tuple[NDArray[np.float32], int | None]] | None = None,
 ) -> Inserted:
-    """Put `placement` into a prepared model. scale_of: tensor name -> float32 > 0, shape ().
+    """Put Q/DQ nodes into a prepared model. The same inputs give the same bytes.
 
-    float_weights: weights stay float32 behind Q/DQ pairs, as in models from quantization-aware training; the outputs
-    are the same. weight_amax: weight -> (amax, its axis) where it is not to be computed anew. The same inputs give the
-    same bytes. GraphError if the result is not valid ONNX.
+    Args:
+        prepared: The model, see `prepare`.
+        placement: Where they go.
+        scale_of: Tensor name -> float32 > 0, shape ().
+        float_weights: Weights stay float32 behind Q/DQ pairs, as in models from quantization-aware training; the
+            outputs are the same.
+        weight_amax: Weight -> (amax, its axis) where it is not to be computed anew.
+
+    Returns:
+        The Q/DQ model and what quantization does to its weights.
+
+    Raises:
+        GraphError: A weight is not finite, or the result is not valid ONNX.
     """
     graph = gs.import_onnx(prepared)
     nodes = {node.name: node for node in graph.nodes}
-    names = Names(graph)
+    names = fresh_names(graph)
     new: dict[str, list[gs.Node]] = {name: [] for name in nodes}  # what goes before each node, so that order stays
     pairs: dict[str, gs.Variable] = {}
     for node_name, index, tensor in placement.activations:
@@ -82,7 +109,7 @@ def insert(
             new[site.node] += _weight(names, constant, site, amax, errors, float_weights)
             weights[key] = new[site.node][-1].outputs[0]
         node = nodes[site.node]
-        if node.op in ("Conv", "ConvTranspose"):  # TensorRT's parser reads it off constant weights only
+        if OPERATORS[node.op].epilogue:  # a convolution: TensorRT's parser reads it off constant weights only
             node.attrs.setdefault("kernel_shape", list(node.inputs[site.input].values.shape[2:]))
         node.inputs[site.input] = weights[key]
     graph.nodes = [n for node in list(graph.nodes) for n in (*new[node.name], node)]
@@ -107,7 +134,7 @@ def insert(
     return Inserted(model, tuple(warnings), tuple(errors))
 
 
-def _activation_pair(names: Names, tensor: gs.Tensor, scale: NDArray[np.float32]) -> list[gs.Node]:
+def _activation_pair(names: FreshNames, tensor: gs.Tensor, scale: NDArray[np.float32]) -> list[gs.Node]:
     base = tensor.name
     parameters = [
         gs.Constant(names.new(f"{base}_scale"), np.asarray(scale, np.float32)),
@@ -131,11 +158,11 @@ def _given_amax(
     try:
         return amax_of(constant.values, PER_TENSOR if site.axis is None else PerChannel(site.axis))
     except DataError as error:
-        raise GraphError(f"weight '{site.tensor}' of node '{site.node}': {error.message}", hint=error.hint) from error
+        raise GraphError(f"weight '{site.tensor}' of node '{site.node}': {error.text}", hint=error.hint) from error
 
 
 def _weight(
-    names: Names,
+    names: FreshNames,
     constant: gs.Constant,
     site: WeightSite,
     amax: NDArray[np.float32],
@@ -167,11 +194,19 @@ def _weight(
 def weight_error(
     site: WeightSite, values: NDArray[np.float32], kept: NDArray[np.float32], scale: NDArray[np.float32]
 ) -> WeightError:
-    """`10 log10(sum w^2 / sum (w - w_q)^2)` of every channel, in float64."""
+    """What quantization does to a weight.
+
+    Args:
+        site: Where the weight is.
+        values: The weight in FP32.
+        kept: What is left of it, float32 of the same shape.
+        scale: Its scales.
+
+    Returns:
+        The SQNR of every channel.
+    """
     others = tuple(a for a in range(values.ndim) if a != site.axis) if site.axis is not None else None
-    signal = np.atleast_1d(np.square(values, dtype=np.float64).sum(axis=others))
-    noise = np.atleast_1d(np.square(values.astype(np.float64) - kept).sum(axis=others))
-    sqnr = np.full(signal.shape, np.inf)
-    np.divide(signal, noise, out=sqnr, where=noise > 0)
+    signal = np.atleast_1d(squares(values, others))
+    noise = np.atleast_1d(squares(values.astype(np.float64) - kept, others))
     dead = int((signal == 0).sum())
-    return WeightError(site.node, site.tensor, site.axis, 10 * np.log10(sqnr), np.atleast_1d(scale), dead)
+    return WeightError(site.node, site.tensor, site.axis, sqnr_db(signal, noise), np.atleast_1d(scale), dead)

@@ -12,6 +12,8 @@ from math import prod
 
 import onnx_graphsurgeon as gs
 
+from quantlab.qdq.rules import RULES
+
 MIN_OUTPUT_CHANNELS = 4
 
 
@@ -20,7 +22,7 @@ def does_not_pay(node: gs.Node) -> str | None:
     a, b = node.inputs[0].shape, node.inputs[1].shape
     if a is None or b is None:
         return None
-    if node.op in ("Conv", "ConvTranspose"):
+    if RULES[node.op].epilogue:  # the weight of a Conv begins with the output channels
         channels = b[0] if node.op == "Conv" else b[1] * node.attrs.get("group", 1)
         if isinstance(channels, int) and channels < MIN_OUTPUT_CHANNELS:
             return f"INT8 does not pay: {channels} output channel(s), its kernels work on {MIN_OUTPUT_CHANNELS}"

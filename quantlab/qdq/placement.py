@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from quantlab.onnx_model import STANDARD_DOMAINS
 from quantlab.qdq.payoff import does_not_pay
-from quantlab.qdq.rules import EPILOGUE_OPS, FLOAT, RULES, QdqRule
+from quantlab.qdq.rules import OPERATORS, RULES, QdqRule
 from quantlab.qdq.selection import Selection
 
 
@@ -101,14 +102,14 @@ def plan(
     for node in graph.nodes:
         if node.name in left_out:
             continue
-        rule = _rule_of(node, rules)
+        rule = _row_of(node, rules)
         if rule is not None and rule.weight_input is not None:
             reason = _why_not(node, rule) or _without_scale(node, rule, scaled)
             if reason is None and node.name not in asked_for:
                 reason = does_not_pay(node)
             if reason is None:
                 _read_weighted(node, rule, reads, weights)
-        elif node.op == "Add":
+        elif _row_of(node, OPERATORS) is not None and OPERATORS[node.op].residual:
             reason = _read_residual(node, graph, order, reads, scaled)
         elif rule is None:
             reason = _stays_float(node)
@@ -189,7 +190,7 @@ def _read_residual(
     epilogue = [
         i for i, t in enumerate(branches)
         if t.inputs and (t.inputs[0].name, 0) in reads and len(t.outputs) == 1 and t not in graph.outputs
-        and t.inputs[0].op in EPILOGUE_OPS
+        and OPERATORS[t.inputs[0].op].epilogue
     ]  # fmt: skip
     if not epilogue:
         return "neither input is an INT8 convolution whose kernel could take the addition"
@@ -220,8 +221,8 @@ def _broadcasts(a: gs.Tensor, b: gs.Tensor) -> bool:
     )
 
 
-def _rule_of(node: gs.Node, rules: Mapping[str, QdqRule]) -> QdqRule | None:
-    return rules.get(node.op) if node.domain in (None, "", "ai.onnx") else None
+def _row_of(node: gs.Node, rules: Mapping[str, QdqRule]) -> QdqRule | None:
+    return rules.get(node.op) if node.domain in STANDARD_DOMAINS else None
 
 
 def _settle(
@@ -248,24 +249,24 @@ def _read_through(
 ) -> list[tuple[str, ...]]:
     """Extend INT8 backwards through pooling and operators that only move values; the groups of one scale.
 
-    Such a node reads INT8 if a result of it is read in INT8 and either it is a pooling or a Concat, which have kernels
-    of their own, or its input is quantized anyway: then float and INT8 copies of one tensor need not both be written.
+    Such a node reads INT8 if a result of it is read in INT8 and either it has an INT8 kernel (a pooling, a Concat), or
+    its input is quantized anyway: then float and INT8 copies of one tensor need not both be written.
     """
     groups: list[set[str]] = []
     int8 = set(reads.values())  # tensors that are read in INT8, at once or behind nodes that only move them
     for node in reversed(graph.nodes):
-        rule = _rule_of(node, rules)
+        rule = _row_of(node, rules)
         if rule is None or rule.weight_input is not None or node.name in reasons:
             continue
         wanted = any(t.name in int8 for t in node.outputs)
-        indices = range(len(node.inputs)) if node.op == "Concat" else rule.activation_inputs
+        indices = range(len(node.inputs)) if rule.all_inputs else rule.activation_inputs
         inputs = {i: node.inputs[i] for i in indices}
         reason = _cannot_pass(node, inputs)
         if reason or not wanted:
             reasons[node.name] = reason or "its result is not read in INT8"
             continue
         names = {t.name for t in inputs.values()}
-        passes = rule.pool or node.op == "Concat" or bool(names & set(reads.values()))
+        passes = rule.kernel or bool(names & set(reads.values()))
         lacking = [t.name for t in inputs.values() if _lacks(t, scaled)]
         if passes and lacking:
             reasons[node.name] = _no_scale(lacking[0])
@@ -307,6 +308,7 @@ def _join(groups: list[set[str]], names: Iterable[str]) -> None:
 def _stays_float(node: gs.Node) -> str:
     if any(isinstance(v, gs.Graph) for v in node.attrs.values()):
         return "it holds a subgraph, whose nodes are left alone"
-    if node.domain not in (None, "", "ai.onnx"):
+    row = _row_of(node, OPERATORS)
+    if row is None and node.domain not in STANDARD_DOMAINS:
         return f"custom domain '{node.domain}'"
-    return FLOAT.get(node.op, f"no rule quantizes {node.op}")
+    return row.why_float if row is not None and row.why_float else f"no rule quantizes {node.op}"

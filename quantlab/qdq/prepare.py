@@ -10,39 +10,13 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
-from onnx import version_converter
-from onnx_graphsurgeon.logger.logger import G_LOGGER
 
-from quantlab.errors import GraphError
-from quantlab.large import copy_model, infer_shapes, set_shapes
-from quantlab.qdq.names import Names
+from quantlab.onnx_model import STANDARD_DOMAINS, infer_shapes, opset_of, raise_opset
+from quantlab.qdq.graph import export_graph, fresh_names, name_nodes
+from quantlab.qdq.rules import OPERATORS
 
 OPSET = 13  # the first with per-channel QuantizeLinear and DequantizeLinear
 _LOG = logging.getLogger(__name__)
-G_LOGGER.severity = G_LOGGER.ERROR  # it prints to stdout below that
-
-
-def opset_of(proto: onnx.ModelProto) -> int:
-    """The version of the default ONNX domain."""
-    return next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
-
-
-def raise_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """The model in a newer opset. GraphError if onnx cannot convert it. Big weights are set aside meanwhile."""
-    try:
-        model: onnx.ModelProto = version_converter.convert_version(copy_model(proto, with_weights=False), opset)
-    except Exception as error:  # the converter raises RuntimeError and its own types
-        reason = str(error).strip().splitlines()[0]
-        raise GraphError(
-            f"the model has opset {opset_of(proto)} and cannot be converted to {opset}: {reason}",
-            hint=f"export it with opset {opset} or newer",
-        ) from error
-    there, fed = {t.name for t in model.graph.initializer}, {i.name for i in proto.graph.input}
-    model.graph.initializer.extend(t for t in proto.graph.initializer if t.name not in there)
-    kept = [i for i in model.graph.input if i.name in fed]
-    del model.graph.input[:]
-    model.graph.input.extend(kept)
-    return model
 
 
 def fold(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -53,7 +27,7 @@ def fold(proto: onnx.ModelProto) -> onnx.ModelProto:
 def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The network that Q/DQ nodes go into; see the module. The inputs and outputs stay."""
     graph = _folded(proto)
-    _name_nodes(graph)
+    name_nodes(graph)
     _drop_casts(graph)
     _fold_affine(graph)
     _merge_slices(graph)
@@ -67,29 +41,6 @@ def _folded(proto: onnx.ModelProto) -> gs.Graph:
         _LOG.info("converted to opset %d", OPSET)
     graph = gs.import_onnx(infer_shapes(proto))
     return graph.fold_constants().cleanup()
-
-
-def export_graph(graph: gs.Graph, original: onnx.ModelProto) -> onnx.ModelProto:
-    """The ModelProto of a graph, with the IR version and metadata of the model it came from."""
-    proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
-    proto.ir_version = max(original.ir_version, 7)  # 7 is the IR of opset 12 and 13
-    proto.producer_name, proto.producer_version = original.producer_name, original.producer_version
-    del proto.metadata_props[:]
-    proto.metadata_props.extend(original.metadata_props)
-    set_shapes(proto)
-    return proto
-
-
-def _name_nodes(graph: gs.Graph) -> None:
-    used = {node.name for node in graph.nodes if node.name}
-    seen: set[str] = set()
-    for node in graph.nodes:
-        if not node.name or node.name in seen:
-            base = node.name or node.op
-            number = next(k for k in range(len(used) + 1) if f"{base}_{k}" not in used)
-            node.name = f"{base}_{number}"
-            used.add(node.name)
-        seen.add(node.name)
 
 
 def _drop_casts(graph: gs.Graph) -> None:
@@ -112,7 +63,7 @@ def _fold_affine(graph: gs.Graph) -> None:
     """What only scales and shifts the channels of a convolution becomes part of it, in float64: BatchNorm, and its
     forms with Mul, Div, Add and Sub of a constant."""
     outputs = {id(t) for t in graph.outputs}
-    names = Names(graph)
+    names = fresh_names(graph)
     for node in list(graph.nodes):
         affine = _affine(node)
         if affine is None:
@@ -120,13 +71,15 @@ def _fold_affine(graph: gs.Graph) -> None:
         source = affine.source
         conv = source.inputs[0] if len(source.inputs) == 1 else None
         alone = len(source.outputs) == 1 and id(source) not in outputs
-        if conv is None or conv.op not in ("Conv", "ConvTranspose") or not alone:
+        rule = OPERATORS.get(conv.op) if conv is not None else None
+        if conv is None or rule is None or not rule.epilogue or not alone:
             continue
-        axis = 0 if conv.op == "Conv" else 1
-        grouped = conv.op == "ConvTranspose" and conv.attrs.get("group", 1) != 1
-        if grouped or not all(isinstance(t, gs.Constant) for t in conv.inputs[1:]):
+        if not all(isinstance(t, gs.Constant) for t in conv.inputs[1:]):
             continue
         weight = conv.inputs[1].values
+        axis = rule.axis(conv.attrs, weight.ndim)
+        if axis is None:  # no axis of the weight is the output channels
+            continue
         channels = _per_channel(affine, weight.shape[axis], weight.ndim)
         if channels is None:
             continue
@@ -143,7 +96,7 @@ def _fold_affine(graph: gs.Graph) -> None:
 def _merge_slices(graph: gs.Graph) -> None:
     """Two Slices in a row over different axes become one: TensorRT runs each as a kernel of its own."""
     outputs = {id(t) for t in graph.outputs}
-    names = Names(graph)
+    names = fresh_names(graph)
     for node in [n for n in graph.nodes if n.op == "Slice"]:
         middle = node.inputs[0]
         before = middle.inputs[0] if len(middle.inputs) == 1 else None
@@ -183,7 +136,8 @@ class _Affine:
 
 def _affine(node: gs.Node) -> _Affine | None:
     """A node as `y = x * factor + shift` with constants, or None."""
-    if node.domain not in (None, "", "ai.onnx"):
+    row = OPERATORS.get(node.op)
+    if node.domain not in STANDARD_DOMAINS or row is None or not row.affine:
         return None
     if node.op == "BatchNormalization":
         # in training mode it normalizes by the batch's own statistics
@@ -194,8 +148,6 @@ def _affine(node: gs.Node) -> _Affine | None:
         gamma, beta, mean, var = (t.values.astype(np.float64) for t in node.inputs[1:5])
         factor = gamma / np.sqrt(var + node.attrs.get("epsilon", 1e-5))
         return _Affine(node.inputs[0], factor, beta - mean * factor, by_channel=True)
-    if node.op not in ("Mul", "Div", "Add", "Sub"):
-        return None
     left, right = node.inputs
     if isinstance(left, gs.Constant) and node.op in ("Mul", "Add"):
         left, right = right, left

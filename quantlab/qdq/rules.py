@@ -1,13 +1,13 @@
-"""Which inputs of which operators are quantized: the whole policy on one screen.
+"""What is done with which operator: the whole policy of quantlab on one screen.
 
-Rows follow what TensorRT fuses. Bias stays float (TensorRT adds it in the epilogue). Nothing comes between
-a convolution and its BatchNorm or activation: together they are one INT8 kernel. An operator without a row stays float,
-with the reason in FLOAT where there is more to say than that.
+Rows follow what TensorRT fuses. Bias stays float (TensorRT adds it in the epilogue). Nothing comes between a
+convolution and its BatchNorm or activation: together they are one INT8 kernel. An operator without a row stays float.
+Every list of operators in this room is read off this table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -27,65 +27,120 @@ def _gemm_axis(attrs: Attrs) -> int:
 class QdqRule:
     """One operator.
 
-    activation_inputs: per-tensor Q/DQ. weight_input: if constant, per channel along `weight_axis` (None: per tensor);
-    else an activation where `dynamic_weight` allows it. share_scale: it only moves values, so that all its inputs and
-    outputs take one scale. pool: its input is quantized where its output is read in INT8.
+    Attributes:
+        op: The ONNX operator.
+        activation_inputs: Indices of the inputs that take a per-tensor Q/DQ pair; () where it stays float.
+        weight_input: If constant, quantized per channel along `weight_axis`; else an activation if `dynamic_weight`.
+        weight_axis: The axis of the output channels; None for one scale per tensor.
+        dynamic_weight: Whether a weight that is computed at run time may be quantized.
+        bias_input: The index of its bias.
+        all_inputs: Every input is an activation, however many there are.
+        share_scale: It only moves values, so that all its inputs and outputs take one scale.
+        kernel: It has an INT8 kernel: its inputs are quantized where its output is read in INT8.
+        view: TensorRT runs nothing for it; who reads its output reads its input.
+        copies_scale: TensorRT's entropy2 and min-max calibrators give its output the scale of its input.
+        epilogue: BatchNorm and a residual Add behind it become part of its kernel.
+        residual: Where it sums two branches, the one that is not fused takes a pair.
+        heads: TensorRT fuses an activation behind it.
+        fused: TensorRT fuses it into the kernel before it.
+        affine: With constants it scales and shifts channels, and is folded into the convolution before it.
+        not_negative: It gives no negative values.
+        shape: It makes shapes or indices out of a tensor.
+        shape_step: It stands in computations of shapes.
+        why_float: Why it stays float, where there is more to say than that no rule quantizes it.
     """
 
     op: str
-    activation_inputs: tuple[int, ...] = (0,)
+    activation_inputs: tuple[int, ...] = ()
     weight_input: int | None = None
     weight_axis: int | Callable[[Attrs], int | None] | None = None
     dynamic_weight: bool = False
+    bias_input: int | None = None
+    all_inputs: bool = False
     share_scale: bool = False
-    pool: bool = False
+    kernel: bool = False
+    view: bool = False
+    copies_scale: bool = False
+    epilogue: bool = False
+    residual: bool = False
+    heads: bool = False
+    fused: bool = False
+    affine: bool = False
+    not_negative: bool = False
+    shape: bool = False
+    shape_step: bool = False
+    why_float: str = ""
 
     def axis(self, attrs: Attrs, ndim: int) -> int | None:
-        """The weight's channel axis, counted from the front; None for one scale per tensor."""
+        """The weight's channel axis, counted from the front.
+
+        Args:
+            attrs: The attributes of the node.
+            ndim: The dimensions of its weight.
+
+        Returns:
+            The axis, or None for one scale per tensor.
+        """
         axis = self.weight_axis(attrs) if callable(self.weight_axis) else self.weight_axis
         return None if axis is None else axis % ndim
 
 
-def _move(op: str, *activation_inputs: int) -> QdqRule:
-    return QdqRule(op, activation_inputs or (0,), share_scale=True)
+def _each(ops: str, **columns: Any) -> Iterator[QdqRule]:
+    """The same row for several operators."""
+    return (QdqRule(op, **columns) for op in ops.split())
 
-
-RULES: Mapping[str, QdqRule] = MappingProxyType({
-    rule.op: rule
-    for rule in (
-        #       op               activations  weight  per-channel axis
-        QdqRule("Conv",          (0,),        1,      0),
-        QdqRule("ConvTranspose", (0,),        1,      _conv_transpose_axis),
-        QdqRule("Gemm",          (0,),        1,      _gemm_axis),
-        QdqRule("MatMul",        (0,),        1,      -1,    dynamic_weight=True),
-        QdqRule("AveragePool", pool=True),
-        QdqRule("GlobalAveragePool", pool=True),
-        QdqRule("MaxPool", pool=True, share_scale=True),
-        # operators that only move values: INT8 passes through
-        _move("Concat"), _move("Reshape"), _move("Flatten"), _move("Transpose"), _move("Squeeze"), _move("Unsqueeze"),
-        _move("Slice"), _move("Split"), _move("Pad"), _move("Identity"), _move("DepthToSpace"), _move("SpaceToDepth"),
-        _move("Expand"), _move("Tile"), _move("Resize"),
-    )
-})  # fmt: skip
-
-EPILOGUE_OPS = frozenset({"Conv", "ConvTranspose"})
-"""A residual Add after one of these is fused into its kernel; only the other branch (the skip) is quantized."""
 
 _FUSED = "TensorRT fuses it into the kernel before it"
 _EXACT = "its result needs more than 8 bits, TensorRT computes it in float"
-FLOAT: dict[str, str] = (
-    dict.fromkeys(("Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSwish", "HardSigmoid", "Tanh", "Elu"), _FUSED)
-    | dict.fromkeys(("Selu", "Softplus", "Mish", "BatchNormalization"), _FUSED)
-    | dict.fromkeys(
-        ("Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "GroupNormalization"), _EXACT
+_INDEX = "it computes shapes or indices"
+_ELEMENTWISE = "element-wise arithmetic gains nothing from INT8 inputs"
+
+OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
+    rule.op: rule
+    for rule in (
+        #       op        activations  weight  per-channel axis
+        QdqRule("Conv",          (0,), 1, 0,                    bias_input=2, epilogue=True, heads=True),
+        QdqRule("ConvTranspose", (0,), 1, _conv_transpose_axis, bias_input=2, epilogue=True, heads=True),
+        QdqRule("Gemm",          (0,), 1, _gemm_axis,           bias_input=2, heads=True),
+        QdqRule("MatMul",        (0,), 1, -1, dynamic_weight=True, heads=True),
+        QdqRule("Add", residual=True, heads=True, affine=True, shape_step=True),
+        QdqRule("MaxPool",     (0,), kernel=True, share_scale=True, copies_scale=True),
+        QdqRule("AveragePool", (0,), kernel=True, copies_scale=True),
+        QdqRule("GlobalAveragePool", (0,), kernel=True),
+        QdqRule("Concat", (0,), all_inputs=True, kernel=True, share_scale=True, shape_step=True),
+        # operators that only move values: INT8 passes through
+        *_each("Reshape Flatten Identity", activation_inputs=(0,), share_scale=True, view=True),
+        *_each("Squeeze Unsqueeze", activation_inputs=(0,), share_scale=True, view=True, shape_step=True),
+        *_each("Transpose Split Pad DepthToSpace SpaceToDepth Expand Tile Resize",
+               activation_inputs=(0,), share_scale=True),
+        *_each("Slice", activation_inputs=(0,), share_scale=True, shape_step=True),
+        # operators that stay float
+        *_each("Relu Sigmoid HardSigmoid", fused=True, not_negative=True, why_float=_FUSED),
+        *_each("Clip LeakyRelu PRelu HardSwish Tanh Elu Selu Softplus Mish", fused=True, why_float=_FUSED),
+        *_each("BatchNormalization", fused=True, affine=True, heads=True, why_float=_FUSED),
+        *_each("Softmax Exp Sqrt", not_negative=True, why_float=_EXACT),
+        *_each("LogSoftmax LayerNormalization InstanceNormalization GroupNormalization Gelu Erf Log Pow Reciprocal "
+               "ReduceMean ReduceSum", why_float=_EXACT),
+        *_each("Div", affine=True, why_float=_EXACT),
+        *_each("Mul", affine=True, shape_step=True, why_float=_ELEMENTWISE),
+        *_each("Sub", affine=True, why_float=_ELEMENTWISE),
+        *_each("Max Min", why_float=_ELEMENTWISE),
+        *_each("Abs", not_negative=True),
+        *_each("Shape Size NonZero", shape=True, why_float=_INDEX),
+        *_each("Gather Cast", shape_step=True, why_float=_INDEX),
+        *_each("Range ConstantOfShape", why_float=_INDEX),
+        *_each("LSTM GRU RNN", why_float="TensorRT has no INT8 kernel for it"),
     )
-    | dict.fromkeys(
-        ("Gelu", "Erf", "Exp", "Log", "Sqrt", "Pow", "Reciprocal", "Div", "ReduceMean", "ReduceSum"), _EXACT
-    )
-    | dict.fromkeys(
-        ("Shape", "Gather", "Cast", "Range", "ConstantOfShape", "Size", "NonZero"), "it computes shapes or indices"
-    )
-    | dict.fromkeys(("LSTM", "GRU", "RNN"), "TensorRT has no INT8 kernel for it")
-    | dict.fromkeys(("Mul", "Sub", "Max", "Min"), "element-wise arithmetic gains nothing from INT8 inputs")
-)
-"""Operators that stay float, and why."""
+})  # fmt: skip
+
+RULES: Mapping[str, QdqRule] = MappingProxyType({op: rule for op, rule in OPERATORS.items() if rule.activation_inputs})
+"""The operators that read INT8."""
+
+
+def operators(column: str) -> frozenset[str]:
+    """The operators whose row has something in a column of the table."""
+    return frozenset(op for op, rule in OPERATORS.items() if getattr(rule, column) not in (False, None, (), ""))
+
+
+WEIGHTED = operators("weight_input")
+"""The operators that take weights: their precision decides how fast a network is."""

@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from quantlab.errors import GraphError
-
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+from quantlab.qdq.rules import WEIGHTED
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Patterns: a node name with wildcards, `op:Gemm`, `first` or `last` (of Conv, ConvTranspose, Gemm, MatMul).
+    """Which nodes are quantized.
 
-    include: if any are given, only matching weighted nodes are quantized, also those for which INT8 does not pay (see
-    `quantlab.qdq.payoff`). exclude: matching nodes stay float.
+    A pattern is a node name with wildcards, `op:Gemm`, `first` or `last` (of Conv, ConvTranspose, Gemm and MatMul).
+
+    Attributes:
+        include: If any are given, only matching weighted nodes are quantized, also those for which INT8 does not pay
+            (see `quantlab.qdq.payoff`).
+        exclude: Matching nodes stay float.
     """
 
     include: tuple[str, ...] = ()

@@ -12,12 +12,10 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from quantlab.errors import GraphError
-from quantlab.large import infer_shapes
-from quantlab.model import QDQ_OPS, all_nodes
 from quantlab.numerics import amax_from_scale
-from quantlab.qdq.names import Names
-from quantlab.qdq.prepare import export_graph
-from quantlab.qdq.rules import RULES
+from quantlab.onnx_model import QDQ_OPS, FreshNames, QdqParameters, code_type, qdq_nodes
+from quantlab.qdq.graph import export_graph, fold_around_qdq, fresh_names, node_label
+from quantlab.qdq.rules import OPERATORS
 
 WeightAmax = tuple[NDArray[np.float32], int | None]
 
@@ -44,7 +42,7 @@ class _Work:
     """What is gathered while a graph is stripped."""
 
     graph: gs.Graph
-    names: Names
+    names: FreshNames
     amax: dict[str, np.float32] = field(default_factory=dict)
     clips: dict[str, gs.Variable] = field(default_factory=dict)  # tensor -> its Clip
     notes: dict[str, None] = field(default_factory=dict)
@@ -60,12 +58,11 @@ def strip(proto: onnx.ModelProto) -> Stripped:
     int8 inputs or outputs, computed or blocked scales, codes other than 8 or 16 bits, scales that are no numbers or
     FP16, pairs in subgraphs.
     """
-    inside = [n for n in all_nodes(proto.graph) if n.op_type in QDQ_OPS]
-    if len(inside) != sum(n.op_type in QDQ_OPS for n in proto.graph.node):
+    if len(qdq_nodes(proto)) != sum(n.op_type in QDQ_OPS for n in proto.graph.node):
         raise GraphError("the model has Q/DQ inside If, Loop or Scan", hint="start from its float version")
     graph = fold_around_qdq(proto)
     _drop_clips_of_codes(graph)
-    work = _Work(graph, Names(graph))
+    work = _Work(graph, fresh_names(graph))
     for node in [n for n in graph.nodes if n.op == "DequantizeLinear"]:
         _replace(work, node)
     graph.cleanup()
@@ -73,24 +70,12 @@ def strip(proto: onnx.ModelProto) -> Stripped:
     left = [n for n in graph.nodes if n.op in QDQ_OPS]
     if left:
         raise GraphError(
-            f"'{_label(left[0])}' ({left[0].op}) has no counterpart and cannot be removed",
+            f"'{node_label(left[0])}' ({left[0].op}) has no counterpart and cannot be removed",
             hint="the model has int8 inputs, outputs or operators; start from its float version",
         )
     graph.toposort()
     aliases = {clip.name: tensor for tensor, clip in work.clips.items()}
     return Stripped(export_graph(graph, proto), work.amax, aliases, tuple(work.notes), work.weight_amax)
-
-
-def fold_around_qdq(proto: onnx.ModelProto) -> gs.Graph:
-    """The graph with constant subgraphs computed, but for Q/DQ nodes; nothing else is removed."""
-    graph = gs.import_onnx(infer_shapes(proto))
-    graph.fold_constants(fold_shapes=False, recurse_subgraphs=False, should_exclude_node=lambda n: n.op in QDQ_OPS)
-    graph.nodes = [node for node in graph.nodes if node.outputs]  # what was computed has lost its outputs
-    return graph
-
-
-def _integer_type_of(node: gs.Node) -> np.dtype[Any]:
-    return _parameters(node)[2]
 
 
 def _drop_clips_of_codes(graph: gs.Graph) -> None:
@@ -111,7 +96,7 @@ def _drop_clips_of_codes(graph: gs.Graph) -> None:
             codes = np.clip(_codes(q.inputs[0].values, q), low, high)
             dq.inputs[0] = gs.Constant(f"{clip.outputs[0].name}_codes", codes)
         elif (
-            low <= -127 and high == 127 and _integer_type_of(q) == np.int8
+            low <= -127 and high == 127 and _parameters(q).code_type == np.int8
         ):  # the symmetric range: code -128 stands for no value that amax keeps
             dq.inputs[0] = clip.inputs[0]
 
@@ -119,17 +104,10 @@ def _drop_clips_of_codes(graph: gs.Graph) -> None:
 _SUFFIXES = ("_dequantized", "_DequantizeLinear_Output", "_dequant")
 
 
-def _float_name(names: Names, dequantized: str) -> str:
+def _float_name(names: FreshNames, dequantized: str) -> str:
     """The name that a weight had before a tool appended to it; a model repaired twice keeps its names."""
     base = next((dequantized.removesuffix(s) for s in _SUFFIXES if dequantized.endswith(s)), f"{dequantized}_float")
     return names.new(base or dequantized)
-
-
-_NOT_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "HardSigmoid", "Exp", "Abs", "Sqrt")
-
-
-def _label(node: gs.Node) -> str:
-    return str(node.name or node.outputs[0].name)
 
 
 def _replace(work: _Work, dq: gs.Node) -> None:
@@ -160,10 +138,10 @@ def _replace(work: _Work, dq: gs.Node) -> None:
 def _put_weight(work: _Work, dq: gs.Node, codes: NDArray[Any], parameters: gs.Node) -> None:
     """A constant of float values in place of `dq`. parameters: the node whose scale, zero point and axis hold."""
     constant = gs.Constant(_float_name(work.names, dq.outputs[0].name), _dequantized(codes, parameters))
-    scale, zero_point, _ = _parameters(parameters)
-    if codes.dtype == np.int8 and not np.any(zero_point):
-        axis = None if scale.size == 1 else int(parameters.attrs.get("axis", 1)) % codes.ndim
-        amax = amax_from_scale(scale.astype(np.float32))
+    given = _parameters(parameters)
+    if codes.dtype == np.int8 and given.is_symmetric:
+        axis = given.channel_axis(codes.ndim)
+        amax = amax_from_scale(given.scale.astype(np.float32))
         work.weight_amax[constant.name] = (amax.reshape(()) if axis is None else amax, axis)
     _rewire(work, dq, constant, dq.outputs[0])
 
@@ -185,11 +163,11 @@ def _never_negative(tensor: gs.Tensor) -> bool:
     if maker.op == "Clip":
         low = maker.inputs[1] if len(maker.inputs) > 1 else None
         return isinstance(low, gs.Constant) and bool((low.values >= 0).all())
-    rule = RULES.get(maker.op)
-    if rule is not None and (rule.share_scale or rule.pool):
-        sources = maker.inputs if maker.op == "Concat" else maker.inputs[:1]
+    rule = OPERATORS.get(maker.op)
+    if rule is not None and (rule.share_scale or rule.kernel):
+        sources = maker.inputs if rule.all_inputs else maker.inputs[:1]
         return all(_never_negative(source) for source in sources)
-    return maker.op in _NOT_NEGATIVE
+    return rule is not None and rule.not_negative
 
 
 def _with_clip(work: _Work, q: gs.Node, tensor: gs.Tensor, high: float) -> gs.Variable:
@@ -234,39 +212,34 @@ def _rewire(work: _Work, dq: gs.Node, replacement: gs.Tensor, result: gs.Tensor)
         dq.outputs = []
 
 
-def _parameters(node: gs.Node) -> tuple[NDArray[np.float64], NDArray[np.float64], np.dtype[Any]]:
-    """(scale, zero point, integer type) of a Q or DQ node."""
+def _parameters(node: gs.Node) -> QdqParameters:
+    """Scale and zero point (in float64) of a Q or DQ node that can be taken apart."""
     scale, zero_point = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
     if not isinstance(scale, gs.Constant) or not (zero_point is None or isinstance(zero_point, gs.Constant)):
-        raise GraphError(f"the scale of '{_label(node)}' is computed", hint="use static quantization")
+        raise GraphError(f"the scale of '{node_label(node)}' is computed", hint="use static quantization")
     if scale.values.dtype != np.float32:
         raise GraphError(
-            f"the scale of '{_label(node)}' is {scale.values.dtype}, so its remainder is not FP32",
+            f"the scale of '{node_label(node)}' is {scale.values.dtype}, so its remainder is not FP32",
             hint="quantize for an FP32 remainder (ModelOpt: high_precision_dtype='fp32')",
         )
     if node.attrs.get("block_size", 0):
-        raise GraphError(f"'{_label(node)}' has a scale per block, which TensorRT's INT8 has not", hint="per channel")
+        raise GraphError(
+            f"'{node_label(node)}' has a scale per block, which TensorRT's INT8 has not", hint="per channel"
+        )
     if not np.isfinite(scale.values).all() or (scale.values < 0).any():
-        raise GraphError(f"a scale of '{_label(node)}' is NaN, infinite or negative", hint="calibrate the float model")
-    dtype = _integer_type(node, zero_point)
-    zeros = np.zeros(()) if zero_point is None else zero_point.values.astype(np.float64)
-    return scale.values.astype(np.float64), zeros, dtype
-
-
-def _integer_type(node: gs.Node, zero_point: gs.Constant | None) -> np.dtype[Any]:
-    """Of the codes: that of the zero point, else what the node says, else of a constant input, else uint8."""
-    dtype: np.dtype[Any]
-    if zero_point is not None:
-        dtype = np.dtype(zero_point.values.dtype)
-    elif node.op == "QuantizeLinear" and node.attrs.get("output_dtype", 0):
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(int(node.attrs["output_dtype"])))
-    elif node.op == "DequantizeLinear" and isinstance(node.inputs[0], gs.Constant):
-        dtype = np.dtype(node.inputs[0].values.dtype)
-    else:
-        dtype = np.dtype(np.uint8)
+        raise GraphError(
+            f"a scale of '{node_label(node)}' is NaN, infinite or negative", hint="calibrate the float model"
+        )
+    is_q = node.op == "QuantizeLinear"
+    source = node.inputs[0]
+    codes = np.dtype(source.values.dtype) if not is_q and isinstance(source, gs.Constant) else None
+    dtype = code_type(
+        None if zero_point is None else zero_point.values, int(node.attrs.get("output_dtype", 0)) if is_q else 0, codes
+    )
     if dtype not in (np.int8, np.uint8, np.int16, np.uint16, np.int32):
-        raise GraphError(f"'{_label(node)}' has {dtype} codes, not INT8", hint="start from the float version")
-    return dtype
+        raise GraphError(f"'{node_label(node)}' has {dtype} codes, not INT8", hint="start from the float version")
+    zeros = np.zeros(()) if zero_point is None else zero_point.values.astype(np.float64)
+    return QdqParameters(scale.values.astype(np.float64), zeros, dtype, int(node.attrs.get("axis", 1)))
 
 
 def _range(q: gs.Node) -> tuple[float, float, bool]:
@@ -274,40 +247,35 @@ def _range(q: gs.Node) -> tuple[float, float, bool]:
 
     A symmetric signed range is given without its lowest code, so that amax / 127 is an int8 scale again.
     """
-    scale, zero_point, dtype = _parameters(q)
-    info = np.iinfo(dtype)
-    symmetric = info.min < 0 and not np.any(zero_point)
+    given = _parameters(q)
+    info = np.iinfo(given.code_type)
+    symmetric = info.min < 0 and given.is_symmetric
     lowest = -info.max if symmetric else info.min
-    if symmetric and dtype == np.int8:
-        amax = float(amax_from_scale(scale.astype(np.float32)).max())
+    if symmetric and given.code_type == np.int8:
+        amax = float(amax_from_scale(given.scale.astype(np.float32)).max())
         return -amax, amax, True
-    low, high = float(np.min((lowest - zero_point) * scale)), float(np.max((info.max - zero_point) * scale))
+    low = float(np.min((lowest - given.zero_point) * given.scale))
+    high = float(np.max((info.max - given.zero_point) * given.scale))
     return low, high, symmetric
-
-
-def _shaped(values: NDArray[Any], parameter: NDArray[np.float64], node: gs.Node) -> NDArray[np.float64]:
-    if parameter.size == 1:
-        return parameter.reshape(())
-    axis = int(node.attrs.get("axis", 1)) % values.ndim
-    return parameter.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
 
 
 def _codes(values: NDArray[Any], q: gs.Node) -> NDArray[Any]:
     """What a QuantizeLinear makes of a float constant."""
-    scale, zero_point, dtype = _parameters(q)
-    info = np.iinfo(dtype)
+    given = _parameters(q)
+    info = np.iinfo(given.code_type)
+    scale = given.spread(given.scale, values.ndim).astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.rint(values.astype(np.float32) / _shaped(values, scale, q).astype(np.float32))
-    codes = np.clip(np.nan_to_num(ratio) + _shaped(values, zero_point, q), info.min, info.max)
-    return np.asarray(codes, dtype)
+        ratio = np.rint(values.astype(np.float32) / scale)
+    codes = np.clip(np.nan_to_num(ratio) + given.spread(given.zero_point, values.ndim), info.min, info.max)
+    return np.asarray(codes, given.code_type)
 
 
 def _dequantized(values: NDArray[Any], node: gs.Node) -> NDArray[np.float32]:
     """`(q - zero_point) * scale`. A symmetric code of +-127 becomes +-amax: amax / 127 is then the same scale again."""
-    scale, zero_point, _ = _parameters(node)
-    scale, zero_point = _shaped(values, scale, node), _shaped(values, zero_point, node)
+    given = _parameters(node)
+    scale, zero_point = given.spread(given.scale, values.ndim), given.spread(given.zero_point, values.ndim)
     result = np.asarray((values.astype(np.float64) - zero_point) * scale, np.float32)
-    if values.dtype != np.int8 or np.any(zero_point):
+    if values.dtype != np.int8 or not given.is_symmetric:
         return result
     amax = np.broadcast_to(amax_from_scale(scale.astype(np.float32)), values.shape)
     return np.where(np.abs(values.astype(np.int16)) == 127, np.sign(values) * amax, result).astype(np.float32)

@@ -2,9 +2,12 @@
 
 from quantlab.report.baseline import load_document
 from quantlab.report.document import Evidence, build_document
-from quantlab.report.write import ReportPaths, render_csv, render_html, render_markdown, write_report
+from quantlab.report.from_comparison import ComparisonReport, ComparisonRequest, report_comparison
+from quantlab.report.write import ReportPaths, render_csv, render_html, render_markdown, write_document, write_report
 
 __all__ = [
+    "ComparisonReport",
+    "ComparisonRequest",
     "Evidence",
     "ReportPaths",
     "build_document",
@@ -12,5 +15,7 @@ __all__ = [
     "render_csv",
     "render_html",
     "render_markdown",
+    "report_comparison",
+    "write_document",
     "write_report",
 ]

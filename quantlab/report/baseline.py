@@ -7,19 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quantlab.calibration.table import read_text
 from quantlab.errors import DataError
-
-FORMAT = "quantlab.report"
+from quantlab.files import read_text
+from quantlab.report.format import FORMAT, READABLE, VERSION
 
 
 def load_document(path: Path) -> dict[str, Any]:
-    """A report.json of this version. DataError for anything else."""
-    from quantlab.report.document import VERSION
-
+    """A report.json of this version or the one before. DataError for anything else."""
     try:
         document = json.loads(read_text(path, "report"))
-        if (document["format"], document["version"]) != (FORMAT, VERSION):
+        if document["format"] != FORMAT or document["version"] not in READABLE:
             raise ValueError(f"format {document['format']!r} version {document['version']!r}, expected {VERSION}")
         for model in document["comparison"]["models"]:
             _ = model["name"], model["top1"], model["metric"], model["sqnr_db"], model["facts"]

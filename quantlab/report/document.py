@@ -16,25 +16,28 @@ from typing import Any
 
 import numpy as np
 
-import quantlab
 from quantlab.calibration import CalibrationRun, CalibrationTable
-from quantlab.comparison import Comparison, ModelResult
+from quantlab.comparison import Comparison, ErrorTrace, ModelResult
+from quantlab.comparison.judge import MLPERF
 from quantlab.observers import Histogram
-from quantlab.origin import ErrorTrace
 from quantlab.qdq import Placement, WeightError
 from quantlab.report.baseline import changes_since
+from quantlab.report.format import FORMAT, VERSION
+from quantlab.version import __version__
 
-FORMAT = "quantlab.report"
-VERSION = 2
-MLPERF = 0.99
-"""MLPerf inference asks of a quantized model 99 % of FP32's accuracy (the harder class of its rules: 99.9 %)."""
 _BINS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known beside the comparison. run: calibration, with histograms. placement: of the best model. traces:
-    model -> where its error comes from. baseline: an earlier document to compare with."""
+    """What is known beside the comparison.
+
+    Attributes:
+        run: A calibration, with histograms.
+        placement: Of the best model.
+        traces: Model -> where its error comes from.
+        baseline: An earlier document to compare with.
+    """
 
     run: CalibrationRun | None = None
     placement: Placement | None = None
@@ -49,7 +52,18 @@ def build_document(
     command: Sequence[str] = (),
     warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The JSON document of one comparison, with what is known of its calibration, placement and errors."""
+    """Put a comparison into the JSON document that all pages are made of.
+
+    Args:
+        title: Of the report.
+        comparison: What was measured.
+        evidence: What is known beside it.
+        command: The command line that made it.
+        warnings: Facts that a reader must know, beside those of the comparison.
+
+    Returns:
+        Plain values, as `schema.json` describes them.
+    """
     evidence = evidence or Evidence()
     run = evidence.run
     tables = run.tables if run else {}
@@ -75,7 +89,7 @@ def build_document(
         if run
         else None,
         "placement": _placement(evidence.placement) if evidence.placement else None,
-        "origin": _origin(evidence.traces, shown) if evidence.traces else None,
+        "error_trace": _error_trace(evidence.traces, shown) if evidence.traces else None,
         "baseline": changes_since(evidence.baseline, models) if evidence.baseline else None,
         "warnings": list(dict.fromkeys([*comparison.warnings, *table_warnings, *warnings])),
         "provenance": {
@@ -86,7 +100,7 @@ def build_document(
             else None,
             "judge": "Models run on ONNX Runtime on the CPU as their graphs are written (optimisation off); its speed "
             "says nothing about TensorRT and is not reported.",
-            "quantlab": quantlab.__version__,
+            "quantlab": __version__,
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}",
             "command": " ".join(command),
@@ -96,15 +110,15 @@ def build_document(
 
 def verdict(comparison: Comparison) -> str:
     """One sentence for someone who reads nothing else."""
-    best, fp32 = comparison.best, comparison.fp32
+    fp32 = comparison.fp32
     quantized = [r for r in comparison.results[1:] if r.int8 is not False]
-    if best is None:
+    if not comparison.quantized:
         return "Every quantized model failed." if quantized else "There is no quantized model in this comparison."
     fastest = _fastest(comparison)
     if fastest is not None:
         return _verdict_of_speed(comparison, *fastest)
-    quantized = [r for r in quantized if not r.failed]
-    start = f"Best of {len(quantized)} INT8 models: {best.name}" if len(quantized) > 1 else f"INT8 model {best.name}"
+    best, count = comparison.best, len(comparison.quantized)
+    start = f"Best of {count} INT8 models: {best.name}" if count > 1 else f"INT8 model {best.name}"
     return f"{start}, {_accuracy(best, fp32, comparison.samples)}."
 
 
@@ -121,7 +135,7 @@ def _fastest(comparison: Comparison) -> tuple[ModelResult, ModelResult] | None:
 def _chosen(comparison: Comparison) -> ModelResult | None:
     """The model that the verdict names."""
     fastest = _fastest(comparison)
-    return fastest[0] if fastest else comparison.best
+    return fastest[0] if fastest else next(iter(comparison.quantized), None)
 
 
 def _keeps_enough(result: ModelResult, fp32: ModelResult) -> bool:
@@ -195,7 +209,7 @@ def _model(result: ModelResult, fp32: ModelResult) -> dict[str, Any]:
     }
 
 
-def _origin(traces: Mapping[str, ErrorTrace], best: ModelResult | None) -> dict[str, Any]:
+def _error_trace(traces: Mapping[str, ErrorTrace], best: ModelResult | None) -> dict[str, Any]:
     names = _in_order([list(trace.tensors) for trace in traces.values()])
     chosen = best.name if best is not None and best.name in traces else next(iter(traces))
     return {

@@ -215,9 +215,9 @@ def plot_latency(models: Sequence[Mapping[str, Any]]) -> str:
         return _svg(figure, "latency", "Spread of the latency of every engine")
 
 
-def plot_origin(origin: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
+def plot_error_trace(trace: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
     """SQNR of every tensor along the network, one line per model."""
-    tensors = origin["tensors"]
+    tensors = trace["tensors"]
     names = list(dict.fromkeys(name for t in tensors for name in t["sqnr_db"]))
     colors = colors_of([m["name"] for m in models[1:]] or names)
     with matplotlib.rc_context(_STYLE):
@@ -238,12 +238,12 @@ def plot_origin(origin: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) 
         axes.set_xlabel("tensor, in network order")
         axes.set_ylabel("SQNR against FP32, dB")
         figure.legend(loc="outside upper center", frameon=False, ncols=_columns(names), fontsize=8)
-        return _svg(figure, "origin", "How the error grows along the network")
+        return _svg(figure, "error-trace", "How the error grows along the network")
 
 
-def plot_weights(origin: Mapping[str, Any]) -> str:
+def plot_weights(trace: Mapping[str, Any]) -> str:
     """What quantization leaves of every weight (worst to best channel), and how far its channels' scales differ."""
-    weights = origin["weights"]
+    weights = trace["weights"]
     x = np.arange(len(weights))
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9, 4.2), layout="constrained")

@@ -13,7 +13,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from quantlab import files
+from quantlab.comparison import Comparison
+from quantlab.errors import ConfigError
+from quantlab.files import make_folder, write_text
+from quantlab.report.document import build_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ def render_html(document: Mapping[str, Any]) -> str:
     """One page with everything inside: no network request. Names from the model are escaped."""
     from quantlab.report import plots  # matplotlib takes a second to import; Markdown and JSON do without
 
-    calibration, origin = document["calibration"], document["origin"]
+    calibration, trace = document["calibration"], document["error_trace"]
     tensors = calibration["tensors"] if calibration else []
     models = document["comparison"]["models"]
     best = next((m for m in models if m["name"] == document["comparison"]["best"]), None)
@@ -101,8 +104,8 @@ def render_html(document: Mapping[str, Any]) -> str:
         "quality": plots.plot_quality(models),
         "tradeoff": plots.plot_tradeoff(models),
         "latency": plots.plot_latency(models),
-        "origin": plots.plot_origin(origin, models) if origin and origin["tensors"] else "",
-        "weights": plots.plot_weights(origin) if origin and origin["weights"] else "",
+        "error_trace": plots.plot_error_trace(trace, models) if trace and trace["tensors"] else "",
+        "weights": plots.plot_weights(trace) if trace and trace["weights"] else "",
         "classes": plots.plot_classes(best) if best else "",
         "amax": plots.plot_amax(tensors) if tensors else "",
         "histograms": plots.plot_histograms(tensors) if tensors else "",
@@ -142,14 +145,47 @@ def render_csv(document: Mapping[str, Any]) -> str:
     return buffer.getvalue()
 
 
-def write_report(document: Mapping[str, Any], folder: str | Path, name: str = "report") -> ReportPaths:
-    """`name`.json, .md, .html and .csv into `folder`, which is made if needed."""
-    folder = Path(folder)
+def write_document(document: Mapping[str, Any], folder: Path, name: str = "report") -> ReportPaths:
+    """Write a document and its pages.
+
+    Args:
+        document: See `build_document`.
+        folder: Made if needed.
+        name: Of the files, without suffix.
+
+    Returns:
+        `name`.json, .md, .html and .csv in `folder`.
+
+    Raises:
+        ConfigError: They cannot be written.
+    """
     html, markdown = render_html(document), render_markdown(document)
-    files.make_folder(folder)
+    make_folder(folder)
     paths = ReportPaths(*(folder / f"{name}{suffix}" for suffix in (".json", ".md", ".html", ".csv")))
-    files.write_text(paths.json, json.dumps(document, indent=1, allow_nan=False) + "\n")
-    files.write_text(paths.markdown, markdown)
-    files.write_text(paths.html, html)
-    files.write_text(paths.csv, render_csv(document))
+    write_text(paths.json, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    write_text(paths.markdown, markdown)
+    write_text(paths.html, html)
+    write_text(paths.csv, render_csv(document))
     return paths
+
+
+def write_report(comparison: Comparison, folder: str | Path, title: str = "INT8 against FP32") -> ReportPaths:
+    """Write a comparison as a report: JSON, Markdown, HTML and CSV.
+
+    Args:
+        comparison: What `compare` gives.
+        folder: Made if needed.
+        title: Of the report.
+
+    Returns:
+        The files.
+
+    Raises:
+        ConfigError: They cannot be written, or `comparison` is something else.
+    """
+    if not isinstance(comparison, Comparison):
+        raise ConfigError(
+            f"what is reported is a {type(comparison).__name__}, expected a Comparison",
+            hint="quantlab.compare makes one; quantlab.report.write_document takes a JSON document",
+        )
+    return write_document(build_document(title, comparison), Path(folder))

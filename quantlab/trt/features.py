@@ -1,10 +1,8 @@
-"""Which TensorRT this is and what it can. Every difference between versions that quantlab knows stands here."""
+"""Which TensorRT this is. What it can is `FEATURES`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
+from quantlab.engines.features import features_of
 from quantlab.errors import MissingDependencyError
 
 try:
@@ -15,16 +13,7 @@ except ImportError as error:
         hint="pip install 'quantlab[tensorrt]' (on a machine with an NVIDIA GPU)",
     ) from error
 
-__all__ = [
-    "FEATURES",
-    "MAJOR",
-    "VERSION",
-    "Features",
-    "features_of",
-    "require_calibrators",
-    "require_weak_typing",
-    "trt",
-]
+__all__ = ["FEATURES", "MAJOR", "VERSION", "require_calibrators", "require_weak_typing", "trt"]
 
 VERSION: str = trt.__version__
 MAJOR = int(VERSION.split(".")[0])
@@ -33,34 +22,6 @@ if MAJOR < 8 or tuple(int(p) for p in VERSION.split(".")[:2]) < (8, 5):
         f"TensorRT {VERSION} is too old: it has no named tensors",
         hint="pip install 'quantlab[tensorrt]' (8.6 or newer)",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What a TensorRT offers. calibrators: up to 10.16. weak_typing: precisions by builder flags, up to 10.x.
-    strong_typing: types from the ONNX model, since 9. dynamic_range: `ITensor.set_dynamic_range`, up to 10.x."""
-
-    calibrators: bool
-    weak_typing: bool
-    strong_typing: bool
-    dynamic_range: bool
-    optimization_level: bool
-    version_compatible: bool
-
-
-def features_of(module: Any) -> Features:
-    """The features of an imported tensorrt module, asked of the module itself, not of its version."""
-    flags = module.BuilderFlag.__members__
-    strong = "STRONGLY_TYPED" in module.NetworkDefinitionCreationFlag.__members__
-    return Features(
-        calibrators=hasattr(module, "IInt8EntropyCalibrator2") and hasattr(module.IBuilderConfig, "int8_calibrator"),
-        weak_typing="INT8" in flags and "FP16" in flags,
-        strong_typing=strong or "INT8" not in flags,
-        dynamic_range=hasattr(module.ITensor, "set_dynamic_range"),
-        optimization_level=hasattr(module.IBuilderConfig, "builder_optimization_level"),
-        version_compatible="VERSION_COMPATIBLE" in flags,
-    )
-
 
 FEATURES = features_of(trt)
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data.batches import Batch
-from quantlab.data.check import check_batch
+from quantlab.data import Batch, BatchSize, check_batch
+from quantlab.engines.engine import Engine
+from quantlab.engines.messages import Messages
+from quantlab.engines.options import Shape
+from quantlab.engines.profiles import Limits, batch_size_of, choose_profile
 from quantlab.errors import BuildError, DataError, DeviceError
-from quantlab.memory import DeviceMemory, open_driver
-from quantlab.model import TensorSpec
-from quantlab.trt.engine import Engine
-from quantlab.trt.features import trt
-from quantlab.trt.messages import LOGGER, Messages
-
-Shapes = Mapping[str, tuple[int, ...]]
+from quantlab.memory import DeviceMemory, Driver, open_driver
+from quantlab.onnx_model import TensorSpec
+from quantlab.trt.features import VERSION, trt
+from quantlab.trt.logger import LOGGER
 
 
 class Runner:
@@ -26,69 +27,85 @@ class Runner:
 
     Entering it checks that the engine runs on this TensorRT and GPU, and loads it. The engine outlives its contexts;
     leaving frees everything. Use it in one thread; for several streams take several `new_lane()`.
+
+    Attributes:
+        cuda_engine: TensorRT's `ICudaEngine`.
+        memory: Its buffers.
+        inputs, outputs: None for a dynamic dimension.
+        profiles: The limits of every input, per profile.
+        lane: The first lane.
+        memory_bytes: Device memory that loading took.
     """
+
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    profiles: list[dict[str, Limits]]
+    lane: Lane
+    memory_bytes: int
 
     def __init__(self, engine: Engine, provider: str | None = None) -> None:
         self.engine = engine
         self._provider = provider
 
     def __enter__(self) -> Runner:
-        self.memory = DeviceMemory(open_driver(self._provider)).__enter__()
-        self._messages = LOGGER.collect(Messages())
+        self._stack = ExitStack()
         try:
-            info = self.memory.driver.info
-            self.engine.check_runs_here(info.name, info.compute_capability)
-            before = self.memory.driver.memory_used()
-            self._runtime = trt.Runtime(LOGGER)
-            if self.engine.record.options.get("version_compatible"):
-                self._runtime.engine_host_code_allowed = True
-            self.cuda_engine = self._runtime.deserialize_cuda_engine(self.engine.plan)
-            if self.cuda_engine is None:
-                raise BuildError(f"TensorRT cannot load the engine: {self.reason}", hint="build it again here")
-            self.inputs, self.outputs = _specs(self.cuda_engine)
-            self._lanes: list[Lane] = []
-            self.lane = self.new_lane()
-            self.memory_bytes = self.memory.driver.memory_used() - before
+            self._open()
         except BaseException:
-            self._release()
+            self._stack.__exit__(*sys.exc_info())
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._release()
+        self._stack.__exit__(kind, value, trace)
 
-    def _release(self) -> None:
-        for lane in getattr(self, "_lanes", []):
-            lane.close()
-        for name in ("_lanes", "lane", "cuda_engine", "_runtime"):  # contexts go before their engine
-            if hasattr(self, name):
-                delattr(self, name)
-        LOGGER.release(self._messages)
-        self.memory.close()
+    def _open(self) -> None:
+        """Load the engine; the stack frees what is there, in reverse order: contexts go before their engine."""
+        self.memory = self._stack.enter_context(DeviceMemory(open_driver(self._provider)))
+        self._messages = LOGGER.collect(Messages())
+        self._stack.callback(LOGGER.release, self._messages)
+        info = self.memory.driver.info
+        self.engine.check_runs_here(VERSION, info.name, info.compute_capability)
+        before = self.memory.driver.memory_used()
+        self._stack.callback(self._unload)
+        self._runtime: Any = trt.Runtime(LOGGER)
+        if self.engine.record.options.get("version_compatible"):
+            self._runtime.engine_host_code_allowed = True
+        self.cuda_engine: Any = self._runtime.deserialize_cuda_engine(self.engine.plan)
+        if self.cuda_engine is None:
+            raise BuildError(f"TensorRT cannot load the engine: {self.reason}", hint="build it again here")
+        self.inputs, self.outputs = _specs(self.cuda_engine)
+        self.profiles = _profiles(self.cuda_engine, self.inputs)
+        self._lanes = 0
+        self.lane = self.new_lane()
+        self.memory_bytes = self.memory.driver.memory_used() - before
+
+    def _unload(self) -> None:
+        self.cuda_engine = None
+        self._runtime = None
 
     @property
     def reason(self) -> str:
         """The first error that TensorRT has reported since this runner was entered."""
         return self._messages.first_error
 
-    def fixed_batch(self) -> int | None:
-        """The only batch size that the engine takes, or None if its profiles allow several."""
-        for spec in (s for s in self.inputs if s.shape):
-            if isinstance(spec.shape[0], int):
-                return spec.shape[0]
-            engine = self.cuda_engine
-            limits = [engine.get_tensor_profile_shape(spec.name, i) for i in range(engine.num_optimization_profiles)]
-            sizes = {int(edge[0]) for low, _, high in limits for edge in (low, high)}
-            if len(sizes) == 1:
-                return sizes.pop()
-        return None
+    @property
+    def batch_size(self) -> BatchSize:
+        """How many samples it takes at once."""
+        return batch_size_of(self.inputs, self.profiles)
+
+    @property
+    def opt_shapes(self) -> dict[str, Shape]:
+        """Input -> opt shape of the first profile."""
+        return {name: opt for name, (_, opt, _) in self.profiles[0].items()}
 
     def new_lane(self) -> Lane:
         """A further context with buffers and a stream of its own."""
-        lane = Lane(self, len(self._lanes))
-        self._lanes.append(lane)
+        lane = Lane(self, f"lane{self._lanes}/")
+        self._lanes += 1
+        self._stack.callback(lane.close)
         return lane
 
     def __call__(self, batch: Batch) -> dict[str, NDArray[Any]]:
@@ -97,22 +114,27 @@ class Runner:
 
 
 class Lane:
-    """One execution context. Made by `Runner.new_lane`."""
+    """One execution context. Made by `Runner.new_lane`.
 
-    def __init__(self, runner: Runner, number: int) -> None:
-        self._runner, self._prefix = runner, f"lane{number}/"
+    Attributes:
+        driver, stream: The device, and the stream of this lane.
+        context: TensorRT's `IExecutionContext`.
+    """
+
+    def __init__(self, runner: Runner, prefix: str) -> None:
+        self._runner, self._prefix = runner, prefix
         self._memory = runner.memory
-        self.driver = runner.memory.driver
-        self.stream = self.driver.new_stream()
-        self.context = runner.cuda_engine.create_execution_context()
+        self._shapes: dict[str, Shape] = {}
+        self.driver: Driver = runner.memory.driver
+        self.context: Any = runner.cuda_engine.create_execution_context()
         if self.context is None:
             raise DeviceError("TensorRT cannot make an execution context", hint="free device memory")
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self.stream = self.driver.new_stream()
 
     def close(self) -> None:
         """Drop the context, then its stream."""
         self.driver.synchronize(self.stream)
-        del self.context
+        self.context = None
         self.driver.free_stream(self.stream)
 
     def __call__(self, batch: Batch) -> dict[str, NDArray[Any]]:
@@ -126,10 +148,10 @@ class Lane:
 
     def bind(self, batch: Batch) -> None:
         """Choose a profile, set shapes and addresses, and fill the staging memory of the inputs."""
-        check_batch(batch, self._runner.inputs, 0)
+        check_batch(batch, self._runner.inputs)
         shapes = {name: tuple(x.shape) for name, x in batch.items()}
         if shapes != self._shapes:
-            self._choose_profile(shapes)
+            self._set_profile(choose_profile(self._runner.profiles, shapes))
         for spec in self._runner.inputs:
             name = self._prefix + spec.name
             address = self._memory.reserve(name, shapes[spec.name], spec.dtype)
@@ -151,27 +173,17 @@ class Lane:
             self.context.set_tensor_address(spec.name, address)
         self._shapes = shapes
 
-    def _choose_profile(self, shapes: Shapes) -> None:
-        engine = self._runner.cuda_engine
-        ranges = []
-        for index in range(engine.num_optimization_profiles):
-            limits = {name: engine.get_tensor_profile_shape(name, index) for name in shapes}
-            if all(_holds(limits[name], shape) for name, shape in shapes.items()):
-                self._shapes = {}  # a failure from here on must not leave shapes behind that are not set
-                handle = self.driver.handle(self.stream)
-                if self.context.active_optimization_profile != index and not (
-                    self.context.set_optimization_profile_async(index, handle)
-                ):
-                    raise DeviceError(
-                        f"TensorRT cannot switch to profile {index}: {self._runner.reason}",
-                        hint="build the engine again with quantlab build",
-                    )
-                self.driver.synchronize(self.stream)
-                return
-            ranges.append({n: f"{tuple(low)} to {tuple(high)}" for n, (low, _, high) in limits.items()})
-        raise DataError(
-            f"no optimization profile holds {dict(shapes)}; profiles: {ranges}", hint="build with a profile for it"
-        )
+    def _set_profile(self, index: int) -> None:
+        self._shapes = {}  # a failure from here on must not leave shapes behind that are not set
+        handle = self.driver.handle(self.stream)
+        if self.context.active_optimization_profile != index and not (
+            self.context.set_optimization_profile_async(index, handle)
+        ):
+            raise DeviceError(
+                f"TensorRT cannot switch to profile {index}: {self._runner.reason}",
+                hint="build the engine again with quantlab build",
+            )
+        self.driver.synchronize(self.stream)
 
     def copy_in(self) -> None:
         """Staging memory of the inputs to the device, in the stream."""
@@ -189,9 +201,16 @@ class Lane:
             self._memory.fetch(self._prefix + spec.name, self.stream)
 
 
-def _holds(limits: tuple[Any, Any, Any], shape: tuple[int, ...]) -> bool:
-    low, _, high = (tuple(x) for x in limits)
-    return len(low) == len(shape) and all(a <= s <= b for a, s, b in zip(low, shape, high, strict=True))
+def _profiles(engine: Any, inputs: list[TensorSpec]) -> list[dict[str, Limits]]:
+    return [
+        {spec.name: _limits(engine.get_tensor_profile_shape(spec.name, index)) for spec in inputs}
+        for index in range(engine.num_optimization_profiles)
+    ]
+
+
+def _limits(shapes: Any) -> Limits:
+    low, opt, high = (tuple(int(d) for d in shape) for shape in shapes)
+    return low, opt, high
 
 
 def _specs(engine: Any) -> tuple[list[TensorSpec], list[TensorSpec]]:

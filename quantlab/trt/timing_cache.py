@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from quantlab import files
 from quantlab.errors import BuildError
+from quantlab.files import check_writable, locked, read_bytes, write_bytes
 
 
 def load_timing_cache(config: Any, path: Path | None) -> tuple[Any, Any] | None:
-    """Give the builder the timings in `path` (or none yet). Returns what `merge_timing_cache` takes.
+    """Give the builder the timings in a file.
 
-    TensorRT takes a broken file, or one of another version or GPU, for an empty cache and says so in its log only:
+    TensorRT takes a broken file, or one of another version or GPU, for an empty cache and reports that in its log only:
     here that is a BuildError.
+
+    Args:
+        config: TensorRT's builder configuration.
+        path: The file, which need not exist yet; None for no timing cache.
+
+    Returns:
+        What `merge_timing_cache` takes.
+
+    Raises:
+        BuildError: The file is broken, or of another TensorRT or GPU.
+        ConfigError: It cannot be written at the end.
     """
     if path is None:
         return None
-    files.check_writable(path)
-    with _locked(path):
-        content = path.read_bytes() if path.exists() else b""
+    check_writable(path)
+    with locked(path):
+        content = _content(path)
     cache = _read(config, content)
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         raise BuildError(
@@ -32,15 +40,25 @@ def load_timing_cache(config: Any, path: Path | None) -> tuple[Any, Any] | None:
 
 
 def merge_timing_cache(loaded: tuple[Any, Any] | None, path: Path | None) -> None:
-    """Add the timings of this build to the file. Builds that finish at the same time do not lose each other's."""
+    """Add the timings of this build to the file. Builds that finish at the same time do not lose each other's.
+
+    Args:
+        loaded: Of `load_timing_cache`.
+        path: The file.
+    """
     if loaded is None or path is None:
         return
     config, cache = loaded
-    with _locked(path):
-        others = _read(config, path.read_bytes()) if path.exists() else None
+    with locked(path):
+        content = _content(path)
+        others = _read(config, content) if content else None
         if others is not None:
             cache.combine(others, ignore_mismatch=True)
-        files.write_bytes(path, _bytes(cache))
+        write_bytes(path, _bytes(cache))
+
+
+def _content(path: Path) -> bytes:
+    return read_bytes(path, "timing cache") if path.exists() else b""
 
 
 def _read(config: Any, content: bytes) -> Any:
@@ -54,10 +72,3 @@ def _read(config: Any, content: bytes) -> Any:
 
 def _bytes(cache: Any) -> bytes:
     return bytes(memoryview(cache.serialize()))
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.with_name(path.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

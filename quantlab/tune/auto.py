@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from quantlab.calibration.table import CalibrationTable
-from quantlab.data.batches import Batch, Batches, batch_length
-from quantlab.errors import DataError
-from quantlab.model import Model, fixed_batch, input_specs, load_model
+from quantlab.calibration import CalibrationTable, Progress, RunOptions, run_calibration
+from quantlab.data import Batch, Batches, BatchSize, DerivedBatches
+from quantlab.errors import DataError, Notice
+from quantlab.numerics import sqnr_db
 from quantlab.observers import OBSERVERS, Observer
-from quantlab.pipeline import calibrate_all, quantize
-from quantlab.qdq import Placement
+from quantlab.onnx_model import Model, input_specs, load_model
+from quantlab.qdq import Placement, calibration_target, quantize_model
 from quantlab.tune.scaled_model import ScaledModel
 
 HELD_BACK_EVERY = 5
@@ -27,8 +26,14 @@ _SAME = 0.01  # candidates closer than 1 % are one candidate
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A tensor whose algorithm is not the one that is best for the whole model. gain_db: SQNR of the outputs that this
-    choice alone added, on the held-back batches."""
+    """A tensor whose algorithm is not the one that is best for the whole model.
+
+    Attributes:
+        tensor: Its name.
+        algorithm: What it takes.
+        amax: Its range.
+        gain_db: SQNR of the outputs that this choice alone added, on the held-back batches.
+    """
 
     tensor: str
     algorithm: str
@@ -38,8 +43,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class AutoResult:
-    """table: the chosen amax of every tensor. base: the best algorithm for the whole model. sqnr_db: per algorithm, and
-    of the choice ('auto'), on the held-back batches."""
+    """What was chosen.
+
+    Attributes:
+        table: The chosen amax of every tensor.
+        base: The best algorithm for the whole model.
+        sqnr_db: Per algorithm, and of the choice ('auto'), on the held-back batches.
+        choices: The tensors that take another algorithm.
+    """
 
     table: CalibrationTable
     base: str
@@ -51,21 +62,35 @@ def calibrate_auto(
     model: Model,
     batches: Batches,
     observers: Mapping[str, Observer] | None = None,
-    on_batch: Callable[[int], None] | None = None,
+    on_batch: Progress | None = None,
 ) -> AutoResult:
-    """Calibrate with all algorithms in one pass, then choose tensor by tensor.
+    """Calibrate with several algorithms in one pass, then choose tensor by tensor.
 
     Every fifth batch is held back, up to four. The search starts from the algorithm with the best outputs and goes
     through the tensors in network order once, keeping what lessens the error of the outputs of the whole quantized
-    model. Tensors that share a scale move together. DataError if there are fewer than two batches.
+    model. Tensors that share a scale move together.
+
+    Args:
+        model: The FP32 model.
+        batches: Calibration data, two batches or more.
+        observers: The algorithms, by name; by default all of `OBSERVERS`.
+        on_batch: Called after every batch with the number of samples so far.
+
+    Returns:
+        The chosen table and what each choice gained.
+
+    Raises:
+        DataError: There are fewer than two whole batches, or the data do not fit.
+        GraphError: The model cannot be calibrated.
     """
     proto = load_model(model)
-    rest = _Rest(batches, fixed_batch(proto), input_specs(proto)[0].name)
-    run = calibrate_all(proto, rest, observers or OBSERVERS, on_batch=on_batch)
+    rest = _Rest(BatchSize.of(input_specs(proto)).whole(batches))
+    target = calibration_target(proto)
+    run = run_calibration(target, rest, observers or OBSERVERS, RunOptions(), on_batch)
     held = rest.held_back
     if not held:
         raise DataError("there is no batch to hold back", hint="use a smaller batch size or more data")
-    quantized = quantize(proto, next(iter(run.tables.values())))
+    quantized = quantize_model(proto, next(iter(run.tables.values())))
     placement = quantized.placement
     probe = ScaledModel(proto, quantized.model, placement.tensors, held)
     shared = {name: placement.shared_amax(table.amax) for name, table in run.tables.items()}
@@ -74,14 +99,18 @@ def calibrate_auto(
     chosen, choices, error = _descend(probe, placement, shared, base, errors[base])
     sqnr = {name: _db(e) for name, e in errors.items()} | {"auto": _db(error)}
     table = run.tables[base]
-    own = {t: chosen[t] for t in placement.tensors}
+    kept = {t: chosen[t] for t in placement.tensors}
     provenance = replace(table.provenance, algorithm="auto")
-    notes = tuple(f"auto: '{c.tensor}' takes {c.algorithm} ({c.gain_db:+.2f} dB)" for c in choices)
-    head = (
-        f"auto: {base} for the other tensors; {sqnr['auto']:.2f} dB on held-back batches, {base} alone {sqnr[base]:.2f}"
+    notes = tuple(
+        Notice(f"auto: '{c.tensor}' takes {c.algorithm} ({c.gain_db:+.2f} dB)", "choice", c.tensor) for c in choices
     )
-    warnings = tuple(w for w in table.warnings if "saturates" not in w)
-    result = CalibrationTable(own, provenance, (*warnings, head, *notes))
+    head = Notice(
+        f"auto: {base} for the other tensors; {sqnr['auto']:.2f} dB on held-back batches, {base} alone "
+        f"{sqnr[base]:.2f}",
+        "choice",
+    )
+    warnings = tuple(w for w in table.warnings if w.kind != "saturated")
+    result = CalibrationTable(kept, provenance, (*warnings, head, *notes))
     return AutoResult(result, base, sqnr, tuple(choices))
 
 
@@ -127,23 +156,20 @@ def _candidates(
 
 
 def _db(error: float) -> float:
-    return -10 * math.log10(error) if error > 0 else math.inf
+    return float(sqnr_db(1.0, error))
 
 
-class _Rest:
+class _Rest(DerivedBatches):
     """The batches to calibrate on; those held back are kept, as copies, on the way (a second pass might shuffle)."""
 
-    def __init__(self, batches: Batches, fixed: int | None, first: str) -> None:
-        self._batches, self._fixed, self._first = batches, fixed, first
+    def __init__(self, source: Batches) -> None:
+        super().__init__(source)
         self.held_back: list[Batch] = []
-        self.preprocess = getattr(batches, "preprocess", None)
-        self.skipped = getattr(batches, "skipped", ())
 
     def __iter__(self) -> Iterator[Batch]:
         self.held_back = []
-        for number, batch in enumerate(self._batches):
-            whole = self._fixed in (None, batch_length(batch, self._first, number))
-            if number % HELD_BACK_EVERY == 1 and len(self.held_back) < HELD_BACK_MOST and whole:
+        for number, batch in enumerate(self.source):
+            if number % HELD_BACK_EVERY == 1 and len(self.held_back) < HELD_BACK_MOST:
                 self.held_back.append({name: np.array(x) for name, x in batch.items()})
             else:
                 yield batch

@@ -7,7 +7,6 @@ weights and quantized inputs, the inputs taken from the FP32 network. All layers
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,17 +14,27 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from quantlab.data.batches import Batches, batch_length
-from quantlab.errors import DataError
-from quantlab.large import check_model, copy_model
-from quantlab.model import QDQ_OPS, Model, input_specs, load_model
+from quantlab.calibration import Progress
+from quantlab.data import Batches, BatchSize, notices_of
+from quantlab.errors import DataError, in_batch
+from quantlab.onnx_model import (
+    QDQ_OPS,
+    FreshNames,
+    GraphView,
+    Model,
+    attribute,
+    check_model,
+    copy_model,
+    input_specs,
+    load_model,
+    opset_of,
+    tensor_names,
+)
 from quantlab.ort import Session
-from quantlab.pipeline import Quantized
-from quantlab.qdq import prepare
-from quantlab.qdq.prepare import opset_of
-from quantlab.qdq.view import GraphView, attribute
+from quantlab.qdq import Quantized, prepare
+from quantlab.qdq.rules import operators
 
-_BIASED = ("Conv", "ConvTranspose", "Gemm")  # MatMul has no bias to correct
+_BIASED = operators("bias_input")  # MatMul has no bias to correct
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,36 +47,50 @@ class _Layer:
 
 
 def correct_bias(
-    model: Model, quantized: Quantized, batches: Batches, on_batch: Callable[[int], None] | None = None
+    model: Model, quantized: Quantized, batches: Batches, on_batch: Progress | None = None
 ) -> Quantized:
-    """The quantized model with corrected biases; scales, weights and nodes stay as they are.
+    """Correct the biases of a quantized model; scales, weights and nodes stay as they are.
 
-    model: the FP32 model it was made from. batches: calibration data. A layer whose bias is missing gets one; layers
-    with a computed bias are left alone. The result says how many were corrected. DataError if there are no batches.
+    Args:
+        model: The FP32 model that it was made from.
+        quantized: The quantized model.
+        batches: Calibration data. A last batch too short for a network with a fixed batch size is left out, and said.
+        on_batch: Called after every batch with the number of samples so far.
+
+    Returns:
+        The corrected model; its warnings say how many layers were corrected. A layer whose bias is missing gets one;
+        layers with a computed bias are left alone.
+
+    Raises:
+        DataError: There are no batches, they do not fit, or no layer has a bias to correct.
     """
     prepared = prepare(load_model(model))
     probe, layers = _probe(prepared, quantized.model)
     session = Session(probe, optimize=False)
-    first = input_specs(prepared)[0].name
+    size = BatchSize.of(input_specs(prepared))
+    whole = size.whole(batches)
     total: dict[str, NDArray[np.float64]] = {}
     samples = 0
-    for number, batch in enumerate(batches):
-        size = batch_length(batch, first, number)
-        for name, mean in session.run(batch, [layer.mean for layer in layers], number).items():
-            total[name] = total.get(name, np.zeros(mean.shape)) + size * mean.astype(np.float64)
-        samples += size
+    for number, batch in enumerate(whole):
+        with in_batch(number):
+            count = size.count(batch)
+            means = session.run(batch, [layer.mean for layer in layers])
+        for name, mean in means.items():
+            total[name] = total.get(name, np.zeros(mean.shape)) + count * mean.astype(np.float64)
+        samples += count
         if on_batch:
             on_batch(samples)
     if samples == 0:
         raise DataError("there are no batches to correct the biases with", hint="the stream is empty: check the data")
     shifts = {layer.output: (total[layer.mean] / samples).astype(np.float32) for layer in layers}
     corrected = copy_model(quantized.model)
+    names = FreshNames(tensor_names(corrected))
     for node in corrected.graph.node:
         if node.output[0] in shifts:
-            _add_to_bias(corrected, node, shifts[node.output[0]])
+            _add_to_bias(corrected, node, shifts[node.output[0]], names)
     check_model(corrected, full_check=True)
     note = f"the biases of {len(layers)} layers were corrected with {samples} samples"
-    return replace(quantized, model=corrected, warnings=(*quantized.warnings, note))
+    return replace(quantized, model=corrected, warnings=(*quantized.warnings, note, *notices_of(whole)))
 
 
 def _probe(prepared: onnx.ModelProto, qdq: onnx.ModelProto) -> tuple[onnx.ModelProto, list[_Layer]]:
@@ -124,12 +147,13 @@ def _append_mean(probe: onnx.ModelProto, error: str, mean: str, rank: int) -> No
     probe.graph.node.append(helper.make_node("ReduceMean", [flat, axes], [mean], keepdims=0))
 
 
-def _add_to_bias(model: onnx.ModelProto, node: onnx.NodeProto, shift: NDArray[np.float32]) -> None:
+def _add_to_bias(
+    model: onnx.ModelProto, node: onnx.NodeProto, shift: NDArray[np.float32], names: FreshNames
+) -> None:
     """A bias of its own for this node: other nodes may share the old one."""
     old = next((t for t in model.graph.initializer if len(node.input) > 2 and t.name == node.input[2]), None)
     value = shift + (numpy_helper.to_array(old) if old is not None else np.float32(0))
-    used = {t.name for t in model.graph.initializer} | {o for n in model.graph.node for o in n.output}
-    name = next(n for k in range(len(used) + 1) if (n := f"{node.output[0]}_bias{k or ''}") not in used)
+    name = names.new(f"{node.output[0]}_bias")
     model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
     inputs = [*node.input[:2], name]
     del node.input[:]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from quantlab.data.batches import Batch
+from quantlab.data import Batch
 from quantlab.errors import DataError
-from quantlab.large import copy_model
-from quantlab.numerics import scale_from_amax
+from quantlab.numerics import scale_from_amax, squares
+from quantlab.onnx_model import copy_model
 from quantlab.ort import Session
 
 
@@ -30,9 +28,9 @@ class ScaledModel:
             raise DataError(
                 "the model has no floating point output to measure an error at", hint="choose one algorithm"
             )
-        self._wanted = [reference.run(b, reference.float_outputs, n) for n, b in enumerate(self._batches)]
+        self._wanted = [reference.run(b, reference.float_outputs) for b in self._batches]
         self._power = {
-            name: sum(float(np.square(w[name].astype(np.float64)).sum()) for w in self._wanted)
+            name: sum(float(squares(w[name])) for w in self._wanted)
             for name in reference.float_outputs
         }
 
@@ -43,15 +41,11 @@ class ScaledModel:
         for batch, wanted in zip(self._batches, self._wanted, strict=True):
             got = self._session.run({**batch, **scales}, list(total))
             for name in total:
-                total[name] += _squared_error(got[name], wanted[name])
+                total[name] += float(squares(got[name].astype(np.float64) - wanted[name].astype(np.float64)))
         error = float(np.mean([total[n] / p if p else float(total[n] > 0) for n, p in self._power.items()]))
         if not np.isfinite(error):
             raise DataError("an output has NaN or infinity on the held-back batches", hint="choose one algorithm")
         return error
-
-
-def _squared_error(got: NDArray[Any], wanted: NDArray[Any]) -> float:
-    return float(np.square(got.astype(np.float64) - wanted.astype(np.float64)).sum())
 
 
 def _with_scale_inputs(qdq: onnx.ModelProto, tensors: Sequence[str]) -> tuple[onnx.ModelProto, dict[str, str]]:

@@ -23,8 +23,8 @@ import onnx
 import quantlab
 from quantlab.data import ArrayBatches, ImageBatches, read_arrays
 from quantlab.data.images import image_files
-from quantlab.model import input_specs, load_model
-from quantlab.sample import PRESET, sample_folder
+from quantlab.onnx_model import input_specs, load_model
+from quantlab.data.sample import PRESET, sample_folder
 
 PEERS = ("nvidia-modelopt[onnx]==0.47.0", "torch", "onnxruntime")
 

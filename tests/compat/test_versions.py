@@ -64,21 +64,19 @@ def test_calibrators_work_over_the_real_base_classes_of_10_16() -> None:
     assert probe("10", "calibrators") == []
 
 
-def test_engine_files_messages_and_audit_compute_without_a_device() -> None:
-    assert probe("10", "pure") == []
+def test_every_source_of_ranges_fits_the_protocol_in_10_16() -> None:
+    assert probe("10", "sources") == []
 
 
-def test_audit_command_says_what_is_int8_and_where_that_cannot_be_told() -> None:
-    shown, half, hidden = probe("10", "audit-command")
-    assert shown["code"] == 0
-    assert "INT8: 1 of 1 Conv, Gemm and MatMul nodes, 100% of the time" in shown["said"]
-    assert half["code"] == 3
-    assert "not INT8: Conv 'b' runs in fp16: no scale" in half["said"]
-    assert "below the threshold: 0.500 < 0.9" in half["said"]
-    assert hidden["code"] == 3
-    assert "INT8: cannot be told, 1 of 1 Conv, Gemm and MatMul nodes do not show" in hidden["said"]
-    assert "below the threshold: the share cannot be told" in hidden["said"]
-    assert [a["json"]["int8_share"] for a in (shown, half, hidden)] == [1.0, 0.5, None]
+@pytest.mark.parametrize("major", ["10", "11"])
+def test_messages_reach_whoever_collects_them(major: str) -> None:
+    assert probe(major, "logger") == []
+
+
+def test_features_are_those_of_the_version() -> None:
+    both = {"strong_typing": True, "optimization_level": True, "version_compatible": True}
+    assert probe("10", "features") == both | {"calibrators": True, "weak_typing": True, "dynamic_range": True}
+    assert probe("11", "features") == both | {"calibrators": False, "weak_typing": False, "dynamic_range": False}
 
 
 def test_11_4_imports_everything_else_and_names_the_way_out() -> None:

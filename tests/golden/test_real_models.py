@@ -11,7 +11,7 @@ import quantlab
 from quantlab.data import ImageBatches
 from quantlab.data.images import image_files
 from quantlab.data.source import DataOptions
-from quantlab.model import load_model
+from quantlab.onnx_model import load_model
 from quantlab.qdq import prepare
 
 pytestmark = pytest.mark.models

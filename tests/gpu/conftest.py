@@ -70,7 +70,7 @@ def no_leak() -> Iterator[None]:
     from quantlab.memory import open_driver
     from quantlab.trt.build import build
     from quantlab.trt.calibrators import EntropyCalibrator2
-    from quantlab.trt.options import BuildOptions
+    from quantlab.engines.options import BuildOptions
 
     build(conv_net("6"), BuildOptions("int8", optimization_level=0), EntropyCalibrator2(image_batches(2)))
     driver = open_driver()

@@ -15,12 +15,12 @@ import quantlab
 from models import sqnr_db
 from quantlab.calibration import load_table
 from quantlab.data import ArrayBatches
-from quantlab.model import load_model
+from quantlab.onnx_model import load_model
 from quantlab.trt.audit import Audit, audit
 from quantlab.trt.build import build
 from quantlab.trt.calibrators import EntropyCalibrator2, TableCalibrator
-from quantlab.trt.engine import Engine
-from quantlab.trt.options import BuildOptions
+from quantlab.engines.engine import Engine
+from quantlab.engines.options import BuildOptions
 from quantlab.trt.run import Runner
 
 

@@ -22,7 +22,7 @@ from quantlab.trt.calibrators import (
     LegacyCalibrator,
     TableCalibrator,
 )
-from quantlab.trt.options import BuildOptions
+from quantlab.engines.options import BuildOptions
 from quantlab.trt.run import Runner
 
 REFERENCE = {"entropy2": "entropy2", "minmax": "minmax", "entropy": "entropy1", "legacy": "legacy"}

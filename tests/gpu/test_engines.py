@@ -12,17 +12,17 @@ pytest.importorskip("tensorrt")
 
 import quantlab
 from models import conv_net, encoder, floats, image_batches, parse, quantized, sqnr_db
-from quantlab.backends import BuildSettings
+from quantlab.comparison.named_backends import BuildSettings
 from quantlab.data import ArrayBatches
 from quantlab.errors import BuildError, ConfigError, DataError
-from quantlab.model import load_model
+from quantlab.onnx_model import load_model
 from quantlab.trt.audit import audit
 from quantlab.trt.bench import BenchOptions, bench, ratio_of
 from quantlab.trt.build import DynamicRanges, build
 from quantlab.trt.calibrators import EntropyCalibrator2, MinMaxCalibrator, TableCalibrator
-from quantlab.trt.engine import Engine
+from quantlab.engines.engine import Engine
 from quantlab.trt.features import MAJOR
-from quantlab.trt.options import BuildOptions, Profile
+from quantlab.engines.options import BuildOptions, Profile
 from quantlab.trt.run import Runner
 
 
@@ -124,7 +124,7 @@ def test_implicit_int8_with_dynamic_shapes_calibrates_at_the_last_profiles_opt(t
 
 def test_offline_entropy_of_the_sample_equals_tensorrts(timing_cache: Path) -> None:
     from quantlab.calibration import TrtCache
-    from quantlab.sample import PRESET, sample_folder
+    from quantlab.data.sample import PRESET, sample_folder
 
     folder = sample_folder()
     batches = quantlab.image_folder(folder / "calibration", quantlab.PRESETS[PRESET], input_name="image", batch_size=64)
@@ -172,7 +172,7 @@ def test_unsupported_operator_is_named() -> None:
 
 def test_half_scales_are_refused_with_the_way_out_where_tensorrt_cannot_read_them() -> None:
     result = quantized(conv_net("2"), image_batches(2, 2))
-    model = quantlab.to_half(result.model).model
+    model = quantlab.to_fp16(result.model).model
     if MAJOR < 10:
         with pytest.raises(BuildError, match="cannot parse the model") as caught:
             build(model, BuildOptions("best"))

@@ -14,7 +14,7 @@ import pytest
 
 import quantlab
 from models import conv_net, floats, image_batches, run
-from quantlab.backends import BackendSet, BackendSpec, default_specs, parse_backend
+from quantlab.comparison.named_backends import BackendSet, BackendSpec, default_specs, parse_backend
 from quantlab.comparison import Backend
 from quantlab.errors import DeviceError
 from quantlab.ort import Session
@@ -76,7 +76,7 @@ class Double(types.ModuleType):
     """Engines that are FP32 or Q/DQ models on ONNX Runtime, off by 1e-4."""
 
     def __init__(self) -> None:
-        super().__init__("quantlab.trt.compared")
+        super().__init__("quantlab.comparison.engine_backends")
         self.built: list[tuple[str, object]] = []
         self.fails = False
 
@@ -118,7 +118,7 @@ def tensorrt(monkeypatch: pytest.MonkeyPatch) -> Double:
     package = types.ModuleType("quantlab.trt")
     package.compared = double  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "quantlab.trt", package)
-    monkeypatch.setitem(sys.modules, "quantlab.trt.compared", double)
+    monkeypatch.setitem(sys.modules, "quantlab.comparison.engine_backends", double)
     return double
 
 

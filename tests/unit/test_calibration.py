@@ -89,7 +89,7 @@ def test_model_hash_ignores_storage_and_names_of_tools(tmp_path: Path) -> None:
     import onnx
     from onnx import numpy_helper
 
-    from quantlab.model import load_model, model_hash
+    from quantlab.onnx_model import load_model, model_hash
 
     model = conv_net()
     onnx.save(model, tmp_path / "m.onnx")
@@ -276,7 +276,7 @@ def test_local_functions_are_part_of_the_hash_and_are_quantized() -> None:
     import onnx
     from onnx import helper
 
-    from quantlab.model import load_model, model_hash
+    from quantlab.onnx_model import load_model, model_hash
 
     def model(op: str) -> onnx.ModelProto:
         proto = parse(

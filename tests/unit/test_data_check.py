@@ -12,7 +12,7 @@ import pytest
 
 import quantlab
 from models import conv_net, floats, parse
-from quantlab.data_check import TOLERANCE, _settled
+from quantlab.calibration.sufficiency import TOLERANCE, _settled
 
 LINEAR = "m (float[N,4] x) => (float[N,4] y) { y = MatMul (x, w) }"
 MODEL = parse(LINEAR, {"w": floats(4, 4)})

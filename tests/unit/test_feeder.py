@@ -14,7 +14,7 @@ from quantlab.calibration.feeder import BatchFeeder, fingerprint
 from quantlab.data import IterableBatches
 from quantlab.errors import DataError, DeviceError
 from quantlab.memory import DeviceMemory, HostDriver
-from quantlab.model import input_specs
+from quantlab.onnx_model import input_specs
 
 
 def feeder(batches: object, driver: HostDriver | None = None, expected: int | None = None) -> BatchFeeder:

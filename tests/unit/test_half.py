@@ -13,11 +13,11 @@ from models import conv_net, encoder, floats, image_batches, initializers, parse
 from quantlab import large
 from quantlab.errors import ConfigError, GraphError
 from quantlab.qdq import half, lint
-from quantlab.qdq.half import FLOAT, HALF, to_half
+from quantlab.fp16 import FLOAT, HALF, to_fp16
 
 
 def test_conv_net_has_casts_at_its_borders_only() -> None:
-    result = to_half(quantized(conv_net(), image_batches()).model)
+    result = to_fp16(quantized(conv_net(), image_batches()).model)
     assert lines(result.model) == [
         "Cast(image)",
         "QuantizeLinear(image_half,image_scale,image_zero_point)",
@@ -50,7 +50,7 @@ def test_conv_net_has_casts_at_its_borders_only() -> None:
 @pytest.mark.parametrize(("io", "kind", "casts"), [("float32", FLOAT, 2), ("float16", HALF, 0)])
 def test_io_gives_the_type_of_inputs_and_outputs_and_names_stay(io: str, kind: int, casts: int) -> None:
     given = quantized(conv_net(), image_batches()).model
-    model = to_half(given, io).model
+    model = to_fp16(given, io).model
     ends = [(*m.graph.input, *m.graph.output) for m in (given, model)]
     for before, after in zip(*ends, strict=True):
         assert (after.name, after.type.tensor_type.elem_type) == (before.name, kind)
@@ -61,21 +61,21 @@ def test_io_gives_the_type_of_inputs_and_outputs_and_names_stay(io: str, kind: i
 
 def test_other_io_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"io is 'bfloat16', expected float32 or float16 Hint: io='float32'"):
-        to_half(conv_net(), "bfloat16")
+        to_fp16(conv_net(), "bfloat16")
 
 
 def test_same_model_gives_the_same_bytes_and_is_not_changed() -> None:
     given = quantized(encoder(1), [{"x": floats(2, 7, 32)}]).model
     before = given.SerializeToString(deterministic=True)
-    first, second = (to_half(given).model.SerializeToString(deterministic=True) for _ in range(2))
+    first, second = (to_fp16(given).model.SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
     assert given.SerializeToString(deterministic=True) == before
 
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_converted_model_stays_as_it_is(fused: bool) -> None:
-    once = to_half(quantized(encoder(1, fused=fused), [{"x": floats(2, 7, 32)}]).model)
-    again = to_half(once.model)
+    once = to_fp16(quantized(encoder(1, fused=fused), [{"x": floats(2, 7, 32)}]).model)
+    again = to_fp16(once.model)
     assert again.model.SerializeToString(deterministic=True) == once.model.SerializeToString(deterministic=True)
     assert again.kept == once.kept
 
@@ -84,7 +84,7 @@ def test_float_model_is_as_close_as_its_roundings_allow() -> None:
     # Each of the nine tensors from image to logits is off by 2^-11 of itself at most, and so is each of the five
     # weights; no step of this network makes a relative error larger in the whole: (9 + 5) * 2^-11.
     batch = image_batches(1)[0]
-    got = run(to_half(conv_net()).model, batch)[0]
+    got = run(to_fp16(conv_net()).model, batch)[0]
     assert sqnr_db(run(conv_net(), batch)[0], got) > -20 * np.log10(14 * 2**-11)
 
 
@@ -98,13 +98,13 @@ def test_quantized_conv_net_is_as_close_as_flipped_codes_allow() -> None:
     model = quantized(conv_net(), image_batches()).model
     batch = image_batches(1, seed=9)[0]
     # the pairs of image, r, t and f; five roundings from r to t: the scales of input and weight, c, the sum, t
-    assert sqnr_db(run(model, batch)[0], run(to_half(model).model, batch)[0]) > flip_bound_db(4, 5)
+    assert sqnr_db(run(model, batch)[0], run(to_fp16(model).model, batch)[0]) > flip_bound_db(4, 5)
 
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_encoder_is_as_close_as_flipped_codes_allow(fused: bool) -> None:
     model = quantized(encoder(2, fused=fused), [{"x": floats(2, 7, 32, seed=k)} for k in range(3)]).model
-    result = to_half(model)
+    result = to_fp16(model)
     batch = {"x": floats(2, 7, 32, seed=50)}
     # 8 pairs per layer; 20 roundings: a LayerNorm of nine steps, a product, bias, Softmax or GELU of five
     assert sqnr_db(run(model, batch)[0], run(result.model, batch)[0]) > flip_bound_db(16, 20)
@@ -116,7 +116,7 @@ def test_encoder_is_as_close_as_flipped_codes_allow(fused: bool) -> None:
 
 
 def test_large_activations_survive_an_unfused_layer_norm() -> None:
-    result = to_half(encoder(1))
+    result = to_fp16(encoder(1))
     batch = {"x": floats(2, 7, 32, scale=1000.0)}
     want, got = run(encoder(1), batch)[0], run(result.model, batch)[0]
     assert sqnr_db(want, got) > 40
@@ -124,14 +124,14 @@ def test_large_activations_survive_an_unfused_layer_norm() -> None:
 
 def test_opset_13_becomes_19_and_newer_ones_stay() -> None:
     given = quantized(conv_net(), image_batches()).model
-    result = to_half(given)
+    result = to_fp16(given)
     assert [o.version for o in result.model.opset_import] == [19]
     assert result.model.ir_version == 9
     assert result.warnings == ("the opset was 13 and is 19 now: older ones have no FP16 scales",)
-    newer = to_half(quantized(encoder(1, fused=True), [{"x": floats(2, 7, 32)}]).model)
+    newer = to_fp16(quantized(encoder(1, fused=True), [{"x": floats(2, 7, 32)}]).model)
     assert [o.version for o in newer.model.opset_import] == [20]
     assert newer.warnings == ()
-    assert [o.version for o in to_half(conv_net()).model.opset_import] == [13]  # no scales: nothing to raise it for
+    assert [o.version for o in to_fp16(conv_net()).model.opset_import] == [13]  # no scales: nothing to raise it for
 
 
 def test_opset_that_cannot_be_raised_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_opset_that_cannot_be_raised_is_an_error(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(onnx.version_converter, "convert_version", fail)
     with pytest.raises(GraphError, match=r"opset 13 and cannot be converted to 19: no adapter for Foo Hint: export"):
-        to_half(quantized(conv_net(), image_batches()).model)
+        to_fp16(quantized(conv_net(), image_batches()).model)
 
 
 def test_result_that_is_not_valid_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_result_that_is_not_valid_is_an_error(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(half, "check_model", fail)
     with pytest.raises(GraphError, match=r"the FP16 model is not valid ONNX: broken Hint: please report this model"):
-        to_half(conv_net())
+        to_fp16(conv_net())
 
 
 @pytest.mark.parametrize("io", ["float32", "float16"])
@@ -160,7 +160,7 @@ def test_outputs_that_are_inputs_constants_or_casts_keep_names_and_values(io: st
         e = Exp (k)
     }"""
     model = parse(text, {"k": floats(4)})
-    result = to_half(model, io)
+    result = to_fp16(model, io)
     batch = {"x": floats(2, 4)}
     for want, got in zip(run(model, batch), run(result.model, {"x": batch["x"].astype(io)}), strict=True):
         assert got.dtype == io
@@ -171,17 +171,17 @@ def test_outputs_that_are_inputs_constants_or_casts_keep_names_and_values(io: st
 def test_initializer_listed_as_input_of_an_old_model_is_no_input() -> None:
     header = '<ir_version: 3, opset_import: ["" : 13]>'
     model = parse("m (float[N,4] x, float[4,3] w) => (float[N,3] y) { y = MatMul (x, w) }", {"w": floats(4, 3)}, header)
-    result = to_half(model)
+    result = to_fp16(model)
     assert [i.name for i in result.model.graph.input] == ["x"]
     assert initializers(result.model)["w"].dtype == np.float16
 
 
 def test_sequences_and_models_of_another_domain_pass_through() -> None:
     text = "m (float[2,4] x) => (float[2,4] y) { s = SequenceConstruct (x)\n y = SequenceAt (s, n) }"
-    result = to_half(parse(text, {"n": np.asarray(0)}))
+    result = to_fp16(parse(text, {"n": np.asarray(0)}))
     assert kept(result) == {"s": "the type of 's' is not known", "y": "the type of 's' is not known"}
     header = '<ir_version: 8, opset_import: ["ai.onnx.ml" : 2]>'
-    result = to_half(
+    result = to_fp16(
         parse("m (float[2,4] x) => (float[2,4] y) { y = ai.onnx.ml.Binarizer (x) }", header=header), "float16"
     )
     assert [n.op_type for n in result.model.graph.node] == ["Cast", "Binarizer", "Cast"]
@@ -189,10 +189,10 @@ def test_sequences_and_models_of_another_domain_pass_through() -> None:
 
 def test_model_above_the_limit_is_converted_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     given = quantized(conv_net(), image_batches()).model
-    want = to_half(given)
+    want = to_fp16(given)
     monkeypatch.setattr(large, "BIG", 64)  # every weight counts as big
     monkeypatch.setattr(large, "LIMIT", 128)
-    got = to_half(given)
+    got = to_fp16(given)
     assert lines(got.model) == lines(want.model)
     for name, values in initializers(want.model).items():
         np.testing.assert_array_equal(initializers(got.model)[name], values)

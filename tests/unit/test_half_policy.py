@@ -7,7 +7,7 @@ import pytest
 
 from half_parts import HEADER, kept, lines, scalar, types
 from models import floats, initializers, parse, run
-from quantlab.qdq.half import FLOAT, HALF, to_half
+from quantlab.fp16 import FLOAT, HALF, to_fp16
 
 
 def test_attention_mask_with_the_lowest_float32_gives_no_nan() -> None:
@@ -20,7 +20,7 @@ def test_attention_mask_with_the_lowest_float32_gives_no_nan() -> None:
         y = Mul (p, x)
     }"""
     model = parse(text, {"one": scalar(1), "lowest": scalar(np.finfo(np.float32).min)})
-    result = to_half(model)
+    result = to_fp16(model)
     batch = {"x": floats(2, 4), "mask": np.array([[1, 1, 0, 0], [0, 0, 0, 0]])}
     got = run(result.model, batch)[0]
     np.testing.assert_allclose(got, run(model, batch)[0], rtol=4 * 2**-11, atol=2**-14)
@@ -30,7 +30,7 @@ def test_attention_mask_with_the_lowest_float32_gives_no_nan() -> None:
 def test_constant_that_vanishes_keeps_its_node() -> None:
     model = parse("m (float[N,4] x) => (float[N,4] y) { a = Relu (x)\n b = Add (a, e)\n y = Div (x, b) }",
                   {"e": scalar(1e-12)})  # fmt: skip
-    result = to_half(model)
+    result = to_fp16(model)
     assert kept(result) == {
         "b": "its constant 'e' is 1e-12, which is 0 in FP16",
         "y": "it reads what 'b' gives, which FP16 may not hold",
@@ -53,7 +53,7 @@ def test_constant_that_vanishes_keeps_its_node() -> None:
 )
 def test_unsafe_or_unknown_operator_stays_float32(line: str, reason: str) -> None:
     model = parse(f"m (float[2,4] x) => (float[2,4] y) {{ {line} }}", {"k": scalar(3), "n": np.array([2, 4])}, HEADER)
-    assert next(iter(kept(to_half(model)).values())) == reason
+    assert next(iter(kept(to_fp16(model)).values())) == reason
 
 
 def test_operators_that_have_fp16_are_converted_with_their_attributes() -> None:
@@ -70,7 +70,7 @@ def test_operators_that_have_fp16_are_converted_with_their_attributes() -> None:
     }"""
     numbers = {"low": scalar(0), "high": scalar(6), "scales": np.array([1, 1, 2, 2], np.float32)}
     model = parse(text, numbers, HEADER)
-    result = to_half(model)
+    result = to_fp16(model)
     made = types(result.model)
     assert result.kept == ()
     assert {made[name] for name in ("a", "o", "h", "b", "f", "y_half", "low")} == {HALF}
@@ -87,7 +87,7 @@ def test_sizes_computed_in_float_stay_exact() -> None:
         y = Cast <to = 7> (b)
     }"""
     model = parse(text, {"two": scalar(2)})
-    result = to_half(model)
+    result = to_fp16(model)
     assert run(result.model, {"x": floats(2049, 4)})[0].tolist() == [4098, 8]
     assert set(kept(result).values()) == {"it computes with integers, which FP16 holds up to 2048 only"}
 
@@ -95,7 +95,7 @@ def test_sizes_computed_in_float_stay_exact() -> None:
 def test_unknown_operators_and_types_stay_float32() -> None:
     header = '<ir_version: 8, opset_import: ["" : 13, "other" : 1]>'
     text = "m (float[N,4] x) => (float[N,4] y) { a = Neg (x)\n b = other.Foo (a)\n c = Relu (b)\n y = Neg (c) }"
-    result = to_half(parse(text, header=header))
+    result = to_fp16(parse(text, header=header))
     assert kept(result) == {
         "b": "whether operator Foo of domain 'other' takes FP16 is not known",
         "c": "the type of 'b' is not known",
@@ -115,7 +115,7 @@ def test_subgraphs_stay_float32_with_casts_around(io: str) -> None:
         y = Add (b, k)
     }"""
     model = parse(text, {"k": floats(2, 4)})
-    result = to_half(model, io)
+    result = to_fp16(model, io)
     assert kept(result) == {"b": "its subgraphs are not converted"}
     assert {"k", "k_half"} <= set(initializers(result.model))
     for condition in (False, True):
@@ -133,7 +133,7 @@ def test_fp16_parts_stay_and_their_casts_go_where_nothing_needs_them() -> None:
         d = Neg (c)
         y = Exp (d)
     }"""
-    result = to_half(parse(text))
+    result = to_fp16(parse(text))
     assert lines(result.model) == ["Cast(x)", "Relu(x_half)", "Add(b,z)", "Neg(w)", "Cast(d)", "Exp(d_float)"]
     assert [v.type.tensor_type.elem_type for v in result.model.graph.output] == [FLOAT, HALF]
     assert [v.type.tensor_type.elem_type for v in result.model.graph.input] == [FLOAT, HALF]
@@ -148,6 +148,6 @@ def test_int32_bias_that_exceeds_fp16_stays_float32() -> None:
     weights = {"codes": np.ones((16, 8), np.int8), "s": np.asarray(np.float32(0.1))}
     bias = {"bias": np.full(8, 200_000_000, np.int32), "bs": np.asarray(np.float32(5e-4))}
     model = parse(text, weights | bias)
-    result = to_half(model)
+    result = to_fp16(model)
     assert any("exceed FP16's 65504" in reason or "stays float32" in reason for _, reason in result.kept)
     np.testing.assert_allclose(run(result.model, {"x": np.zeros((2, 16), np.float32)})[0], 1e5, rtol=1e-3)

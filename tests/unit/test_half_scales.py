@@ -8,12 +8,12 @@ import pytest
 
 from half_parts import HEADER, PAIR, ZERO, assert_pairs_are_adjacent, kept, lines, scalar, small_layer, types
 from models import conv_net, floats, image_batches, initializers, parse, quantized, run, sqnr_db
-from quantlab.qdq.half import FLOAT, HALF, to_half
+from quantlab.fp16 import FLOAT, HALF, to_fp16
 
 
 def test_scales_are_rounded_by_half_a_step_of_fp16_and_codes_stay() -> None:
     given = quantized(conv_net(), image_batches()).model
-    result = to_half(given)
+    result = to_fp16(given)
     before, after = initializers(given), initializers(result.model)
     scales = {name for name in before if name.endswith("_scale")}
     assert set(result.rounded_scales) == scales
@@ -31,7 +31,7 @@ def test_scales_are_rounded_by_half_a_step_of_fp16_and_codes_stay() -> None:
 )
 def test_activation_scale_outside_fp16_keeps_pair_and_layer(scale: float, why: str) -> None:
     model = small_layer(a_s=scalar(scale))
-    result = to_half(model)
+    result = to_fp16(model)
     made = types(result.model)
     assert made["a_s"] == made["a"] == made["w"] == made["w_s"] == FLOAT
     assert kept(result)["a_q"].startswith(why)
@@ -45,25 +45,25 @@ def test_activation_scale_outside_fp16_keeps_pair_and_layer(scale: float, why: s
 
 
 def test_layer_behind_a_small_scale_is_fp16_again() -> None:
-    result = to_half(small_layer(a_s=scalar(3e-5)))
+    result = to_fp16(small_layer(a_s=scalar(3e-5)))
     assert kept(result)["p"] == "its pair 'a' stays float32"
     assert "Cast(p)" in lines(result.model)
     assert types(result.model)["b"] == HALF
 
 
 def test_what_follows_a_large_scale_stays_float32() -> None:
-    result = to_half(small_layer(a_s=scalar(600.0)))
+    result = to_fp16(small_layer(a_s=scalar(600.0)))
     assert kept(result)["b"] == kept(result)["y"] == "it reads what 'a' gives, which FP16 may not hold"
 
 
 def test_scale_that_is_not_positive_keeps_its_pair() -> None:
-    assert kept(to_half(small_layer(a_s=scalar(0.0))))["a"] == "its scale is not positive"
+    assert kept(to_fp16(small_layer(a_s=scalar(0.0))))["a"] == "its scale is not positive"
 
 
 def test_nearly_dead_channels_of_a_weight_get_a_larger_scale_and_new_codes() -> None:
     scales = np.array([0.05, 1e-9, 4e-5], np.float32)
     model = small_layer(w_s=scales)
-    result = to_half(model)
+    result = to_fp16(model)
     assert result.kept == ()
     assert result.warnings == ("2 of 3 scales in 'w_s' were raised to FP16's smallest, 2^-14",)
     assert result.rounded_scales["w_s"] <= 2**-11
@@ -75,7 +75,7 @@ def test_nearly_dead_channels_of_a_weight_get_a_larger_scale_and_new_codes() -> 
 
 
 def test_small_scales_that_are_the_whole_weight_keep_the_layer() -> None:
-    result = to_half(small_layer(w_s=np.array([3e-5, 2e-5, 1e-5], np.float32)))
+    result = to_fp16(small_layer(w_s=np.array([3e-5, 2e-5, 1e-5], np.float32)))
     assert kept(result)["w"] == "its scale 1e-05 is below FP16's smallest normal number 2^-14"
     assert kept(result)["p"] == "its pair 'w' stays float32"
     made = types(result.model)
@@ -94,7 +94,7 @@ def test_float_weight_with_a_pair_is_treated_as_a_stored_one(own: str, whole: bo
     }}"""
     weight = floats(4, 3) * np.array([1, 1e-6, 1], np.float32) * np.float32(1e-6 if whole else 1)
     scale = np.abs(weight).max(axis=0) / np.float32(127)
-    result = to_half(parse(text, {"w": weight, "s": scale, own: scale, "z": np.zeros(3, np.int8)}, HEADER))
+    result = to_fp16(parse(text, {"w": weight, "s": scale, own: scale, "z": np.zeros(3, np.int8)}, HEADER))
     assert list(kept(result)) == (["q", "d", "y"] if whole else [])
     made = initializers(result.model)
     np.testing.assert_array_equal(made["s"], made[own])
@@ -106,7 +106,7 @@ def test_output_type_of_opset_23_gives_way_to_that_of_the_scale() -> None:
     model = small_layer()
     model.opset_import[0].version, model.ir_version = 23, 11
     model.graph.node[1].attribute.append(onnx.helper.make_attribute("output_dtype", FLOAT))
-    result = to_half(model)
+    result = to_fp16(model)
     assert result.kept == ()
     assert types(result.model)["a"] == HALF
 
@@ -119,7 +119,7 @@ def test_codes_or_scales_with_other_readers_are_not_made_anew(other: str, shape:
     more = parse(f"m (float[N,4] x) => (float[4,3] v) {{ {other} }}")
     model.graph.node.extend(more.graph.node)
     model.graph.output.extend([onnx.helper.make_tensor_value_info("v", FLOAT, shape)])
-    assert kept(to_half(model))["w"].startswith("its scale 1e-09 is below")
+    assert kept(to_fp16(model))["w"].startswith("its scale 1e-09 is below")
 
 
 def test_pair_shared_with_a_float32_layer_is_dequantized_twice_and_not_cast() -> None:
@@ -133,7 +133,7 @@ def test_pair_shared_with_a_float32_layer_is_dequantized_twice_and_not_cast() ->
     model = parse(text, {"a_s": scalar(0.02), "v": floats(4, 3), "w": big} | ZERO, HEADER)
     for node in model.graph.node:
         node.name = node.output[0]
-    result = to_half(model)
+    result = to_fp16(model)
     assert lines(result.model) == [
         "Cast(x)", "QuantizeLinear(x_half,a_s_half,zero)", "DequantizeLinear(a_q,a_s_half,zero)",
         "DequantizeLinear(a_q,a_s,zero)", "MatMul(a,v)", "Cast(y_half)", "MatMul(a_float,w)", "Sigmoid(p)",

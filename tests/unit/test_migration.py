@@ -13,7 +13,7 @@ import quantlab
 from models import CONCAT, conv_net, floats, image_batches, parse
 from quantlab.calibration import TrtCache, cache_from_table, load_table, table_from_cache
 from quantlab.errors import DataError, GraphError
-from quantlab.migration import migrate_to_cache, migrate_to_qdq
+from quantlab.qdq.migrate import migrate_to_cache, migrate_to_qdq
 
 Array = NDArray[np.generic]
 

@@ -9,7 +9,7 @@ import pytest
 
 from models import conv_net, parse
 from quantlab.errors import GraphError
-from quantlab.model import fixed_batch, input_specs, load_model, output_specs
+from quantlab.onnx_model import fixed_batch, input_specs, load_model, output_specs
 from quantlab.ort import Session
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 import quantlab
 from quantlab.data.images import image_files
 from quantlab.errors import MissingDependencyError
-from quantlab.sample import sample_folder
+from quantlab.data.sample import sample_folder
 
 HEAVY = ("tensorrt", "pycuda", "cuda", "onnxruntime", "matplotlib", "onnx", "torch")
 
@@ -62,6 +62,6 @@ def test_sample_is_disjoint() -> None:
 
 
 def test_missing_sample_raises(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    monkeypatch.setattr("quantlab.sample.__file__", f"{tmp_path}/quantlab/sample.py")
+    monkeypatch.setattr("quantlab.data.sample.__file__", f"{tmp_path}/quantlab/sample.py")
     with pytest.raises(MissingDependencyError, match="sample is not installed"):
         sample_folder()

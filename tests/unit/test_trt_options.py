@@ -8,7 +8,7 @@ import pytest
 
 from quantlab.cli.trt_options import parse_shapes, to_build_options
 from quantlab.errors import ConfigError
-from quantlab.trt.options import BuildOptions, Profile
+from quantlab.engines.options import BuildOptions, Profile
 
 NONE: dict[str, Any] = {
     "fp16": False, "int8": False, "best": False, "no_tf32": False, "shapes": (), "min_shapes": (), "opt_shapes": (),

@@ -14,7 +14,7 @@ from models import conv_net, image_batches, parse, quantized
 from quantlab.calibration import TrtCache
 from quantlab.cli.trtexec import command as trtexec_cli
 from quantlab.errors import ConfigError, DataError, GraphError, QuantlabError
-from quantlab.trtexec import TrtexecOptions, trtexec_command
+from quantlab.engines.trtexec import TrtexecOptions, trtexec_command
 
 SHAPES = ["--minShapes=image:1x3x8x8", "--optShapes=image:32x3x8x8", "--maxShapes=image:32x3x8x8"]
 EIGHT = "TRT-8600-EntropyCalibration2"

@@ -1,0 +1,56 @@
+"""A large data set in parts: on several processes, or machines of a cluster, with one result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from quantlab.calibration.offline import CalibrationTarget, Progress, RunOptions, run_calibration
+from quantlab.calibration.shards import CalibrationShard, merge_shards
+from quantlab.data import Batches
+from quantlab.errors import ConfigError, MissingDependencyError
+
+
+def run_shard(target: CalibrationTarget, batches: Batches, on_batch: Progress | None = None) -> CalibrationShard:
+    """One pass over a part of the data, order-independent; every algorithm of `OBSERVERS` can be read off it.
+
+    Args:
+        target: The network and its tensors.
+        batches: This part of the data.
+        on_batch: Called after every batch with the number of samples so far.
+
+    Returns:
+        What the part has in it.
+
+    Raises:
+        DataError: As `run_calibration`.
+    """
+    run = run_calibration(target, batches, {}, RunOptions(order_independent=True), on_batch)
+    return CalibrationShard(run.histograms, run.provenance, run.warnings)
+
+
+def run_shards(target: CalibrationTarget, shards: Sequence[Batches], n_jobs: int = -1) -> CalibrationShard:
+    """`run_shard` of every part in parallel by joblib, merged.
+
+    Runs on whatever `joblib.parallel_config` names: processes of this machine (the default), Dask, Ray. The parts must
+    be picklable, and each different data.
+
+    Args:
+        target: The network and its tensors.
+        shards: A stream of batches per part.
+        n_jobs: As joblib's; -1 is one per core.
+
+    Returns:
+        All parts as one.
+
+    Raises:
+        ConfigError: There are no parts, or two have the same data.
+        MissingDependencyError: joblib is not installed.
+    """
+    if not shards:
+        raise ConfigError("there are no parts to calibrate", hint="give at least one stream of batches")
+    try:
+        from joblib import Parallel, delayed
+    except ImportError as error:
+        raise MissingDependencyError("joblib is not installed", hint="pip install 'quantlab[cluster]'") from error
+    jobs = (delayed(run_shard)(target, batches) for batches in shards)
+    return merge_shards(list(Parallel(n_jobs=n_jobs)(jobs)))

@@ -1,0 +1,46 @@
+"""`quantlab fp16`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from quantlab.cli.options import PATH, print_warnings
+from quantlab.files import check_output
+
+SHOWN = 3
+"""Warnings that are printed; there can be one per weight."""
+
+
+@click.command("fp16")
+@click.argument("model", type=PATH)
+@click.option(
+    "--io",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Type of what is fed and comes out.",
+)
+@click.option("-o", "--output", type=PATH, required=True, help="The model to write.")
+def command(model: Path, io: str, output: Path) -> None:
+    """Turn the float remainder of a Q/DQ MODEL into FP16, for strongly typed networks (TensorRT 11 has no others).
+
+    \b
+    Example:
+      quantlab fp16 resnet.qdq.onnx -o resnet.fp16.qdq.onnx
+    """
+    from quantlab.fp16 import to_fp16
+    from quantlab.onnx_model import save_model
+
+    check_output(output, model)
+    result = to_fp16(model, io)
+    save_model(result.model, output)
+    print_warnings(result.warnings[:SHOWN])
+    if len(result.warnings) > SHOWN:
+        click.echo(f"warning: and {len(result.warnings) - SHOWN} more like the last", err=True)
+    largest = max(result.rounded_scales.values(), default=0.0)
+    click.echo(f"{output}: float remainder in FP16, scales moved by {largest:.2%} at most")
+    for reason, count in Counter(reason for _, reason in result.kept).most_common():
+        click.echo(f"  float32: {count} nodes: {reason}")

@@ -1,0 +1,218 @@
+"""Backends by name: what `ort:qdq:mse` or `trt:int8:entropy` mean, and building what is missing for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import onnx
+
+from quantlab.calibration import CalibrationTable, RunOptions, run_calibration
+from quantlab.comparison.backend import Backend, ort_backend
+from quantlab.comparison.engine_backends import build_engine, open_engines
+from quantlab.data import Batch, Batches
+from quantlab.engines.engine import Engine
+from quantlab.engines.int8 import Int8Source
+from quantlab.engines.options import BuildSettings
+from quantlab.engines.profiles import profile_for
+from quantlab.engines.runtime import Runtime
+from quantlab.errors import ConfigError, QuantlabError
+from quantlab.observers import observer_by_name
+from quantlab.onnx_model import input_specs
+from quantlab.qdq import ALL_TENSORS, Quantized, calibration_target, quantize_model
+
+TRT_CALIBRATORS = {"entropy": "entropy2", "entropy2": "entropy2", "entropy1": "entropy", "minmax": "minmax"}
+"""Algorithms that TensorRT itself has -> the calibrator. The others reach the implicit path as a table."""
+_FORMS = "ort:fp32, ort:qdq:ALGORITHM, trt:fp32, trt:fp16, trt:int8:ALGORITHM, trt:qdq:ALGORITHM"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """A backend by name.
+
+    Attributes:
+        runtime: 'ort' or 'trt'.
+        precision: 'fp32', 'fp16', 'int8' (implicit) or 'qdq' (explicit).
+        algorithm: Of the calibration, '' for float.
+    """
+
+    runtime: str
+    precision: str
+    algorithm: str = ""
+
+    @property
+    def name(self) -> str:
+        """As it was written."""
+        return ":".join(filter(None, (self.runtime, self.precision, self.algorithm)))
+
+
+def parse_backend(text: str) -> BackendSpec:
+    """The inverse of `BackendSpec.name`; ConfigError for anything else."""
+    runtime, precision, algorithm = (*text.split(":", 2), "", "")[:3]
+    quantized = precision in ("int8", "qdq")
+    known = {"ort": ("fp32", "qdq"), "trt": ("fp32", "fp16", "int8", "qdq")}
+    if precision not in known.get(runtime, ()) or quantized != bool(algorithm):
+        raise ConfigError(f"there is no backend '{text}'", hint=f"backends are {_FORMS}")
+    if quantized and not (runtime == "trt" and precision == "int8" and algorithm in TRT_CALIBRATORS):
+        observer_by_name(algorithm)
+    return BackendSpec(runtime, precision, algorithm)
+
+
+def default_specs() -> list[BackendSpec]:
+    """What is compared when nothing is named: everything that may work."""
+    algorithms = ("entropy", "minmax", "percentile-99.99", "mse")
+    names = [f"ort:qdq:{a}" for a in algorithms]
+    names += ["trt:fp32", "trt:fp16", "trt:int8:entropy", "trt:int8:minmax"]
+    names += [f"trt:qdq:{a}" for a in ("entropy", "percentile-99.99", "mse")]
+    return [parse_backend(name) for name in names]
+
+
+def tensorrt_runtime() -> Runtime:
+    """The TensorRT that is installed; MissingDependencyError if there is none."""
+    from quantlab.trt.runtime import TensorrtRuntime
+
+    return TensorrtRuntime()
+
+
+@dataclass
+class BackendSet:
+    """Backends of one model, opened. A context manager that frees engines.
+
+    Attributes:
+        proto: The FP32 model.
+        calibration: Calibration data, needed for everything quantized.
+        settings: For TensorRT engines.
+        open_runtime: Gives the TensorRT that builds and runs engines; called only if one is needed.
+        backends: What could be opened.
+        quantized: The Q/DQ models that were made, by algorithm.
+        tables: Their scales, by algorithm.
+        skipped: Why some backends are missing.
+    """
+
+    proto: onnx.ModelProto
+    calibration: Batches | None
+    settings: BuildSettings = field(default_factory=BuildSettings)
+    open_runtime: Callable[[], Runtime] = tensorrt_runtime
+    backends: list[Backend] = field(default_factory=list)
+    quantized: dict[str, Quantized] = field(default_factory=dict)
+    tables: dict[str, CalibrationTable] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    _calibration_s: float = 0.0
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> BackendSet:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def open(
+        self,
+        specs: Sequence[BackendSpec],
+        batch: Batch,
+        asked_for: bool,
+        engine_files: Mapping[str, Path] | None = None,
+    ) -> None:
+        """Build and open backends; all engines are measured together.
+
+        Args:
+            specs: What is wanted.
+            batch: Of the comparison; engines are built and measured for its shapes.
+            asked_for: Whether one that cannot run here is an error; otherwise it is skipped, with the reason.
+            engine_files: Engines that quantlab built, by name.
+
+        Raises:
+            ConfigError: Something quantized is wanted without calibration data.
+            QuantlabError: One that was asked for cannot run here.
+        """
+        wanted = list(dict.fromkeys(spec for spec in specs if spec != BackendSpec("ort", "fp32")))
+        if any(spec.algorithm for spec in wanted) and self.calibration is None:
+            raise ConfigError(
+                f"backend '{next(s.name for s in wanted if s.algorithm)}' needs calibration data", hint="--calibration"
+            )
+        self._calibrate(wanted)
+        for spec in (s for s in wanted if s.runtime == "ort"):
+            facts = {"calibration_s": self._calibration_s}
+            self.backends.append(ort_backend(spec.name, self.quantized[spec.algorithm].model, facts))
+        on_trt = [spec for spec in wanted if spec.runtime == "trt"]
+        if on_trt or engine_files:
+            try:
+                self._open_engines(on_trt, batch, asked_for, engine_files or {})
+            except QuantlabError as error:
+                if asked_for or engine_files:
+                    raise
+                self.skipped.append(f"backends on TensorRT were left out: {error.message}")
+
+    def _calibrate(self, specs: Sequence[BackendSpec]) -> None:
+        """One pass for the Q/DQ models of all algorithms."""
+        names = list(dict.fromkeys(s.algorithm for s in specs if s.precision == "qdq"))
+        if not names or self.calibration is None:
+            return
+        started = time.perf_counter()
+        observers = {name: observer_by_name(name) for name in names}
+        run = run_calibration(calibration_target(self.proto), self.calibration, observers)
+        self._calibration_s = time.perf_counter() - started
+        self.tables = dict(run.tables)
+        self.quantized = {name: quantize_model(self.proto, table) for name, table in run.tables.items()}
+
+    def _open_engines(
+        self, specs: Sequence[BackendSpec], batch: Batch, asked_for: bool, files: Mapping[str, Path]
+    ) -> None:
+        runtime = self.open_runtime()
+        profile = profile_for(input_specs(self.proto), batch)
+        engines: dict[str, Engine] = {}
+        models: dict[str, onnx.ModelProto] = {}
+        spent: dict[str, float] = {}
+        for spec in specs:
+            try:
+                started = time.perf_counter()
+                int8 = self._source(spec, runtime)
+                spent[spec.name] = time.perf_counter() - started
+                model = self.quantized[spec.algorithm].model if spec.precision == "qdq" else self.proto
+                engines[spec.name] = build_engine(runtime, spec.precision, model, profile, self.settings, int8)
+                models[spec.name] = model
+            except QuantlabError as error:
+                if asked_for:
+                    raise
+                self.skipped.append(f"'{spec.name}' was left out: {error.message}")
+        for name, path in files.items():
+            engines[name], models[name] = Engine.load(path), self.proto
+        twins, known = {b.name for b in self.backends}, {spec.name: spec for spec in specs}
+        for backend in open_engines(runtime, engines, models, batch, self._stack) if engines else ():
+            self.backends.append(self._completed(backend, known.get(backend.name), spent, twins))
+
+    def _completed(
+        self, backend: Backend, spec: BackendSpec | None, spent: Mapping[str, float], twins: Collection[str]
+    ) -> Backend:
+        """With the time that its calibration took, and its twin on ONNX Runtime."""
+        if spec is None or not spec.algorithm:
+            return backend
+        if spec.precision == "int8" and spec.algorithm in TRT_CALIBRATORS:
+            return backend  # TensorRT calibrates while it builds: that time is part of the build's
+        seconds = self._calibration_s if spec.precision == "qdq" else spent[spec.name]
+        twin = f"ort:qdq:{spec.algorithm}" if spec.precision == "qdq" else None
+        facts = dict(backend.facts) | {"calibration_s": seconds}
+        return replace(backend, facts=facts, twin=twin if twin in twins else None)
+
+    def _source(self, spec: BackendSpec, runtime: Runtime) -> Int8Source | None:
+        """Where an implicit engine has its INT8 ranges from, None for the others."""
+        if spec.precision != "int8":
+            return None
+        assert self.calibration is not None
+        if spec.algorithm in TRT_CALIBRATORS:
+            return runtime.stream_calibrator(TRT_CALIBRATORS[spec.algorithm], self.calibration)
+        observers = {spec.algorithm: observer_by_name(spec.algorithm)}
+        target = calibration_target(self.proto, ALL_TENSORS)
+        run = run_calibration(target, self.calibration, observers, RunOptions(keep_histograms=False))
+        return runtime.table_calibrator(run.tables[spec.algorithm])
+
+    def quantized_by(self, name: str) -> Quantized | None:
+        """The Q/DQ model that a backend of this set runs; None for others."""
+        try:
+            spec = parse_backend(name)
+        except ConfigError:
+            return None
+        return self.quantized.get(spec.algorithm) if spec.precision == "qdq" else None

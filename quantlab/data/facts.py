@@ -1,0 +1,60 @@
+"""What a stream of batches knows about itself, and streams that are made from others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sized
+from dataclasses import dataclass
+from typing import Any
+
+from quantlab.data.batches import Batch, Batches
+from quantlab.data.preprocess import Preprocess
+from quantlab.data.script import ScriptSource
+from quantlab.errors import Notice
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """What results record of the data they were made from.
+
+    Attributes:
+        preprocess: The preprocess, or the script that made the batches, as plain values; None if it is not known.
+        skipped: One line per image that could not be read and was left out.
+        count: Samples, None if only the end will tell.
+        batches: Batches, None if only the end will tell.
+    """
+
+    preprocess: dict[str, Any] | None = None
+    skipped: tuple[str, ...] = ()
+    count: int | None = None
+    batches: int | None = None
+
+    def notices(self) -> tuple[Notice, ...]:
+        """What a reader of numbers from this stream must know."""
+        if not self.skipped:
+            return ()
+        return (Notice(f"{len(self.skipped)} images could not be read and were left out", "bad_images"),)
+
+
+class DerivedBatches:
+    """A stream made from another one, whose facts it has but for its size."""
+
+    def __init__(self, source: Batches) -> None:
+        self.source = source
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.source)
+
+
+def stream_facts(batches: Batches) -> StreamFacts:
+    """The facts of a stream: of quantlab's own ones all, of a plain iterable what its attributes tell."""
+    if isinstance(batches, DerivedBatches):
+        facts = stream_facts(batches.source)
+        return StreamFacts(facts.preprocess, facts.skipped)
+    preprocess = getattr(batches, "preprocess", None)
+    recorded = preprocess.to_dict() if isinstance(preprocess, (Preprocess, ScriptSource)) else None
+    count = getattr(batches, "count", None)
+    length = len(batches) if isinstance(batches, Sized) else None
+    # `count` of a list is a method
+    return StreamFacts(
+        recorded, tuple(getattr(batches, "skipped", ())), count if isinstance(count, int) else None, length
+    )

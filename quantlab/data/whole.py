@@ -1,0 +1,123 @@
+"""Batches of one size: the only place that decides what becomes of a short last batch.
+
+A network with a fixed batch size takes no other, and TensorRT calibrates with batches of one size. Where numbers are
+summed up over calibration data a short last batch is left out, and said: padding it would count samples twice. Where
+every sample has to have its output it is filled up with copies of its last sample, and their outputs are cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.data.batches import Batch, Batches, batch_length
+from quantlab.data.facts import DerivedBatches
+from quantlab.errors import DataError, Notice, in_batch
+from quantlab.onnx_model import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSize:
+    """How many samples a network takes at once.
+
+    Attributes:
+        first: The input whose first dimension counts the samples.
+        fixed: The batch size the network was exported with; None if it takes any (or has no batch dimension).
+    """
+
+    first: str
+    fixed: int | None
+
+    @classmethod
+    def of(cls, inputs: Sequence[TensorSpec]) -> BatchSize:
+        """The batch size of a network with these inputs."""
+        sizes = {spec.shape[0] for spec in inputs if spec.shape}
+        size = sizes.pop() if len(sizes) == 1 else None
+        return cls(inputs[0].name, size if isinstance(size, int) else None)
+
+    def count(self, batch: Batch) -> int:
+        """The samples of a batch; DataError if it is no mapping of arrays."""
+        return batch_length(batch, self.first)
+
+    def whole(self, batches: Batches) -> Batches:
+        """The batches that the network takes: a short last one is left out, see `WholeBatches`."""
+        return batches if self.fixed is None else WholeBatches(batches, self.count, self.fixed)
+
+    def filled(self, batch: Batch) -> Batch:
+        """The batch itself, or a short one filled up with copies of its last sample; `cut` takes their outputs off."""
+        missing = 0 if self.fixed is None else self.fixed - self.count(batch)
+        if missing <= 0 or missing == self.fixed:  # an empty batch is for the checks to refuse
+            return batch
+        return {name: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) for name, x in batch.items()}
+
+    def cut(self, output: NDArray[Any], samples: int) -> NDArray[Any]:
+        """Take off what belongs to the copies of `filled`.
+
+        Args:
+            output: An output of the network for a filled batch.
+            samples: How many samples were in the batch before it was filled.
+
+        Returns:
+            The first `samples` rows; an output without batch dimension stays whole.
+        """
+        return output[:samples] if output.ndim and output.shape[0] == self.fixed else output
+
+
+class WholeBatches(DerivedBatches):
+    """The batches of a stream, without a last one that is shorter than the others.
+
+    Args:
+        source: The stream.
+        count: The number of samples of a batch.
+        size: How many every batch has to have; None: as many as the first.
+
+    Attributes:
+        left_out: The samples that the last pass left out at the end.
+
+    Raises:
+        DataError: While it is read: a short batch that is not the last, or a first one that is short.
+    """
+
+    def __init__(self, source: Batches, count: Callable[[Batch], int], size: int | None = None) -> None:
+        super().__init__(source)
+        self._count, self._size = count, size
+        self.left_out = 0
+        self._wanted = size
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.left_out, self._wanted = 0, self._size
+        for number, batch in enumerate(self.source):
+            if self.left_out:
+                self._refuse(number - 1, self.left_out, "make batches of one size; only the last may be shorter")
+            with in_batch(number):
+                samples = self._count(batch)
+            if self._wanted is None:
+                self._wanted = samples
+            if number == 0 and 0 < samples < self._wanted:
+                self._refuse(0, samples, f"give at least {self._wanted} samples, or export the model for another batch")
+            if 0 < samples < self._wanted:
+                self.left_out = samples
+                continue
+            if self._size is None and samples > self._wanted:
+                self._refuse(number, samples, "make batches of one size")
+            yield batch
+
+    def _refuse(self, number: int, samples: int, hint: str) -> None:
+        other = "the ones before" if self._size is None else "the network takes"
+        raise DataError(f"it has {samples} samples, {other} {self._wanted}", hint=hint, batch=number)
+
+    def notices(self) -> tuple[Notice, ...]:
+        """What the last pass left out, as a reader of its numbers must know it."""
+        if not self.left_out:
+            return ()
+        text = f"the last {self.left_out} samples do not fill a batch of {self._wanted} and were left out"
+        return (Notice(text, "short_batch"),)
+
+
+def notices_of(batches: Batches) -> tuple[Notice, ...]:
+    """What the last pass over a stream of `BatchSize.whole` left out."""
+    return batches.notices() if isinstance(batches, WholeBatches) else ()

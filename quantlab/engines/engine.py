@@ -1,0 +1,160 @@
+"""An engine with its record: what it was built from, for which TensorRT and GPU; checked before TensorRT loads it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from quantlab.engines.messages import Warned, explain
+from quantlab.engines.options import MIB
+from quantlab.errors import BuildError, DataError
+from quantlab.files import read_bytes, read_text, write_bytes, write_text
+
+FORMAT = "quantlab.engine"
+
+EXPLICIT = "explicit Q/DQ"
+"""`EngineRecord.int8` of an engine whose scales are in the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRecord:
+    """Where an engine comes from.
+
+    Attributes:
+        tensorrt: The version that built it.
+        model_hash: See `quantlab.onnx_model.model_hash`.
+        options: See `BuildOptions.to_dict`.
+        int8: How its scales were given: `EXPLICIT`, the name of a calibrator, ...; '' for none.
+    """
+
+    tensorrt: str
+    gpu: str
+    compute_capability: tuple[int, int]
+    model_hash: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    int8: str = ""
+    build_seconds: float = 0.0
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EngineRecord:
+        """The record of plain values; what a newer quantlab added to records has its default in an older one.
+
+        Raises:
+            ValueError: A key is unknown.
+            TypeError: One without a default is missing.
+        """
+        if unknown := set(values) - {f.name for f in fields(cls)}:
+            raise ValueError(f"unknown keys {sorted(unknown)}")
+        record = cls(**values)
+        major, minor = record.compute_capability  # JSON makes a list of it
+        return replace(record, compute_capability=(int(major), int(minor)))
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A built engine.
+
+    Attributes:
+        plan: TensorRT's serialized engine.
+        record: Where it comes from.
+        warnings: What TensorRT reported while building.
+    """
+
+    plan: bytes
+    record: EngineRecord
+    warnings: tuple[Warned, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """Size, precision, source of the scales and time of the build, as a line for a person."""
+        record = self.record
+        parts = (f"{len(self.plan) / MIB:.1f} MiB", str(record.options.get("precision", "")), record.int8)
+        return ", ".join([*filter(None, parts), f"built in {record.build_seconds:.1f} s"])
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan, and its record as `path`.json."""
+        path = Path(path)
+        values = {"format": FORMAT, "plan_hash": hashlib.sha256(self.plan).hexdigest(), "plan_bytes": len(self.plan)}
+        values |= {"record": asdict(self.record), "warnings": [asdict(w) for w in self.warnings]}
+        write_bytes(path, self.plan)
+        write_text(_record_path(path), json.dumps(values, indent=1, default=str) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Engine:
+        """Read plan and record; BuildError if either is missing, truncated or changed."""
+        path = Path(path)
+        if not path.is_file():
+            raise BuildError(f"engine {path} does not exist", hint="quantlab build MODEL -o ENGINE")
+        plan = read_bytes(path, "engine")
+        values = _read_record(path)
+        try:
+            record = EngineRecord.from_dict(values["record"])
+            warnings = tuple(_warned(w) for w in values["warnings"])
+            length, digest = int(values["plan_bytes"]), str(values["plan_hash"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BuildError(
+                f"engine record {_record_path(path)} cannot be read: {error}", hint="build again"
+            ) from error
+        if len(plan) != length:
+            raise BuildError(f"engine {path} is truncated: {len(plan)} bytes, expected {length}", hint="build it again")
+        if hashlib.sha256(plan).hexdigest() != digest:
+            raise BuildError(f"engine {path} is not the one its record describes", hint="build it again")
+        return cls(plan, record, warnings)
+
+    def check_runs_here(self, tensorrt: str, gpu: str, compute_capability: tuple[int, int]) -> None:
+        """Refuse to run it where it was not built for.
+
+        Args:
+            tensorrt: The version here.
+            gpu: The name of the GPU here.
+            compute_capability: Of that GPU.
+
+        Raises:
+            BuildError: It was built by another TensorRT (and not version compatible), or for another kind of GPU.
+        """
+        compatible = bool(self.record.options.get("version_compatible"))
+        if self.record.tensorrt != tensorrt and not compatible:
+            raise BuildError(
+                f"the engine was built by TensorRT {self.record.tensorrt}, this is {tensorrt}",
+                hint="build it again here, or build it version compatible",
+            )
+        if tuple(self.record.compute_capability) != tuple(compute_capability):
+            raise BuildError(
+                f"the engine was built for {self.record.gpu} (compute capability "
+                f"{'.'.join(map(str, self.record.compute_capability))}), this is {gpu} "
+                f"({'.'.join(map(str, compute_capability))})",
+                hint="build it again on this GPU",
+            )
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """The values of an engine's record file; BuildError if it is missing or no record."""
+    record = _record_path(path)
+    if not record.exists():
+        raise BuildError(
+            f"engine {path} has no record {record.name}: it cannot be told what it was built for",
+            hint="build it with quantlab build",
+        )
+    try:
+        values = json.loads(read_text(record, "engine record"))
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise ValueError("another format")
+    except DataError as error:
+        raise BuildError(error.text, hint="build again") from error
+    except ValueError as error:
+        raise BuildError(f"engine record {record} cannot be read: {error}", hint="build again") from error
+    return values
+
+
+def _warned(values: Mapping[str, Any]) -> Warned:
+    """A warning of a record; in old ones it has no kind, which is looked up in TensorRT's words again."""
+    warned = Warned(**values)
+    return warned if "kind" in values else explain(warned.text, warned.count)

@@ -1,0 +1,71 @@
+"""What every room asks of an ONNX file: load, save, large models, inputs and outputs, nodes, names, Q/DQ."""
+
+from quantlab.onnx_model.fingerprint import model_hash
+from quantlab.onnx_model.large import (
+    LIMIT,
+    as_file,
+    check_data_file,
+    check_model,
+    copy_model,
+    infer_shapes,
+    model_bytes,
+    save_model,
+    set_shapes,
+)
+from quantlab.onnx_model.load import Model, load_model
+from quantlab.onnx_model.names import FreshNames, tensor_names
+from quantlab.onnx_model.nodes import (
+    QDQ_OPS,
+    STANDARD_DOMAINS,
+    all_nodes,
+    attribute,
+    has_qdq,
+    label_of,
+    node_attributes,
+    node_label,
+    qdq_nodes,
+    require_float,
+    require_qdq,
+    subgraphs_of,
+)
+from quantlab.onnx_model.opset import opset_of, raise_opset
+from quantlab.onnx_model.parameters import QdqParameters, code_type
+from quantlab.onnx_model.specs import TensorSpec, input_specs, output_specs
+from quantlab.onnx_model.view import GraphView
+
+__all__ = [
+    "LIMIT",
+    "QDQ_OPS",
+    "STANDARD_DOMAINS",
+    "FreshNames",
+    "GraphView",
+    "Model",
+    "QdqParameters",
+    "TensorSpec",
+    "all_nodes",
+    "as_file",
+    "attribute",
+    "check_data_file",
+    "check_model",
+    "code_type",
+    "copy_model",
+    "has_qdq",
+    "infer_shapes",
+    "input_specs",
+    "label_of",
+    "load_model",
+    "model_bytes",
+    "model_hash",
+    "node_attributes",
+    "node_label",
+    "opset_of",
+    "output_specs",
+    "qdq_nodes",
+    "raise_opset",
+    "require_float",
+    "require_qdq",
+    "save_model",
+    "set_shapes",
+    "subgraphs_of",
+    "tensor_names",
+]

@@ -1,0 +1,96 @@
+"""Nodes of a graph: all of them, what they are called, whether they quantize."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import onnx
+
+from quantlab.errors import GraphError
+
+QDQ_OPS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+STANDARD_DOMAINS = frozenset({None, "", "ai.onnx"})
+"""The names of the default ONNX operator domain; onnx-graphsurgeon gives None for it."""
+
+
+def subgraphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in the attributes of a node (If, Loop, Scan), and the graphs inside those."""
+    for value in node.attribute:
+        for graph in (*([value.g] if value.HasField("g") else ()), *value.graphs):
+            yield graph
+            for inner in graph.node:
+                yield from subgraphs_of(inner)
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph and of the subgraphs in it."""
+    for node in graph.node:
+        yield node
+        for subgraph in subgraphs_of(node):
+            yield from subgraph.node
+
+
+def qdq_nodes(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Every QuantizeLinear and DequantizeLinear node, those in subgraphs included."""
+    return [node for node in all_nodes(proto.graph) if node.op_type in QDQ_OPS]
+
+
+def has_qdq(proto: onnx.ModelProto) -> bool:
+    """Whether a model is quantized: it has a QuantizeLinear or DequantizeLinear node anywhere."""
+    return any(node.op_type in QDQ_OPS for node in all_nodes(proto.graph))
+
+
+def require_float(proto: onnx.ModelProto, purpose: str) -> None:
+    """Refuse a model that is quantized already.
+
+    Args:
+        proto: The model.
+        purpose: What needs the FP32 model, as a noun for the error text.
+
+    Raises:
+        GraphError: The model has Q/DQ nodes.
+    """
+    found = qdq_nodes(proto)
+    if found:
+        raise GraphError(
+            f"the model already has {len(found)} QuantizeLinear/DequantizeLinear nodes (first: "
+            f"'{node_label(found[0])}'); {purpose} needs the FP32 model",
+            hint="give the model it was made from",
+        )
+
+
+def require_qdq(proto: onnx.ModelProto) -> None:
+    """GraphError unless a model is quantized."""
+    if not has_qdq(proto):
+        raise GraphError("the model has no Q/DQ nodes", hint="quantize it: quantlab calibrate, quantlab quantize")
+
+
+def label_of(name: str, outputs: Sequence[str], op: str) -> str:
+    """What a node is called in messages: its name, else its first output, else its operator.
+
+    Args:
+        name: The node's name; exporters may leave it empty.
+        outputs: The names of its outputs; optional ones may be empty.
+        op: Its operator.
+
+    Returns:
+        The first of these that is not empty.
+    """
+    return str(name or next((output for output in outputs if output), op))
+
+
+def node_label(node: onnx.NodeProto) -> str:
+    """`label_of` a node of an ONNX graph."""
+    return label_of(node.name, node.output, node.op_type)
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """The value of an attribute, or `default` where the node does not have it."""
+    return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def node_attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """All attributes of a node by name."""
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}

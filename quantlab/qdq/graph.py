@@ -1,0 +1,65 @@
+"""onnx-graphsurgeon graphs: the names in them, and the way back to a ModelProto."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.logger.logger import G_LOGGER
+
+from quantlab.onnx_model import QDQ_OPS, FreshNames, infer_shapes, label_of, set_shapes
+
+G_LOGGER.severity = G_LOGGER.ERROR  # it prints to stdout below that
+
+
+def fresh_names(graph: gs.Graph) -> FreshNames:
+    """Names for new tensors and nodes that collide with none in the graph."""
+    return FreshNames(_names(graph))
+
+
+def _names(graph: gs.Graph) -> set[str]:
+    """Tensors and nodes, those of subgraphs too: ONNX wants all of them to be different."""
+    inside = [v for node in graph.nodes for v in node.attrs.values() if isinstance(v, gs.Graph)]
+    here = set(graph.tensors()) | {node.name for node in graph.nodes}
+    return here.union(*(_names(subgraph) for subgraph in inside))
+
+
+def node_label(node: gs.Node) -> str:
+    """What a node is called in messages."""
+    return label_of(node.name, [tensor.name for tensor in node.outputs], node.op)
+
+
+def name_nodes(graph: gs.Graph) -> None:
+    """Give every node a name that no other has."""
+    names = FreshNames(node.name for node in graph.nodes if node.name)
+    seen: set[str] = set()
+    for node in graph.nodes:
+        if not node.name or node.name in seen:
+            node.name = names.numbered(node.name or node.op)
+        seen.add(node.name)
+
+
+def fold_around_qdq(proto: onnx.ModelProto) -> gs.Graph:
+    """The graph with constant subgraphs computed, but for Q/DQ nodes; nothing else is removed."""
+    graph = gs.import_onnx(infer_shapes(proto))
+    graph.fold_constants(fold_shapes=False, recurse_subgraphs=False, should_exclude_node=lambda n: n.op in QDQ_OPS)
+    graph.nodes = [node for node in graph.nodes if node.outputs]  # what was computed has lost its outputs
+    return graph
+
+
+def export_graph(graph: gs.Graph, original: onnx.ModelProto) -> onnx.ModelProto:
+    """Turn a graph into a ModelProto.
+
+    Args:
+        graph: The graph.
+        original: The model it came from, for the IR version and the metadata.
+
+    Returns:
+        The model, with shapes.
+    """
+    proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
+    proto.ir_version = max(original.ir_version, 7)  # 7 is the IR of opset 12 and 13
+    proto.producer_name, proto.producer_version = original.producer_name, original.producer_version
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(original.metadata_props)
+    set_shapes(proto)
+    return proto

@@ -1,0 +1,96 @@
+"""A model and a table to a Q/DQ model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+
+from quantlab.calibration import CalibrationTable
+from quantlab.errors import ConfigError
+from quantlab.numerics import scale_from_amax
+from quantlab.onnx_model import Model, input_specs, load_model, require_float
+from quantlab.qdq.insert import WeightError, insert
+from quantlab.qdq.placement import Placement, plan
+from quantlab.qdq.prepare import prepare
+from quantlab.qdq.selection import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A Q/DQ model and what was decided.
+
+    Attributes:
+        model: The Q/DQ model.
+        placement: The quantized tensors and weights, and the nodes that stay float, with the reason.
+        warnings: Facts that a user of the model must know.
+        weight_errors: What every weight lost, per channel.
+    """
+
+    model: onnx.ModelProto
+    placement: Placement
+    warnings: tuple[str, ...]
+    weight_errors: tuple[WeightError, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WeightStyle:
+    """How weights are quantized.
+
+    Attributes:
+        per_channel: One scale per output channel, else one per weight.
+        stored: `int8` behind a DequantizeLinear, or `float` behind a Q/DQ pair, as quantization-aware training has it;
+            both give the same outputs.
+    """
+
+    per_channel: bool = True
+    stored: str = "int8"
+
+    def __post_init__(self) -> None:
+        if self.stored not in ("int8", "float"):
+            raise ConfigError(f"weights cannot be stored as '{self.stored}'", hint="use int8 or float")
+
+
+def quantize_model(
+    model: Model, table: CalibrationTable, selection: Selection | None = None, weights: WeightStyle | None = None
+) -> Quantized:
+    """Put Q/DQ nodes with the scales of a table into an FP32 model.
+
+    Args:
+        model: The FP32 model; what must be fed and what comes out stay as they are.
+        table: Made for this model.
+        selection: Which nodes to quantize or to leave in float.
+        weights: How weights are quantized.
+
+    Returns:
+        The Q/DQ model and what was decided.
+
+    Raises:
+        GraphError: The model has Q/DQ already.
+        DataError: The table is of another model, or lacks a tensor.
+    """
+    weights = weights or WeightStyle()
+    proto = load_model(model)
+    require_float(proto, "quantization")
+    table.check_model(proto)
+    prepared = prepare(proto)
+    placement = plan(prepared, selection)
+    if not weights.per_channel:
+        placement = placement.per_tensor_weights()
+    for tensor in placement.tensors:
+        table.scale(tensor)  # a missing one is named here
+    amax = placement.shared_amax(table.amax)
+    inserted = insert(
+        prepared,
+        placement,
+        lambda tensor: scale_from_amax(amax[tensor]),
+        float_weights=weights.stored == "float",
+    )
+    zero = tuple(f"tensor '{t}' was all zero in calibration; its scale is 1" for t in placement.tensors if amax[t] == 0)
+    fed = {s.name for s in input_specs(proto)}
+    defaults = tuple(
+        f"input '{i.name}' has a default value; it is a constant in the Q/DQ model"
+        for i in proto.graph.input
+        if i.name not in fed
+    )
+    return Quantized(inserted.model, placement, (*inserted.warnings, *zero, *defaults), inserted.weight_errors)

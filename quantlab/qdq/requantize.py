@@ -1,0 +1,91 @@
+"""Models that have Q/DQ already: their scales as a table, and placed anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+
+from quantlab.calibration import CalibrationTable, Provenance
+from quantlab.numerics import OutputError, scale_from_amax
+from quantlab.onnx_model import Model, load_model, require_qdq
+from quantlab.qdq.finding import Finding
+from quantlab.qdq.insert import insert
+from quantlab.qdq.lint import lint
+from quantlab.qdq.placement import Placement, plan
+from quantlab.qdq.prepare import prepare
+from quantlab.qdq.selection import Selection
+from quantlab.qdq.strip import strip
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """A model whose Q/DQ were placed anew.
+
+    Attributes:
+        model: The new Q/DQ model.
+        placement: Where its Q/DQ are.
+        before: What `lint` says of the given model.
+        after: What `lint` says of the new one.
+        moved: Per output, how far the new model is from the given one; empty where nothing was compared.
+        notes: What was done beyond moving Q/DQ.
+        samples: On how many samples they were compared.
+        made_up: Whether those were seeded random values.
+    """
+
+    model: onnx.ModelProto
+    placement: Placement
+    before: tuple[Finding, ...]
+    after: tuple[Finding, ...]
+    moved: Mapping[str, OutputError]
+    notes: tuple[str, ...]
+    samples: int
+    made_up: bool
+
+
+def import_scales(model: Model) -> CalibrationTable:
+    """The activation scales of a Q/DQ model from any exporter as a table. GraphError if it has none."""
+    proto = load_model(model)
+    require_qdq(proto)
+    return CalibrationTable(
+        dict(strip(proto).amax), Provenance(algorithm="imported", source="scales of a Q/DQ model")
+    )
+
+
+def requantize(
+    model: Model,
+    table: CalibrationTable | None = None,
+    selection: Selection | None = None,
+    keep_float: Mapping[str, str] | None = None,
+) -> Repaired:
+    """Strip a model's Q/DQ and place them anew by quantlab's rules.
+
+    Weights keep the scales they had where those are symmetric int8. Nothing is compared: `moved` is empty.
+
+    Args:
+        model: A model with Q/DQ, from any exporter.
+        table: The scales; by default those that the model has.
+        selection: Which nodes to quantize or to leave in float.
+        keep_float: Nodes that stay float -> why.
+
+    Returns:
+        The new model. A tensor without a scale leaves its node in float, with the reason.
+
+    Raises:
+        GraphError: The model has no Q/DQ, or they cannot be taken out.
+        DataError: The table is of another model.
+    """
+    proto = load_model(model)
+    require_qdq(proto)
+    stripped = strip(proto)
+    if table is not None:
+        table.check_names(stripped.model)
+    used = stripped.amax_with_aliases(table.amax if table is not None else stripped.amax)
+    prepared = prepare(stripped.model)
+    placement = plan(prepared, selection, set(used), keep_float)
+    amax = placement.shared_amax(used)
+    result = insert(prepared, placement, lambda tensor: scale_from_amax(amax[tensor]), weight_amax=stripped.weight_amax)
+    costs = [f"'{t}' shares a scale and gives up {c:.1f} dB of resolution" for t, c in placement.cost_db(used).items()]
+    notes = (*stripped.notes, *result.warnings, *costs)
+    return Repaired(result.model, placement, tuple(lint(proto)), tuple(lint(result.model)), {}, notes, 0, False)

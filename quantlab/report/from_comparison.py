@@ -1,0 +1,163 @@
+"""The whole way of `quantlab compare`: backends opened, compared, looked into, reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from quantlab.calibration import Progress
+from quantlab.comparison import (
+    Backend,
+    Candidate,
+    Comparison,
+    ErrorTrace,
+    Metric,
+    activation_ranges,
+    compare_models,
+    trace_error,
+)
+from quantlab.comparison.named_backends import BackendSet, default_specs, parse_backend, tensorrt_runtime
+from quantlab.data import Batch, Batches
+from quantlab.engines.options import BuildSettings
+from quantlab.engines.runtime import Runtime
+from quantlab.errors import ConfigError, QuantlabError
+from quantlab.files import check_folder
+from quantlab.onnx_model import has_qdq, load_model
+from quantlab.report.document import Evidence, build_document
+from quantlab.report.write import ReportPaths, write_document
+
+SHOWN_BATCHES = 4
+"""Batches whose activations and inner errors are drawn in the report."""
+ENGINES = (".engine", ".plan")
+"""The suffixes of engine files; everything else is a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRequest:
+    """What is compared, and what of it is reported.
+
+    Attributes:
+        fp32: The FP32 model.
+        files: Quantized models and engines by name.
+        batches: The data to compare on; a stream with labels brings its own.
+        calibration: Calibration data for backends that are built here.
+        backends: Names of such backends; None for all that may work, if there are calibration data.
+        metric: The user's own.
+        baseline: An earlier report document to compare with.
+        settings: For TensorRT engines.
+        title: Of the report.
+        command: The command line, for the report.
+        open_runtime: Gives the TensorRT to use.
+    """
+
+    fp32: onnx.ModelProto
+    files: Mapping[str, Path]
+    batches: Batches
+    calibration: Batches | None = None
+    backends: Sequence[str] | None = None
+    metric: Metric | None = None
+    baseline: Mapping[str, Any] | None = None
+    settings: BuildSettings = field(default_factory=BuildSettings)
+    title: str = "INT8 against FP32"
+    command: Sequence[str] = ()
+    open_runtime: Callable[[], Runtime] = tensorrt_runtime
+
+    def __post_init__(self) -> None:
+        if not self.files and not self.backends and self.calibration is None:
+            raise ConfigError("nothing to compare with", hint="give quantized models, or --calibration images/")
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonReport:
+    """A comparison that was written.
+
+    Attributes:
+        comparison: What was measured.
+        paths: The files.
+        skipped: Why some backends are missing.
+        untraced: Why it cannot be shown where the error of some models comes from.
+    """
+
+    comparison: Comparison
+    paths: ReportPaths
+    skipped: tuple[str, ...]
+    untraced: tuple[str, ...]
+
+
+def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progress | None = None) -> ComparisonReport:
+    """Compare and write the report.
+
+    Args:
+        request: What is compared.
+        folder: Where the report goes; made if needed.
+        on_batch: Called after every batch with the number of samples so far.
+
+    Returns:
+        What was measured and where it was written.
+
+    Raises:
+        ConfigError: There is nothing to compare with, names clash, or the folder cannot be written.
+        DataError: There are no batches, labels do not fit, or FP32 guesses.
+        GraphError: The FP32 model is quantized, or a model has other inputs and outputs.
+    """
+    check_folder(folder)
+    models = {n: load_model(path) for n, path in request.files.items() if path.suffix not in ENGINES}
+    with BackendSet(request.fp32, request.calibration, request.settings, request.open_runtime) as opened:
+        _open(opened, request)
+        candidates: list[Candidate | Backend] = [Candidate(name, proto) for name, proto in models.items()]
+        candidates += opened.backends
+        if not candidates:
+            raise ConfigError("nothing to compare with: ort:fp32 is always there", hint="name a quantized backend")
+        result = compare_models(
+            request.fp32, candidates, request.batches, on_batch=on_batch, metric=request.metric
+        )
+    models |= {f"ort:qdq:{name}": q.model for name, q in opened.quantized.items()}
+    few = list(islice(request.batches, SHOWN_BATCHES))
+    traces, untraced = _traces(request.fp32, models, result, few)
+    chosen = opened.quantized_by(result.quantized[0].name) if result.quantized else None
+    evidence = Evidence(
+        activation_ranges(request.fp32, models, few), chosen.placement if chosen else None, traces, request.baseline
+    )
+    warnings = [*opened.skipped, *(w for table in opened.tables.values() for w in table.warnings)]
+    document = build_document(request.title, result, evidence, request.command, warnings)
+    return ComparisonReport(result, write_document(document, folder), tuple(opened.skipped), tuple(untraced))
+
+
+def _open(opened: BackendSet, request: ComparisonRequest) -> None:
+    """The backends that were asked for, or all that may work where calibration data alone was given; and engines."""
+    batch = next(iter(request.batches), None)
+    if batch is None:
+        raise ConfigError("there are no batches to compare on", hint="the data is empty")
+    specs = []
+    if request.backends is not None:
+        specs = [parse_backend(name) for name in request.backends]
+    elif request.calibration is not None:
+        specs = default_specs()
+    if clash := sorted({spec.name for spec in specs} & request.files.keys()):
+        raise ConfigError(
+            f"'{clash[0]}' is also the name of a backend", hint=f"name the file otherwise: mine={request.files[clash[0]]}"
+        )
+    engines = {name: path for name, path in request.files.items() if path.suffix in ENGINES}
+    if specs or engines:
+        opened.open(specs, batch, asked_for=request.backends is not None, engine_files=engines)
+
+
+def _traces(
+    fp32: onnx.ModelProto, models: Mapping[str, onnx.ModelProto], result: Comparison, few: Sequence[Batch]
+) -> tuple[dict[str, ErrorTrace], list[str]]:
+    """Where the error of every sound Q/DQ model comes from, and why that cannot be shown of some."""
+    sound = {r.name for r in result.results if not r.failed}
+    traces, untraced = {}, []
+    for name, model in models.items():
+        if name not in sound or not has_qdq(model):
+            continue
+        try:
+            traces[name] = trace_error(fp32, model, few)
+        except QuantlabError as error:  # the comparison stands without it
+            untraced.append(f"where the error of '{name}' comes from cannot be shown: {error.message}")
+    return traces, untraced
