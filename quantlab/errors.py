@@ -13,10 +13,15 @@ from typing import Literal
 class QuantlabError(Exception):
     """What failed on which named thing, got X, expected Y.
 
-    Attributes:
-        text: What failed.
+    Args:
+        message: What failed.
         hint: The remedy: the next command or argument.
         batch: The number of the batch (from 0) in which it happened, where it happened in one.
+
+    Attributes:
+        text: What failed, without the batch and the hint.
+        hint: As given.
+        batch: As given, or by `in_batch`.
     """
 
     def __init__(self, message: str, *, hint: str | None = None, batch: int | None = None) -> None:
@@ -73,7 +78,15 @@ def in_batch(number: int) -> Iterator[None]:
         raise
 
 
-NoticeKind = Literal["", "all_zero", "bad_images", "choice", "correction", "jumped", "saturated", "short_batch"]
+def first_line(error: BaseException) -> str:
+    """What an exception of another library says: its first line, or its type where it has no text."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+NoticeKind = Literal[
+    "", "all_zero", "bad_images", "choice", "correction", "jumped", "no_scale", "saturated", "short_batch"
+]
 """What a notice is about; '' where that is not known (a file of an earlier version)."""
 
 

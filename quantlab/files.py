@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 
 from filelock import FileLock
@@ -83,7 +84,15 @@ def check_writable(path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically; an interrupted write leaves no file behind."""
+    """Write a file atomically; an interrupted write leaves no file behind.
+
+    Args:
+        path: The file.
+        content: All of it.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
     check_writable(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".quantlab-")
     try:
@@ -99,7 +108,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def publish(written: Path, path: Path) -> None:
-    """Give a finished temporary file of the same folder its name and the usual permissions."""
+    """Give a finished temporary file its name and the usual permissions.
+
+    Args:
+        written: The temporary file, in the same folder.
+        path: Its name.
+    """
     umask = os.umask(0)
     os.umask(umask)
     written.chmod(0o666 & ~umask)
@@ -107,16 +121,46 @@ def publish(written: Path, path: Path) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """`write_bytes` of UTF-8 with LF line ends."""
+    """`write_bytes` of UTF-8 with LF line ends.
+
+    Args:
+        path: The file.
+        content: All of it.
+    """
     write_bytes(path, content.encode("utf-8"))
 
 
 def check_output(path: Path, *inputs: Path) -> None:
-    """`check_writable`, and ConfigError if it would replace one of the inputs."""
+    """`check_writable`, for a file that is made from others.
+
+    Args:
+        path: The file to be written.
+        inputs: The files it is made from.
+
+    Raises:
+        ConfigError: It cannot be written, or would replace one of the inputs.
+    """
     check_writable(path)
     for file in inputs:
         if path.exists() and file.exists() and path.samefile(file):
             raise ConfigError(f"output {path} is the input {file}", hint="write to another file")
+
+
+def check_outputs(paths: Sequence[Path], *inputs: Path) -> None:
+    """`check_output` of several files, before any of them is written.
+
+    Args:
+        paths: The files.
+        inputs: What they must not replace.
+
+    Raises:
+        ConfigError: One cannot be written or is an input, or two of them are one file.
+    """
+    for path in paths:
+        check_output(path, *inputs)
+    for first, second in combinations(paths, 2):
+        if first.resolve() == second.resolve():
+            raise ConfigError(f"outputs {first} and {second} are one file", hint="give two names")
 
 
 def check_folder(path: Path) -> None:

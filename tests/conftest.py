@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("quantlab", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("quantlab")  # a slow machine is no failure, and what fails in CI fails again
 
 
 class CliResult(NamedTuple):

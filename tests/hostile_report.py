@@ -9,8 +9,10 @@ import numpy as np
 
 import quantlab
 from models import conv_net, floats, image_batches, run
-from quantlab.comparison import Backend
+from quantlab.api import calibrate_all
+from quantlab.comparison import Backend, trace_error
 from quantlab.data import ArrayBatches
+from quantlab.observers import OBSERVERS
 from quantlab.ort import Session
 from quantlab.report import Evidence, build_document
 
@@ -58,7 +60,7 @@ def document() -> dict[str, Any]:
     labels = run(model, {"image": x})[0].argmax(1).astype(np.int64)
     labels[::9] = (labels[::9] + 1) % 5
     data = ArrayBatches({"image": x}, batch_size=48, labels=labels)
-    calibration = quantlab.calibrate_all(model, image_batches(), quantlab.OBSERVERS)
+    calibration = calibrate_all(model, image_batches(), OBSERVERS)
     models = {name: quantlab.quantize(model, table) for name, table in calibration.tables.items()}
 
     def engine(runs: Any, twin: str | None, *measured: Any) -> Backend:
@@ -82,7 +84,7 @@ def document() -> dict[str, Any]:
         return np.take_along_axis(outputs["logits"], wanted[:, None], 1)[:, 0]
 
     result = quantlab.compare(model, everything, data, metric=margin)
-    traces = {n: quantlab.trace_error(model, q.model, image_batches(1)) for n, q in models.items()}
+    traces = {n: trace_error(model, q.model, image_batches(1)) for n, q in models.items()}
     traces |= {ATTACK: traces["mse"], LONG: traces["minmax"]}
     old = quantlab.compare(model, {ATTACK: models["minmax"].model, "mse": models["minmax"].model, "gone": model}, data)
     evidence = Evidence(calibration, models["mse"].placement, traces, build_document(f"Old {ATTACK}", old))

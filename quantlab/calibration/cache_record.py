@@ -21,8 +21,21 @@ FORMAT = "quantlab.calibration_cache"
 
 @dataclass(frozen=True, slots=True)
 class CacheRecord:
-    """What a cache was made from. Empty strings and None stand for unknown; an unknown is never held against a cache
-    that says more."""
+    """What a cache was made from.
+
+    Empty strings, zeros and None stand for unknown; an unknown is never held against a cache that records more.
+
+    Attributes:
+        algorithm: TensorRT's name of the calibrator.
+        model_hash: Names the model.
+        data_hash: Names the batches.
+        preprocess: What made the batches, as plain values.
+        batch_size: Samples per batch.
+        batches: How many.
+        tensorrt: The version that calibrated.
+        gpu: The GPU that calibrated.
+        cache_hash: SHA-256 of the file of the cache.
+    """
 
     algorithm: str = ""
     model_hash: str = ""
@@ -41,7 +54,13 @@ def record_path(cache: Path) -> Path:
 
 
 def save_cache(path: Path, content: bytes, record: CacheRecord) -> None:
-    """Write cache and record, the record last: a cache without one is not used."""
+    """Write cache and record, the record last: a cache without one is not used.
+
+    Args:
+        path: The file of the cache.
+        content: What TensorRT gave to be written.
+        record: What it was made from; its `cache_hash` is filled in.
+    """
     values = asdict(record) | {"format": FORMAT, "cache_hash": hashlib.sha256(content).hexdigest()}
     record_path(path).unlink(missing_ok=True)
     write_bytes(path, content)
@@ -68,9 +87,18 @@ def load_record(cache: Path) -> CacheRecord:
 
 
 def refusals(cache: Path, expected: CacheRecord, tensors: Collection[str] = ()) -> list[str]:
-    """The reasons not to use a cache: empty if it fits. tensors: names that must have a scale.
+    """Decide whether a cache fits.
 
-    expected: what is about to be calibrated; fields that are unknown there are not compared.
+    Args:
+        cache: Its file.
+        expected: What is about to be calibrated; fields that are unknown there are not compared.
+        tensors: Names that must have a scale.
+
+    Returns:
+        The reasons not to use it: empty if it fits.
+
+    Raises:
+        DataError: The cache is corrupt, or its record is missing or broken.
     """
     content = TrtCache.load(cache)  # a corrupt cache raises here, naming the line
     record = load_record(cache)

@@ -6,8 +6,8 @@ dynamic range of a tensor, its amax, as the decimal digits of the float32 widene
 with `std::stof` and sets (-amax, +amax). The provider looks for the file in `trt_engine_cache_path`.
 
 The binary layout is two tables of the FlatBuffers format, `TrtTable {dict: [KeyValue]}` and
-`KeyValue {key: string, value: string}`; what is written here is byte for byte what ONNX Runtime writes. ONNX Runtime's
-own generated classes are not used: they would load ONNX Runtime for reading a file.
+`KeyValue {key: string, value: string}`; what is written here is byte for byte what ONNX Runtime writes. The classes
+that ONNX Runtime generates are not used: they would load ONNX Runtime for reading a file.
 """
 
 from __future__ import annotations
@@ -49,7 +49,12 @@ def ep_table_bytes(table: CalibrationTable) -> bytes:
 
 
 def save_ep_table(table: CalibrationTable, path: str | Path) -> None:
-    """Write `calibration.flatbuffers` atomically."""
+    """Write `calibration.flatbuffers` atomically.
+
+    Args:
+        table: What to write.
+        path: The file.
+    """
     write_bytes(Path(path), ep_table_bytes(table))
 
 
@@ -57,8 +62,17 @@ def table_from_ep(data: bytes, source: str) -> CalibrationTable:
     """The table in the content of `calibration.flatbuffers` or ONNX Runtime's `calibration.cache`, in order of name.
 
     ONNX Runtime writes max(highest, lowest), which is the amax only where it calibrated with a symmetric range
-    (`extra_options={"symmetric": True}` for its min-max); where it did not, nothing in the file tells. DataError names
-    `source` if it is truncated or something else.
+    (`extra_options={"symmetric": True}` for its min-max); where it did not, nothing in the file shows it.
+
+    Args:
+        data: The content of the file.
+        source: Its name, for provenance and error texts.
+
+    Returns:
+        The table, without anything else of provenance.
+
+    Raises:
+        DataError: It is truncated, or something else.
     """
     pairs = _read_flatbuffers(data, source) if is_ep_flatbuffers(data) else _read_text(data, source)
     amax: dict[str, np.float32] = {}
@@ -135,7 +149,7 @@ def _read_flatbuffers(data: bytes, source: str) -> list[tuple[str, str]]:
             raise ValueError(f"a list of {count} entries in {len(data)} bytes")
         entries = [Table(data, start.Indirect(first + 4 * k)) for k in reversed(range(count))]
         return [(_string(entry, _KEY), _string(entry, _VALUE)) for entry in entries]
-    except (ValueError, TypeError, struct.error) as error:  # the library's own for what leads out of the file
+    except (ValueError, TypeError, struct.error) as error:  # the library's, for what leads out of the file
         raise DataError(
             f"{source} cannot be read, it is truncated or no calibration table of ONNX Runtime: {error}", hint=_HINT
         ) from error

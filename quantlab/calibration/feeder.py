@@ -8,13 +8,14 @@ counts what was asked for; `raise_problem` after the build brings it out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from quantlab.data import Batch, Batches, WholeBatches, check_batch, stream_facts
+from quantlab.data import Batch, Batches, BatchSize, WholeBatches, check_batch, stream_facts
+from quantlab.data.batches import batch_length
 from quantlab.data.check import check_names, check_shape
 from quantlab.data.hash import hash_batch
 from quantlab.errors import DataError, Notice, QuantlabError
@@ -28,14 +29,23 @@ _SLOTS = 2  # one batch is calibrated while the next is loaded and staged
 class BatchFeeder:
     """Streams batches to device memory, the next one loading while TensorRT works on this one.
 
-    Data on the device already (`__cuda_array_interface__`) is passed on as it is. A last batch smaller than the first
-    is left out and reported in `warnings`.
+    Data on the device already (`__cuda_array_interface__`) is passed on as it is. A last batch that is smaller than the
+    others is left out and reported in `warnings`.
 
     Args:
         batches: Re-iterable.
         specs: The network's inputs, with the shapes of the calibration profile.
         open_memory: Device memory to upload to.
         expected: How many batches there must be; by default `len(batches)` where it is known.
+
+    Attributes:
+        specs: As given.
+        expected: As given, or found.
+        count: Batches fed so far.
+        samples: Samples fed so far.
+        batch_size: Samples of the first batch.
+        ended: Whether the stream has ended without an error.
+        error: The first error of the stream.
     """
 
     def __init__(
@@ -50,7 +60,8 @@ class BatchFeeder:
         self.count = self.samples = self.batch_size = 0
         self.ended = False
         self.error: BaseException | None = None
-        self._batches, self._open_memory = WholeBatches(batches, _size), open_memory
+        self._batches = WholeBatches(batches, _size, BatchSize.of(self.specs).fixed)
+        self._open_memory = open_memory
         self._digest = hashlib.sha256()
         self._source: Iterator[Batch] | None = None
         self._loader: ThreadPoolExecutor | None = None
@@ -174,10 +185,12 @@ def fingerprint(batches: Batches) -> tuple[str, int, int]:
 
 
 def _size(batch: Batch) -> int:
-    first: Any = next(iter(batch.values()), None)
-    placed = device_address(first)
-    shape = placed[1] if placed else np.shape(first)
-    return int(shape[0]) if shape else 0
+    """The samples of a batch by its first array, which may be on the device."""
+    first = next(iter(batch.items()), None) if isinstance(batch, Mapping) else None
+    placed = device_address(first[1]) if first else None
+    if placed is None:
+        return batch_length(batch, first[0] if first else "")
+    return placed[1][0] if placed[1] else 0
 
 
 def _with_batch_number(error: BaseException, number: int) -> BaseException:

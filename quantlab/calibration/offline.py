@@ -19,7 +19,7 @@ from quantlab.data.hash import hash_batch
 from quantlab.errors import DataError, Notice, in_batch
 from quantlab.observers import Histogram, Observer, ObserverGroup
 from quantlab.observers.binning import expect
-from quantlab.onnx_model import input_specs
+from quantlab.onnx_model import TensorSpec, input_specs
 from quantlab.ort import ActivationReader
 from quantlab.ort.session import VERSION as ORT_VERSION
 
@@ -93,7 +93,7 @@ def run_calibration(
 
     Args:
         target: The network and its tensors.
-        batches: Re-iterable. A last batch too short for a network with a fixed batch size is left out, and said.
+        batches: Re-iterable. A last batch too short for a network with a fixed batch size is left out, with a notice.
         observers: Name -> prototype; every tensor gets a fresh copy.
         options: How the pass goes.
         on_batch: Called after every batch.
@@ -111,12 +111,10 @@ def run_calibration(
     groups = {
         name: ObserverGroup(observers, options.keep_histograms, options.order_independent) for name in reader.tensors
     }
-    feed = _Feed(BatchSize.of(input_specs(proto)), batches)
-    specs, part = input_specs(proto), None
+    feed, part = _Feed(input_specs(proto), batches), None
     with _Counting(groups) as counting:
         for number, batch in enumerate(feed):
             with in_batch(number):
-                check_batch(batch, specs)  # as a whole, before any part of it is run
                 if number == 0:
                     part = _part_size(feed, reader, groups, batch)
                     if part is not None and (count := feed.expected_samples()):
@@ -183,9 +181,7 @@ def _is_zero(group: ObserverGroup, amax: Mapping[str, np.float32]) -> bool:
 PART_BYTES = 40 * 2**20  # more wins 3 % of the time at most, and costs its size in memory
 
 
-def _part_size(
-    feed: _Feed, reader: ActivationReader, groups: Mapping[str, ObserverGroup], batch: Batch
-) -> int | None:
+def _part_size(feed: _Feed, reader: ActivationReader, groups: Mapping[str, ObserverGroup], batch: Batch) -> int | None:
     """Samples per part, or None for whole batches: a fixed batch, samples that depend on each other, observers that
     want whole batches."""
     if feed.size.fixed is not None or feed.last_size < 2 or not all(group.takes_parts for group in groups.values()):
@@ -198,9 +194,7 @@ def _rows(count: int, part: int) -> list[slice]:
     return [slice(start, start + part) for start in range(0, count, part)]
 
 
-def _observe_in_parts(
-    counting: _Counting, reader: ActivationReader, batch: Batch, parts: Sequence[slice]
-) -> None:
+def _observe_in_parts(counting: _Counting, reader: ActivationReader, batch: Batch, parts: Sequence[slice]) -> None:
     """One batch, part by part. While a tensor has seen nothing but zeros its range is to start at the amax of this
     whole batch, so the batch is run once more beforehand."""
     pieces = [{name: x[rows] for name, x in batch.items()} for rows in parts]
@@ -262,7 +256,7 @@ class _Counting:
         self._feed(values, ObserverGroup.observe)
 
     def observe_part(self, values: Mapping[str, NDArray[np.float32]]) -> None:
-        """Some samples of a batch."""
+        """A part of a batch."""
         self._feed(values, ObserverGroup.observe_part)
 
     def _feed(
@@ -304,11 +298,11 @@ class _Counting:
 
 
 class _Feed:
-    """The batches of one pass, whole ones, with what provenance needs: counts and a hash."""
+    """The batches of one pass, whole ones, checked, with what provenance needs: counts and a hash."""
 
-    def __init__(self, size: BatchSize, batches: Batches) -> None:
-        self.size = size
-        self._source, self._whole = batches, size.whole(batches)
+    def __init__(self, inputs: Sequence[TensorSpec], batches: Batches) -> None:
+        self.size = BatchSize.of(inputs)
+        self._inputs, self._source, self._whole = inputs, batches, self.size.whole(batches)
         self._digest = hashlib.sha256()
         self.samples = self.count = self.batch_size = self.last_size = 0
 
@@ -316,6 +310,7 @@ class _Feed:
         for number, batch in enumerate(self._whole):
             with in_batch(number):
                 self.last_size = self.size.count(batch)
+                check_batch(batch, self._inputs)  # as a whole, before any part of it is run
             self.samples += self.last_size
             self.count += 1
             self.batch_size = max(self.batch_size, self.last_size)

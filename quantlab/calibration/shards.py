@@ -18,7 +18,16 @@ from quantlab.calibration.table import CalibrationTable, Provenance, notices_fro
 from quantlab.calibration.trt_cache import load_table
 from quantlab.errors import ConfigError, DataError, Notice
 from quantlab.files import read_bytes, write_bytes
-from quantlab.observers import Histogram, HistogramObserver, MinMax, Observer, algorithm_name, final_amax, fresh
+from quantlab.observers import (
+    Histogram,
+    MinMax,
+    Observer,
+    algorithm_name,
+    final_amax,
+    fresh,
+    reads_histogram,
+    resolve_algorithm,
+)
 from quantlab.observers.binning import BINS
 
 FORMAT = "quantlab.calibration_shard"
@@ -40,9 +49,10 @@ class CalibrationShard:
     provenance: Provenance
     warnings: tuple[Notice, ...] = ()
 
-    def table(self, observer: Observer) -> CalibrationTable:
-        """The table of one algorithm. ConfigError for an observer of the user's own, which has to see the values."""
-        if not isinstance(observer, (HistogramObserver, MinMax)):
+    def table(self, algorithm: str | Observer | type[Observer]) -> CalibrationTable:
+        """The table of one algorithm; ConfigError for an observer that has to see the values themselves."""
+        observer = resolve_algorithm(algorithm)
+        if not (reads_histogram(observer) or type(observer) is MinMax):
             raise ConfigError(
                 f"algorithm '{algorithm_name(observer)}' cannot work from a histogram",
                 hint="use minmax, entropy, percentile-P or mse",
@@ -100,11 +110,10 @@ def _histogram(parts: Mapping[str, np.ndarray], row: int) -> Histogram:
 
 
 def _amax(prototype: Observer, histogram: Histogram) -> np.float32:
-    if isinstance(prototype, MinMax):
+    observer = fresh(prototype)
+    if not reads_histogram(observer):  # min-max
         largest: np.float32 = histogram.amax
         return largest
-    observer = fresh(prototype)
-    assert isinstance(observer, HistogramObserver)
     observer.histogram = histogram
     return final_amax(observer)
 
@@ -112,7 +121,9 @@ def _amax(prototype: Observer, histogram: Histogram) -> np.float32:
 def merge_shards(shards: Sequence[CalibrationShard]) -> CalibrationShard:
     """All parts as one, equal to the last count to one pass over all the data, in any order of the parts.
 
-    ConfigError if they are of different models, tensors, preprocesses or versions, or if one part comes twice.
+    Raises:
+        ConfigError: They are of different models, tensors, preprocesses or versions, one part comes twice, or there are
+            none.
     """
     if not shards:
         raise ConfigError("there are no calibration shards to merge", hint="give at least one")
@@ -143,8 +154,12 @@ def merge_shards(shards: Sequence[CalibrationShard]) -> CalibrationShard:
 
 
 def merge_minmax(tables: Sequence[CalibrationTable]) -> CalibrationTable:
-    """The largest amax of every tensor. ConfigError for any other algorithm: an amax alone does not say how many values
-    lie where."""
+    """The largest amax of every tensor.
+
+    Raises:
+        ConfigError: A table is of another algorithm, whose amax alone does not say how many values lie where; or as
+            `merge_shards`.
+    """
     for table in tables:
         if table.provenance.algorithm != "minmax":
             raise ConfigError(

@@ -10,9 +10,9 @@ from itertools import islice
 import numpy as np
 
 from quantlab.calibration.offline import CalibrationTarget, Progress, RunOptions, run_calibration
-from quantlab.data import Batch, Batches, BatchSize, DerivedBatches
+from quantlab.data import Batch, Batches, BatchSize, DerivedBatches, notices_of, stream_facts
 from quantlab.data.hash import hash_batch
-from quantlab.errors import DataError
+from quantlab.errors import DataError, Notice
 from quantlab.observers import Observer, ObserverGroup, algorithm_name
 from quantlab.onnx_model import input_specs
 
@@ -26,10 +26,18 @@ SURPRISING = 0.001
 
 @dataclass(frozen=True, slots=True)
 class TensorCheck:
-    """One tensor. settled: samples after which amax stayed within TOLERANCE of its final value. saturated,
-    saturated_before: share of the held-back values, and of the calibration values, above amax. unused: share of amax
-    that no held-back value reaches. order: relative change of amax where the stream begins in its middle.
-    alone: the only batch that reaches above 1/1.05 of amax, or None."""
+    """One tensor.
+
+    Attributes:
+        name: Its name.
+        amax: What the algorithm keeps.
+        settled: Samples after which amax stayed within TOLERANCE of its final value.
+        saturated: Share of the held-back values above amax.
+        saturated_before: Share of the calibration values above amax.
+        unused: Share of amax that no held-back value reaches.
+        order: Relative change of amax where the stream begins in its middle.
+        alone: The only batch that reaches above 1/1.05 of amax, or None.
+    """
 
     name: str
     amax: float
@@ -43,8 +51,17 @@ class TensorCheck:
 
 @dataclass(frozen=True, slots=True)
 class DataCheck:
-    """samples: calibrated with. held_back: samples that judged. enough: samples after which every tensor had settled,
-    or None if some had not before the last look. looks: at the scales, after 1, 2, 4, 8, ... batches and the last."""
+    """Whether calibration data are enough for an algorithm.
+
+    Attributes:
+        algorithm: Its name.
+        samples: Calibrated with.
+        held_back: Samples that judged.
+        enough: Samples after which every tensor had settled, or None if one had not before the last look.
+        looks: How often the scales were looked at, after 1, 2, 4, 8, ... batches and after the last.
+        tensors: One by one.
+        notices: What was left out of the data.
+    """
 
     algorithm: str
     samples: int
@@ -52,6 +69,7 @@ class DataCheck:
     enough: int | None
     looks: int
     tensors: tuple[TensorCheck, ...]
+    notices: tuple[Notice, ...] = ()
 
     @property
     def findings(self) -> list[str]:
@@ -192,7 +210,9 @@ def judge_data(
             )
         )
     last = max((t.settled for t in tensors), default=0)
-    return DataCheck(name, samples, held_samples, last if last < samples else None, len(looks), tuple(tensors))
+    notices = (*notices_of(whole), *stream_facts(batches).notices())
+    enough = last if last < samples else None
+    return DataCheck(name, samples, held_samples, enough, len(looks), tuple(tensors), notices)
 
 
 def _settled(amax: Mapping[int, float]) -> int:

@@ -23,7 +23,19 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What the numbers were made from. Empty strings and zeros stand for unknown (a table read from a cache)."""
+    """What the numbers were made from. Empty strings and zeros stand for unknown (a table read from a cache).
+
+    Attributes:
+        algorithm: Its name.
+        model_hash: Names the model.
+        data_hash: Names the batches.
+        preprocess: What made the batches, as plain values.
+        batches: How many were seen.
+        samples: How many were seen.
+        batch_size: Samples of the largest batch.
+        source: What made the table, or the file it was read from.
+        versions: Of the packages that made it.
+    """
 
     algorithm: str = ""
     model_hash: str = ""
@@ -44,6 +56,9 @@ class CalibrationTable:
         amax: float32 >= 0 per tensor, in network order.
         provenance: What the numbers were made from.
         warnings: Facts that a reader of the numbers must know; each has a `kind`.
+
+    Raises:
+        DataError: An amax is not finite and >= 0.
     """
 
     amax: Mapping[str, np.float32]
@@ -54,6 +69,8 @@ class CalibrationTable:
         for name, amax in self.amax.items():
             if not (np.isfinite(amax) and amax >= 0):
                 raise DataError(f"amax of tensor '{name}' is {amax}, expected finite and >= 0", hint="calibrate again")
+        notices = tuple(w if isinstance(w, Notice) else Notice(w) for w in self.warnings)
+        object.__setattr__(self, "warnings", notices)
 
     def scale(self, tensor: str) -> NDArray[np.float32]:
         """float32 > 0, `amax / 127`; DataError if the table has no such tensor."""
@@ -103,7 +120,18 @@ class CalibrationTable:
 
     @classmethod
     def from_json(cls, text: str, source: str = "table") -> CalibrationTable:
-        """The inverse of `to_json`; unknown formats, versions and keys raise DataError naming `source`."""
+        """The inverse of `to_json`.
+
+        Args:
+            text: The content of a table file.
+            source: Its name, for the error text.
+
+        Returns:
+            The table.
+
+        Raises:
+            DataError: The text is no table, or of an unknown format or version, or has unknown keys.
+        """
         try:
             content = json.loads(text)
             if content["format"] != FORMAT or content["version"] != VERSION:

@@ -26,14 +26,30 @@ _LINE = re.compile(r"(?P<name>.+): (?P<bits>[0-9a-f]{1,8})")
 
 @dataclass(frozen=True, slots=True)
 class TrtCache:
-    """header: the first line. scales: float32 per tensor, in the order of the file."""
+    """The content of a cache.
+
+    Attributes:
+        header: The first line.
+        scales: float32 per tensor, in the order of the file.
+    """
 
     header: str
     scales: Mapping[str, np.float32]
 
     @classmethod
     def from_bytes(cls, content: bytes, source: str = "calibration cache") -> TrtCache:
-        """Parse a cache; DataError names the line that cannot be read."""
+        """Parse a cache.
+
+        Args:
+            content: Of the file.
+            source: Its name, for the error text.
+
+        Returns:
+            The cache.
+
+        Raises:
+            DataError: A line cannot be read; it is named.
+        """
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -92,7 +108,15 @@ class TrtCache:
 
 
 def table_from_cache(cache: TrtCache, source: str = "") -> CalibrationTable:
-    """The table of a cache: `amax = scale * 127`, exact for every scale TensorRT can have made."""
+    """The table of a cache: `amax = scale * 127`, exact for every scale TensorRT can have made.
+
+    Args:
+        cache: What TensorRT wrote.
+        source: Where it comes from, for provenance.
+
+    Returns:
+        The table; of its provenance only the first line and the source are known.
+    """
     amax = {name: np.float32(amax_from_scale(scale)) for name, scale in cache.scales.items()}
     return CalibrationTable(amax, Provenance(algorithm=cache.header, source=source or "TensorRT calibration cache"))
 
@@ -102,8 +126,13 @@ def cache_from_table(
 ) -> TrtCache:
     """A cache that TensorRT reads: `scale = float32(amax / 127)`, 0 for an all-zero tensor.
 
-    calibrator: EntropyCalibration2, MinMaxCalibration or EntropyCalibration, the class that will read it.
-    tensorrt: the version digits of the first line (8600 for 8.6.0); see `TrtCache.for_tensorrt`.
+    Args:
+        table: The ranges.
+        calibrator: EntropyCalibration2, MinMaxCalibration or EntropyCalibration, the class that will read it.
+        tensorrt: The version digits of the first line (8600 for 8.6.0); see `TrtCache.for_tensorrt`.
+
+    Returns:
+        The cache, in the order of the table.
     """
     scales = {name: np.float32(np.float32(amax) / np.float32(INT8_MAX)) for name, amax in table.amax.items()}
     return TrtCache(f"TRT-{tensorrt}-{calibrator}", scales)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -47,9 +48,14 @@ class _Commands(click.Group):
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="quantlab")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """INT8 quantization and calibration for TensorRT.
 
     \b
@@ -59,6 +65,8 @@ def cli() -> None:
     quantlab compare model.onnx model.qdq.onnx --data val/ --preset imagenet -o report/
     quantlab doctor                                  which paths work on this machine
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main() -> None:
@@ -68,13 +76,22 @@ def main() -> None:
         if isinstance(code, int) and code:  # from ctx.exit
             sys.exit(code)
     except QuantlabError as error:
-        click.echo(f"error: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
-        sys.exit(2)
+        _fail(error.message, error.hint)
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        _fail(error.format_message(), f"{context.command_path if context else 'quantlab'} --help")
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: unfinished results were not written", err=True)
         sys.exit(2)
+
+
+def _fail(message: str, hint: str | None) -> NoReturn:
+    """One line that says what failed, one with the remedy, and exit code 2."""
+    click.echo(f"error: {_one_line(message)}", err=True)
+    if hint:
+        click.echo(f"hint: {_one_line(hint)}", err=True)
+    sys.exit(2)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())

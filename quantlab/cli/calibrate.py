@@ -12,8 +12,6 @@ from quantlab.cli.options import PATH, data_options, open_batches, print_warning
 from quantlab.cli.progress import progress
 from quantlab.files import check_output
 
-SUFFIXES = (".json", ".cache", ".flatbuffers", ".npz")
-
 
 @click.command("calibrate")
 @click.argument("model", type=PATH)
@@ -45,7 +43,7 @@ def command(
     Example:
       quantlab calibrate resnet.onnx --data images/ --preset imagenet --algorithm entropy -o table.json
     """
-    from quantlab.api import CalibrationRequest, calibrate_to_file
+    from quantlab.api.calibration_job import SUFFIXES, CalibrationRequest, calibrate_to_file
     from quantlab.onnx_model import load_model
     from quantlab.qdq.outputs import output_kind
 
@@ -56,5 +54,7 @@ def command(
     with progress("calibrating", batches.count) as on_batch:
         written = calibrate_to_file(proto, batches, output, request, on_batch)
     print_warnings(written.warnings)
-    what = f"{written.tensors} tensors, {algorithm}" if request.kind.save else f"histograms of {written.tensors} tensors"
+    what = (
+        f"{written.tensors} tensors, {algorithm}" if request.kind.save else f"histograms of {written.tensors} tensors"
+    )
     click.echo(f"{output}: {what}, {written.samples} samples in {cost()}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import PATH, data_options, open_batches
+from quantlab.cli.options import PATH, data_options, open_batches, print_warnings
 from quantlab.cli.progress import progress
 
 
@@ -34,6 +34,7 @@ def command(model: Path, algorithm: str, as_json: bool, **data: Any) -> None:
     batches = open_batches(proto, data, labels=None)
     with progress("calibrating", batches.count) as on_batch:
         result = check_data(proto, batches, observer, on_batch=on_batch)
+    print_warnings(result.notices)
     if as_json:
         click.echo(json.dumps(asdict(result) | {"findings": result.findings}, indent=1))
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.options import PATH, data_options, named_paths, open_batches
+from quantlab.cli.options import PATH, data_options, named_paths, open_batches, print_warnings
 from quantlab.cli.progress import progress
 from quantlab.cli.tables import print_comparison
 
@@ -68,8 +68,7 @@ def command(ctx: click.Context, /, model: Path, quantized: tuple[str, ...], outp
     with progress("comparing", batches.count) as on_batch:
         done = report_comparison(request, output, on_batch)
     print_comparison(done.comparison)
-    for line in done.untraced:
-        click.echo(f"warning: {line}", err=True)
+    print_warnings([*done.left_out, *done.untraced])
     for line in done.skipped:
         click.echo(f"skipped: {line}", err=True)
     for row in done.comparison.results:

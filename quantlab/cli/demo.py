@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from itertools import islice
 from pathlib import Path
 
 import click
@@ -11,7 +10,7 @@ import click
 from quantlab.cli.options import PATH
 from quantlab.cli.progress import progress
 from quantlab.cli.tables import print_comparison
-from quantlab.files import check_folder, make_folder
+from quantlab.files import check_folder
 
 
 @click.command("demo")
@@ -25,37 +24,16 @@ def command(output: Path) -> None:
     Example:
       quantlab demo
     """
-    from quantlab.api import calibrate_all, compare, quantize
-    from quantlab.comparison import trace_error
-    from quantlab.data import PRESETS, image_folder
-    from quantlab.data.sample import PRESET, sample_folder
+    from quantlab.api import calibrate_all
     from quantlab.observers import OBSERVERS
-    from quantlab.onnx_model import load_model, save_model
-    from quantlab.report import Evidence, build_document, write_document
-    from quantlab.report.from_comparison import SHOWN_BATCHES
+    from quantlab.report.from_sample import open_sample, report_sample
 
     check_folder(output)
-    sample = sample_folder()
-    proto = load_model(sample / "model.onnx")
-    preprocess = PRESETS[PRESET]
-    calibration = image_folder(sample / "calibration", preprocess, input_name="image", batch_size=64)
-    with progress("calibrating", calibration.count) as on_batch:
-        run = calibrate_all(proto, calibration, OBSERVERS, on_batch=on_batch)
-    quantized = {name: quantize(proto, table) for name, table in run.tables.items()}
-    test = image_folder(sample / "test", preprocess, input_name="image", batch_size=100)
-    with progress("comparing", test.count) as on_batch:
-        result = compare(proto, dict(quantized), test, on_batch=on_batch)
-    best = result.best.name
-    warnings = [w for q in quantized.values() for w in q.warnings]
-    title = "Fashion-MNIST sample: INT8 against FP32"
-    few = list(islice(test, SHOWN_BATCHES))
-    traces = {name: trace_error(proto, q.model, few) for name, q in quantized.items()}
-    evidence = Evidence(run, quantized[best].placement, traces)
-    document = build_document(title, result, evidence, ["quantlab", *sys.argv[1:]], warnings)
-    make_folder(output)
-    run.tables[best].save(output / "table.json")
-    save_model(quantized[best].model, output / "model.qdq.onnx")
-    paths = write_document(document, output)
-    print_comparison(result)
-    click.echo(f"best: {best}, written as {output / 'model.qdq.onnx'} and {output / 'table.json'}")
-    click.echo(f"report: {paths.html}")
+    sample = open_sample()
+    with progress("calibrating", sample.calibration.count) as on_batch:
+        run = calibrate_all(sample.proto, sample.calibration, OBSERVERS, on_batch=on_batch)
+    with progress("comparing", sample.test.count) as on_batch:
+        done = report_sample(sample, run, output, ["quantlab", *sys.argv[1:]], on_batch)
+    print_comparison(done.comparison)
+    click.echo(f"best: {done.best}, written as {done.model} and {done.table}")
+    click.echo(f"report: {done.paths.html}")

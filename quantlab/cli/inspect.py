@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from quantlab.cli.options import PATH
+from quantlab.cli.tables import print_float_nodes
 from quantlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,6 +86,4 @@ def _inspect_model(file: Path) -> None:
     click.echo(
         f"quantize would put {len(placement.tensors)} activation tensors and {len(placement.weights)} weights in INT8"
     )
-    reasons = Counter((s.op, s.reason) for s in placement.skipped)
-    for (op, reason), count in reasons.most_common():
-        click.echo(f"  float: {count} {op}: {reason}")
+    print_float_nodes(placement)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.options import PATH, open_batches, optional_data_options, print_warnings
-from quantlab.errors import ConfigError
 from quantlab.files import check_output
 
 if TYPE_CHECKING:
-    from quantlab.calibration import CalibrationTable
+    from quantlab.api.migration_job import WrittenMigration
 
 
 @click.command("migrate")
@@ -34,39 +33,25 @@ def command(model: Path, table_file: Path | None, calibrator: str, tensorrt: str
     Example:
       quantlab migrate resnet.onnx --table calibration.cache -o resnet.qdq.onnx
     """
+    from quantlab.api.migration_job import SUFFIXES, MigrationRequest, WrittenScales, migrate_to_file
     from quantlab.calibration import load_table
     from quantlab.onnx_model import load_model
     from quantlab.qdq.outputs import output_kind
 
     check_output(output, model, *([table_file] if table_file else []))
-    kind = output_kind(output, (".onnx", ".cache", ".flatbuffers"))
+    kind = output_kind(output, SUFFIXES)
     table = load_table(table_file) if table_file else None
-    if kind.save is None:
-        if table is None:
-            raise ConfigError("no scales were given", hint="--table calibration.cache")
-        _write_model(model, table, output, data)
-        return
-    if data["data"]:
-        raise ConfigError("--data is for Q/DQ models: a cache computes no outputs", hint="leave it out")
-    from quantlab.qdq.migrate import scales_of
-    from quantlab.qdq.outputs import Scales
-
-    proto = load_model(model)
-    scales = Scales(proto, scales_of(proto, table), calibrator, tensorrt)
-    kind.save(scales, output)
-    header = f", {scales.cache().header}" if kind.suffix == ".cache" else ""
-    click.echo(f"{output}: {len(scales.table.amax)} tensors{header}")
-
-
-def _write_model(model: Path, table: CalibrationTable, output: Path, data: dict[str, Any]) -> None:
-    from quantlab.comparison import Candidate, compare_models
-    from quantlab.onnx_model import load_model, save_model
-    from quantlab.qdq import migrate_to_qdq
-
     proto = load_model(model)
     batches = open_batches(proto, data, None) if data["data"] else None
-    result = migrate_to_qdq(proto, table)
-    save_model(result.model, output)
+    written = migrate_to_file(proto, output, MigrationRequest(kind, table, calibrator, tensorrt, batches))
+    if isinstance(written, WrittenScales):
+        click.echo(f"{output}: {written.tensors} tensors" + (f", {written.header}" if written.header else ""))
+    else:
+        _print(written, output)
+
+
+def _print(written: WrittenMigration, output: Path) -> None:
+    result = written.migrated
     print_warnings(result.warnings)
     changed = [row for row in result.parity if row.relative]
     click.echo(
@@ -77,11 +62,9 @@ def _write_model(model: Path, table: CalibrationTable, output: Path, data: dict[
         click.echo(f"  shared scale: '{row.tensor}' {row.given:.6g} -> {row.used:.6g} ({row.relative:+.2%})")
     for row in (row for row in result.parity if row.entry != row.tensor and not row.relative):
         click.echo(f"  '{row.tensor}' is a view of '{row.entry}' and takes its scale, as in the implicit engine")
-    missing = {f"{s.op}: {s.reason}" for s in result.placement.skipped if "has no scale" in s.reason}
+    missing = {f"{s.op}: {s.reason}" for s in result.placement.skipped if s.lacks}
     for line in sorted(missing):
         click.echo(f"  float: {line}")
     click.echo(f"  {len(result.unused)} entries of the table are taken by no Q/DQ")
-    if batches is not None:
-        compared = compare_models(proto, [Candidate(output.stem, result.model)], batches)
-        for name, error in compared.results[1].errors.items():
-            click.echo(f"  output '{name}' against FP32: SQNR {error.sqnr_db:.1f} dB on {compared.samples} samples")
+    for name, error in written.errors.items():
+        click.echo(f"  output '{name}' against FP32: SQNR {error.sqnr_db:.1f} dB on {written.samples} samples")

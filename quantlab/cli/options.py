@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from quantlab.errors import ConfigError
-from quantlab.files import read_text
 
 if TYPE_CHECKING:
     import onnx
 
-    from quantlab.data import ArrayBatches, ImageBatches, Preprocess, ScriptBatches
+    from quantlab.data import ArrayBatches, ImageBatches, ScriptBatches
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -50,31 +48,19 @@ def _data_options(function: F, required: bool) -> F:
     return function
 
 
-def read_preprocess(preset: str | None, file: Path | None) -> Preprocess | None:
-    """The preprocess that was named, or None (arrays that are ready for the model)."""
-    from quantlab.data import PRESETS, Preprocess
-
-    if preset and file:
-        raise ConfigError("--preset and --preprocess were both given", hint="give one of them")
-    if file:
-        try:
-            values = json.loads(read_text(file, "preprocess file"))
-        except ValueError as error:
-            raise ConfigError(f"preprocess file {file} is not JSON: {error}", hint="quantlab presets NAME") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"preprocess file {file} is not a JSON object", hint="quantlab presets NAME > file.json")
-        return Preprocess.from_dict(values)
-    if preset is None:
-        return None
-    if preset not in PRESETS:
-        raise ConfigError(f"there is no preset '{preset}'", hint=f"presets: {', '.join(PRESETS)}")
-    return PRESETS[preset]
-
-
 def open_batches(
-    proto: onnx.ModelProto, values: dict[str, Any], labels: str | None
+    proto: onnx.ModelProto, values: Mapping[str, Any], labels: str | None
 ) -> ImageBatches | ArrayBatches | ScriptBatches:
-    """The batches that the data options (their values by name) describe, for this model."""
+    """Open the data that the data options describe, for a model.
+
+    Args:
+        proto: The model.
+        values: Of the options, by name.
+        labels: Of --labels, or None.
+
+    Returns:
+        The batches. Images that were left out are printed.
+    """
     from quantlab.data import BatchSize
     from quantlab.onnx_model import input_specs
 
@@ -83,28 +69,38 @@ def open_batches(
 
 
 def open_source(
-    input_names: list[str], fixed: int | None, values: dict[str, Any], labels: str | None
+    input_names: Sequence[str], fixed: int | None, values: Mapping[str, Any], labels: str | None
 ) -> ImageBatches | ArrayBatches | ScriptBatches:
-    """The batches that the data options describe, for inputs of these names and perhaps a fixed batch size."""
-    from quantlab.data import DataOptions, open_data, stream_facts
-    from quantlab.data.script import split_script
+    """Open the data that the data options describe.
 
-    asked = values["batch_size"]
-    if asked and split_script(str(values["data"])):
-        raise ConfigError("--batch-size with a script, which makes its own batches", hint="leave it out")
-    if fixed and asked and fixed != asked:
-        raise ConfigError(f"--batch-size {asked} but the model has a fixed batch of {fixed}", hint="leave it out")
-    batch_size = next((size for size in (fixed, asked) if size is not None), 32)
-    options = DataOptions(batch_size, values["limit"], labels, values["skip_bad"])
-    preprocess = read_preprocess(values["preset"], values["preprocess_file"])
-    batches = open_data(values["data"], input_names, preprocess, options)
+    Args:
+        input_names: What is fed.
+        fixed: The batch size of what is fed, None if it takes any.
+        values: Of the options, by name.
+        labels: Of --labels, or None.
+
+    Returns:
+        The batches. Images that were left out are printed.
+    """
+    from quantlab.data import stream_facts
+    from quantlab.data.request import DataRequest
+
+    names = ("preset", "preprocess_file", "batch_size", "limit", "skip_bad")
+    request = DataRequest(str(values["data"]), labels=labels, **{name: values[name] for name in names})
+    batches = request.open(input_names, fixed)
     for problem in stream_facts(batches).skipped:
         click.echo(f"skipped: {problem}", err=True)
     return batches
 
 
 def named_paths(texts: Sequence[str]) -> dict[str, Path]:
-    """Files by name, each given as `name=path` or as a path, whose stem is then the name.
+    """Read files by name.
+
+    Args:
+        texts: Each `name=path`, or a path, whose stem is then the name.
+
+    Returns:
+        Name -> path.
 
     Raises:
         ConfigError: Two have the same name.

@@ -6,8 +6,6 @@ import json
 
 import click
 
-from quantlab.cli.options import read_preprocess
-
 
 @click.command("presets")
 @click.argument("name", required=False)
@@ -19,6 +17,7 @@ def command(name: str | None) -> None:
       quantlab presets imagenet > my.json
     """
     from quantlab.data import PRESETS
+    from quantlab.data.request import read_preprocess
 
     if name is None:
         for preset, preprocess in PRESETS.items():

@@ -11,7 +11,15 @@ import click
 
 @contextmanager
 def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Yields a function that takes the number of samples done so far. total: None where only the end will tell."""
+    """Show how far a command is.
+
+    Args:
+        label: What it is doing.
+        total: How many samples there are; None where only the end will tell.
+
+    Yields:
+        A function that takes the number of samples done so far.
+    """
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

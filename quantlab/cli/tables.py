@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from quantlab.comparison import Comparison
+    from quantlab.qdq import Placement
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -37,3 +39,10 @@ def print_table(table: Table) -> None:
     console = Console(highlight=False, markup=False)
     console.width = max(console.width, table.__rich_measure__(console, console.options.update(width=400)).maximum)
     console.print(table)
+
+
+def print_float_nodes(placement: Placement) -> None:
+    """How many nodes of a kind stay float, and why."""
+    reasons = Counter((s.op, s.reason) for s in placement.skipped)
+    for (op, reason), count in reasons.most_common():
+        click.echo(f"  float: {count} {op}: {reason}")

@@ -72,14 +72,35 @@ class OrtBackend:
 
 
 def ort_backend(name: str, proto: onnx.ModelProto, facts: Mapping[str, float] | None = None) -> Backend:
-    """A backend of ONNX Runtime on the CPU, unoptimised."""
+    """Run a model on ONNX Runtime on the CPU, unoptimised.
+
+    Args:
+        name: Unique in a comparison.
+        proto: The model.
+        facts: What was measured on the way to it.
+
+    Returns:
+        The backend; a note says if the model has no Q/DQ.
+
+    Raises:
+        GraphError: ONNX Runtime cannot load it.
+    """
     quantized = has_qdq(proto)
     notes = () if quantized else ("it has no Q/DQ nodes: it is compared, but it is not an INT8 model",)
     return Backend(name, OrtBackend(proto), model_bytes(proto), int8=quantized, notes=notes, facts=facts or {})
 
 
 def check_interface(fp32: onnx.ModelProto, name: str, proto: onnx.ModelProto) -> None:
-    """GraphError unless a model has the names of FP32's inputs and outputs."""
+    """Refuse a model that cannot be compared.
+
+    Args:
+        fp32: The reference.
+        name: What the model is called.
+        proto: The model.
+
+    Raises:
+        GraphError: It does not have the names of FP32's inputs and outputs.
+    """
     wanted = [str(s.name) for s in (*input_specs(fp32), *output_specs(fp32))]
     got = [str(s.name) for s in (*input_specs(proto), *output_specs(proto))]
     if got != wanted:

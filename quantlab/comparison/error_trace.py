@@ -83,7 +83,15 @@ def _shared_tensors(fp32: onnx.ModelProto, qdq: onnx.ModelProto) -> list[str]:
 
 
 def weight_errors_of(fp32: onnx.ModelProto, qdq: onnx.ModelProto) -> tuple[tuple[WeightError, ...], int]:
-    """(what became of every weight, how many could not be matched): nodes are matched by their output."""
+    """Find what quantization does to every weight. Nodes are matched by their output.
+
+    Args:
+        fp32: The FP32 model.
+        qdq: The Q/DQ model that was made from it.
+
+    Returns:
+        (the error of every weight, how many weights could not be matched).
+    """
     original = GraphView(prepare(fp32))
     view = GraphView(qdq)
     errors, unmatched = [], 0

@@ -41,7 +41,7 @@ def _from_stream(batches: Batches, size: BatchSize) -> Iterator[LabeledBatch]:
                     f"its labels have shape {np.shape(given)}, expected ({samples},)",
                     hint="one class number per sample",
                 )
-            labels = None if given is None else as_labels(np.asarray(given), f"of batch {number}")
+            labels = None if given is None else as_labels(np.asarray(given), "of the stream")
         yield batch, labels
 
 

@@ -30,7 +30,19 @@ def scores_output(proto: onnx.ModelProto) -> str | None:
 
 
 def judge_fp32(counts: ClassificationCounts, proto: onnx.ModelProto, scores: str) -> list[str]:
-    """Nothing below is right if FP32 is not: DataError if it guesses, a warning if it is poor."""
+    """Judge FP32 by its labels: no figure of a comparison is right if it is not.
+
+    Args:
+        counts: Of FP32, with one labelled sample at least.
+        proto: The FP32 model.
+        scores: Its output of class scores.
+
+    Returns:
+        A warning if it is poor.
+
+    Raises:
+        DataError: It is no better than guessing, on ENOUGH samples or more.
+    """
     top1, total = counts.top1, counts.labeled
     width = next(s.shape[1] for s in output_specs(proto) if s.name == scores)
     classes = width if isinstance(width, int) else 1000
@@ -72,12 +84,12 @@ def below_threshold(comparison: Comparison, threshold: float) -> list[str]:
         A line per model below it.
 
     Raises:
-        ConfigError: There is no accuracy, or FP32's own is 0 or less.
+        ConfigError: There is no accuracy, or FP32's is 0 or less.
     """
     fp32 = comparison.fp32
     accuracy = fp32.metric if fp32.metric is not None else fp32.top1
     if accuracy is not None and accuracy <= 0:
-        raise ConfigError(f"FP32's own accuracy is {accuracy:g}: no share of it can be kept", hint="check the labels")
+        raise ConfigError(f"FP32's accuracy is {accuracy:g}: no share of it can be kept", hint="check the labels")
     retained = {row.name: row.retained(fp32) for row in comparison.results[1:] if not row.failed}
     if any(share is None for share in retained.values()):
         raise ConfigError("--fail-under needs an accuracy", hint="give --labels, class folders or --metric")

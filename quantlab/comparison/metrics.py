@@ -50,13 +50,13 @@ class ClassificationCounts:
 
     Attributes:
         fp32_class: int64 (samples,): the best class that FP32 gives.
-        own_class: int64 (samples,): the best class that this model gives.
+        quantized_class: int64 (samples,): the best class that this model gives.
         right: bool (labelled samples,): whether the best class is the label.
         among_five: bool (labelled samples,): whether the label is among the five best classes.
     """
 
     fp32_class: NDArray[np.int64] = field(default_factory=_no_classes)
-    own_class: NDArray[np.int64] = field(default_factory=_no_classes)
+    quantized_class: NDArray[np.int64] = field(default_factory=_no_classes)
     right: NDArray[np.bool_] = field(default_factory=_no_hits)
     among_five: NDArray[np.bool_] = field(default_factory=_no_hits)
 
@@ -65,13 +65,13 @@ class ClassificationCounts:
         """The counts of all parts, in order."""
         if not parts:
             return cls()
-        names = ("fp32_class", "own_class", "right", "among_five")
+        names = ("fp32_class", "quantized_class", "right", "among_five")
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     @property
     def samples(self) -> int:
         """How many samples there are."""
-        return len(self.own_class)
+        return len(self.quantized_class)
 
     @property
     def labeled(self) -> int:
@@ -81,7 +81,7 @@ class ClassificationCounts:
     @property
     def agreement(self) -> float:
         """Share of the samples whose best class is FP32's, 0..1."""
-        return float((self.fp32_class == self.own_class).mean())
+        return float((self.fp32_class == self.quantized_class).mean())
 
     @property
     def top1(self) -> float | None:
@@ -97,11 +97,11 @@ class ClassificationCounts:
         """FP32's best class of one sample and this model's; None without scores."""
         if index >= self.samples:
             return None, None
-        return int(self.fp32_class[index]), int(self.own_class[index])
+        return int(self.fp32_class[index]), int(self.quantized_class[index])
 
     def by_class(self) -> dict[int, tuple[int, int]]:
         """Class that FP32 gives -> (samples, those to which this model gives the same)."""
-        same = self.fp32_class == self.own_class
+        same = self.fp32_class == self.quantized_class
         return {
             int(c): (int((self.fp32_class == c).sum()), int(((self.fp32_class == c) & same).sum()))
             for c in np.unique(self.fp32_class)

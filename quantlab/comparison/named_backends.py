@@ -19,7 +19,7 @@ from quantlab.engines.int8 import Int8Source
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.profiles import profile_for
 from quantlab.engines.runtime import Runtime
-from quantlab.errors import ConfigError, QuantlabError
+from quantlab.errors import ConfigError, Notice, QuantlabError
 from quantlab.observers import observer_by_name
 from quantlab.onnx_model import input_specs
 from quantlab.qdq import ALL_TENSORS, Quantized, calibration_target, quantize_model
@@ -89,6 +89,7 @@ class BackendSet:
         backends: What could be opened.
         quantized: The Q/DQ models that were made, by algorithm.
         tables: Their scales, by algorithm.
+        notices: What all calibrations say of the data and the scales.
         skipped: Why some backends are missing.
     """
 
@@ -99,6 +100,7 @@ class BackendSet:
     backends: list[Backend] = field(default_factory=list)
     quantized: dict[str, Quantized] = field(default_factory=dict)
     tables: dict[str, CalibrationTable] = field(default_factory=dict)
+    notices: list[Notice] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     _calibration_s: float = 0.0
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -156,6 +158,7 @@ class BackendSet:
         run = run_calibration(calibration_target(self.proto), self.calibration, observers)
         self._calibration_s = time.perf_counter() - started
         self.tables = dict(run.tables)
+        self.notices += [notice for table in run.tables.values() for notice in table.warnings]
         self.quantized = {name: quantize_model(self.proto, table) for name, table in run.tables.items()}
 
     def _open_engines(
@@ -207,7 +210,9 @@ class BackendSet:
         observers = {spec.algorithm: observer_by_name(spec.algorithm)}
         target = calibration_target(self.proto, ALL_TENSORS)
         run = run_calibration(target, self.calibration, observers, RunOptions(keep_histograms=False))
-        return runtime.table_calibrator(run.tables[spec.algorithm])
+        table = run.tables[spec.algorithm]
+        self.notices += table.warnings
+        return runtime.table_calibrator(table)
 
     def quantized_by(self, name: str) -> Quantized | None:
         """The Q/DQ model that a backend of this set runs; None for others."""

@@ -25,7 +25,7 @@ class ModelResult:
         agreement: Share of the samples whose best class is FP32's.
         size_bytes: Of the model or engine file, None if unknown.
         difference: Of top-1 to FP32's, None without labels.
-        metric: The user's own.
+        metric: The value of the user's metric, None without one.
         metric_difference: Of the user's metric to FP32's, None for a metric of the whole set.
         runtime_sqnr_db: Against the same Q/DQ model on ONNX Runtime.
         worst: The samples that moved furthest.

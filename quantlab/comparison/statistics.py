@@ -14,8 +14,16 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True, slots=True)
 class AccuracyDifference:
-    """Accuracy of a model minus FP32's, in points (hundredths). low, high: 95 % paired bootstrap interval. p: McNemar's
-    exact test that the two are equally accurate. lost, won: samples that only FP32, only the model gets right."""
+    """Accuracy of a model minus FP32's, on the same samples.
+
+    Attributes:
+        points: The difference in hundredths.
+        low: Lower end of its 95 % paired bootstrap interval.
+        high: Upper end.
+        p: Of McNemar's exact test that the two are equally accurate.
+        lost: Samples that only FP32 gets right.
+        won: Samples that only the model gets right.
+    """
 
     points: float
     low: float
@@ -31,10 +39,18 @@ class AccuracyDifference:
 
 
 def accuracy_difference(reference: NDArray[np.bool_], other: NDArray[np.bool_], seed: int = 0) -> AccuracyDifference:
-    """reference, other: bool (N,), whether each sample was right.
+    """Compare two models on the same samples.
 
     Paired bootstrap: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13. The difference of a sample
     is -1, 0 or 1, so resampling the samples is a multinomial draw of the three counts.
+
+    Args:
+        reference: bool (N,), whether FP32 was right on each sample.
+        other: bool (N,), whether the model was.
+        seed: Of the bootstrap; the same seed gives the same interval.
+
+    Returns:
+        The difference, other minus reference.
     """
     count = len(reference)
     lost, won = int((reference & ~other).sum()), int((~reference & other).sum())
@@ -46,7 +62,13 @@ def accuracy_difference(reference: NDArray[np.bool_], other: NDArray[np.bool_], 
 
 @dataclass(frozen=True, slots=True)
 class MeanDifference:
-    """A mean over samples minus FP32's, with its 95 % paired bootstrap interval."""
+    """A mean over samples minus FP32's.
+
+    Attributes:
+        value: The difference.
+        low: Lower end of its 95 % paired bootstrap interval.
+        high: Upper end.
+    """
 
     value: float
     low: float
@@ -61,7 +83,17 @@ class MeanDifference:
 def mean_difference(
     reference: NDArray[np.float64], other: NDArray[np.float64], seed: int = 0, draws: int = 2000
 ) -> MeanDifference:
-    """reference, other: float (N,), a value per sample. Paired bootstrap as in `accuracy_difference`."""
+    """Compare two means over the same samples, by a paired bootstrap as in `accuracy_difference`.
+
+    Args:
+        reference: float64 (N,), FP32's value of each sample.
+        other: float64 (N,), the model's.
+        seed: Of the bootstrap; the same seed gives the same interval.
+        draws: How often the samples are drawn anew.
+
+    Returns:
+        The difference, other minus reference.
+    """
     change = other - reference
     generator = np.random.default_rng(seed)
     means = [change[generator.integers(0, len(change), len(change))].mean() for _ in range(draws)]
@@ -70,7 +102,15 @@ def mean_difference(
 
 
 def mcnemar_p(lost: int, won: int) -> float:
-    """Two-sided p of McNemar's exact test: lost of lost + won under a fair coin (McNemar, Psychometrika 1947)."""
+    """McNemar's exact test (McNemar, Psychometrika 1947): lost of lost + won under a fair coin.
+
+    Args:
+        lost: Samples that only the first model gets right.
+        won: Samples that only the second one gets right.
+
+    Returns:
+        The two-sided p, 0..1.
+    """
     total, smaller = lost + won, min(lost, won)
     if total == 0:
         return 1.0

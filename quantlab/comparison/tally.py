@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from quantlab.comparison.backend import Outputs
 from quantlab.comparison.metrics import ClassificationCounts, classify, sample_sqnr_db
-from quantlab.comparison.task import TaskMetric
+from quantlab.comparison.task import FAILURES, TaskMetric
 from quantlab.data import Labels
 from quantlab.errors import DataError
 from quantlab.numerics import ErrorSums, OutputError, error_sums
@@ -32,14 +32,14 @@ class WorstSample:
         index: Its place in the data, from 0.
         sqnr_db: Over all outputs.
         fp32_class: The best class that FP32 gives, None without scores.
-        own_class: The best class that this model gives, None without scores.
+        quantized_class: The best class that this model gives, None without scores.
         label: Its label, None without labels.
     """
 
     index: int
     sqnr_db: float
     fp32_class: int | None
-    own_class: int | None
+    quantized_class: int | None
     label: int | None
 
 
@@ -86,7 +86,7 @@ class Tally:
     Attributes:
         name: The backend's.
         outputs: The names of FP32's outputs.
-        metric: The user's, an object of this backend's own.
+        metric: The user's; no other backend uses this object.
         rows: One per batch.
         failed: Why it is out of the comparison, or empty.
         metric_failed: What went wrong in the metric, or empty.
@@ -100,7 +100,7 @@ class Tally:
     metric_failed: str = ""
 
     def row(self, truth: Truth, outputs: Outputs, twin: Outputs | None) -> BatchRow:
-        """Judge one batch; nothing is kept of it yet.
+        """Judge one batch; nothing is kept of it yet, but by a metric of the whole set.
 
         Args:
             truth: What FP32 gives and what the labels say.
@@ -135,7 +135,7 @@ class Tally:
         try:
             read_only = {name: _read_only(values) for name, values in outputs.items()}
             return self.metric.of_batch(read_only, truth.labels, truth.size)
-        except Exception:  # the user's own code: its traceback is the message, everything else goes on
+        except FAILURES:  # the user's code: its traceback is the message, everything else goes on
             self.metric_failed = traceback.format_exc()
             return None
 

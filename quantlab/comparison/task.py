@@ -1,4 +1,4 @@
-"""Task metrics of the user's own: a function of outputs and labels, per sample, or an object for the whole set."""
+"""Task metrics of the user: a function of outputs and labels, per sample, or an object for the whole set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ class WholeSet(Protocol):
     """A metric that is no mean over samples (mAP, mIoU): its class is given, one object is made per backend."""
 
     def update(self, outputs: Outputs, labels: Labels) -> None:
-        """Take one batch."""
+        """Take one batch.
+
+        Args:
+            outputs: Of the backend, by name; they cannot be written into.
+            labels: int64 (N,), or None.
+        """
 
     def compute(self) -> float:
         """The value over everything so far, higher is better."""
@@ -30,18 +35,28 @@ class WholeSet(Protocol):
 
 Metric = PerSample | type[WholeSet]
 
+FAILURES = (Exception, SystemExit)
+"""What a user's code may raise without ending the comparison; Ctrl-C does."""
+
 
 class TaskMetric:
-    """One backend's value of a user's metric."""
+    """A user's metric of one backend.
+
+    Args:
+        metric: A function, or a class.
+
+    Raises:
+        ConfigError: It is a class whose objects cannot be made, or are no metrics.
+    """
 
     def __init__(self, metric: Metric) -> None:
         self._object: WholeSet | None = None
-        self.batches = 0  # that the object has taken
+        self._batches = 0  # that the object was given
         self._function: Any = metric
         if isinstance(metric, type):
             try:
                 made = metric()
-            except Exception as error:
+            except FAILURES as error:
                 reason = f"{type(error).__name__}: {error}"
                 raise ConfigError(
                     f"metric {metric.__name__}() failed: {reason}", hint="its objects are made without arguments"
@@ -73,8 +88,8 @@ class TaskMetric:
             DataError: The function does not give a value per sample.
         """
         if self._object is not None:
+            self._batches += 1  # before it: an update that is interrupted has taken a part of the batch
             self._object.update(outputs, labels)
-            self.batches += 1
             return None
         values = np.asarray(self._function(outputs, labels), np.float64)
         if values.shape != (size,):
@@ -96,16 +111,22 @@ class TaskMetric:
             DataError: It was interrupted while it took another one.
         """
         assert self._object is not None
-        if self.batches != batches:
+        if self._batches != batches:
             raise DataError(
-                f"the metric has taken {self.batches} batches, the comparison was interrupted after {batches}",
+                f"the metric has taken {self._batches} batches, the comparison was interrupted after {batches}",
                 hint="run it again to the end",
             )
         return float(self._object.compute())
 
 
 def load_metric(text: str) -> Metric:
-    """A metric from the user's own file, `file.py:NAME`.
+    """A metric from a file of the user.
+
+    Args:
+        text: `file.py:NAME`.
+
+    Returns:
+        What the file has under that name.
 
     Raises:
         ConfigError: That is not what was given, or the file has no such name.

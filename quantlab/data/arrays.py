@@ -45,7 +45,20 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 class ArrayBatches:
-    """Arrays `{input: (N, ...)}` cut into batches; the last one may be short. Labels, if given, have shape (N,)."""
+    """Arrays cut into batches; the last one may be short.
+
+    Args:
+        arrays: Input name -> array (N, ...).
+        batch_size: Samples per batch.
+        labels: The class of every sample, (N,).
+
+    Attributes:
+        count: Number of samples.
+        batch_size: As given.
+
+    Raises:
+        DataError: The arrays or labels are not of the same number of samples, or there are none.
+    """
 
     def __init__(
         self, arrays: Mapping[str, NDArray[Any]], *, batch_size: int = 32, labels: NDArray[np.int64] | None = None
@@ -68,6 +81,7 @@ class ArrayBatches:
         return (batch for batch, _ in self.labeled())
 
     def labeled(self) -> Iterator[tuple[Batch, Labels | None]]:
+        """Batches with their labels, if there are any."""
         for start in range(0, self.count, self.batch_size):
             rows = slice(start, start + self.batch_size)
             batch = {name: np.ascontiguousarray(array[rows]) for name, array in self._arrays.items()}

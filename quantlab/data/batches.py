@@ -59,7 +59,8 @@ def batch_length(batch: Batch, first: str) -> int:
 class IterableBatches:
     """Any re-iterable of `{input: array}`, or a function that returns a new iterator each time.
 
-    A generator object can be read once only and raises ConfigError.
+    Raises:
+        ConfigError: `source` is an iterator, such as a generator object, which can be read only once.
     """
 
     def __init__(self, source: Iterable[Batch] | Callable[[], Iterable[Batch]]) -> None:
@@ -111,19 +112,39 @@ class LoaderBatches:
                     f"it has no {', '.join(missing)}, it has {', '.join(map(str, element))}",
                     hint="name the model inputs as the loader does",
                 )
-            return {n: _array(element[n]) for n in self._names}, None
+            return {n: as_array(element[n], f"input '{n}'") for n in self._names}, None
         parts = list(element) if isinstance(element, (tuple, list)) else [element]
         if len(parts) not in (len(self._names), len(self._names) + 1):
             raise DataError(
                 f"it has {len(parts)} elements, expected {len(self._names)} inputs and perhaps labels",
                 hint=f"input names given: {', '.join(self._names)}",
             )
-        batch = {n: _array(p) for n, p in zip(self._names, parts, strict=False)}
+        batch = {n: as_array(p, f"input '{n}'") for n, p in zip(self._names, parts, strict=False)}
         has_labels = len(parts) > len(self._names)
-        return batch, _array(parts[-1]).astype(np.int64) if has_labels else None
+        return batch, as_array(parts[-1], "the last element (labels)").astype(np.int64) if has_labels else None
 
 
-def _array(value: Any) -> NDArray[Any]:
-    if hasattr(value, "detach"):  # a torch tensor, perhaps on a GPU
-        value = value.detach().cpu().numpy()
-    return np.asarray(value)
+def as_array(value: Any, what: str) -> NDArray[Any]:
+    """Turn what a loader gives into a numpy array; tensors are recognised by what they can do.
+
+    Args:
+        value: An array, a tensor, or numbers in lists of one length.
+        what: What it is called in the error.
+
+    Returns:
+        The array, which may share its memory with `value`.
+
+    Raises:
+        DataError: It cannot become an array of numbers.
+    """
+    try:
+        if hasattr(value, "detach"):  # a torch tensor, perhaps on a GPU
+            value = value.detach().cpu()
+        if not isinstance(value, np.ndarray) and callable(getattr(value, "numpy", None)):
+            value = value.numpy()
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"{what} cannot become an array: {error}", hint="convert it to numpy") from error
+    if array.dtype == object:
+        raise DataError(f"{what} is a {type(value).__name__}, expected an array of numbers", hint="convert it to numpy")
+    return array

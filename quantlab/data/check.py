@@ -36,7 +36,15 @@ def check_batch(batch: Batch, specs: Sequence[TensorSpec]) -> None:
 
 
 def check_names(batch: Batch, specs: Sequence[TensorSpec]) -> None:
-    """DataError if a batch has other inputs than the model."""
+    """Refuse a batch that has other inputs than the network.
+
+    Args:
+        batch: Input name -> array.
+        specs: The inputs of the network.
+
+    Raises:
+        DataError: The names differ.
+    """
     wanted = [spec.name for spec in specs]
     if set(batch) != set(wanted):
         raise DataError(
@@ -46,7 +54,16 @@ def check_names(batch: Batch, specs: Sequence[TensorSpec]) -> None:
 
 
 def check_shape(spec: TensorSpec, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
-    """DataError if an array of this dtype and shape does not fit the input, or has no sample."""
+    """Refuse an array by its dtype and shape.
+
+    Args:
+        spec: The input of the network that it feeds.
+        dtype: The type of its values.
+        shape: Its dimensions.
+
+    Raises:
+        DataError: They do not fit the input, or there is no sample in it.
+    """
     fits = len(shape) == len(spec.shape) and all(
         not isinstance(want, int) or got == want for got, want in zip(shape, spec.shape, strict=True)
     )

@@ -29,7 +29,18 @@ def open_image(path: Path) -> Image.Image:
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
-    """RGB or L (gray). Transparency is laid over white; 16-bit values are scaled to 8 bits, not cut off."""
+    """Convert an image. Transparency is laid over white; 16-bit values are scaled to 8 bits, not cut off.
+
+    Args:
+        image: Of any mode.
+        mode: RGB or L (gray).
+
+    Returns:
+        The image in that mode.
+
+    Raises:
+        DataError: It holds floating point pixels, or integers beyond 16 bits.
+    """
     if image.mode in _SIXTEEN_BIT:
         image = _eight_bit(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -48,7 +59,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def from_array(pixels: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Image.Image:
-    """An image from uint8 pixels of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
+    """An image from uint8 pixels of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); DataError for anything else."""
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
         raise DataError(
             f"image array is {pixels.dtype} {pixels.shape}, expected uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)",

@@ -19,8 +19,8 @@ class StreamFacts:
     Attributes:
         preprocess: The preprocess, or the script that made the batches, as plain values; None if it is not known.
         skipped: One line per image that could not be read and was left out.
-        count: Samples, None if only the end will tell.
-        batches: Batches, None if only the end will tell.
+        count: Samples, None if they are known only at the end.
+        batches: Batches, None if they are known only at the end.
     """
 
     preprocess: dict[str, Any] | None = None
@@ -46,15 +46,22 @@ class DerivedBatches:
 
 
 def stream_facts(batches: Batches) -> StreamFacts:
-    """The facts of a stream: of quantlab's own ones all, of a plain iterable what its attributes tell."""
+    """The facts of a stream, as far as it has attributes for them; a derived one has those of its source."""
     if isinstance(batches, DerivedBatches):
         facts = stream_facts(batches.source)
         return StreamFacts(facts.preprocess, facts.skipped)
     preprocess = getattr(batches, "preprocess", None)
     recorded = preprocess.to_dict() if isinstance(preprocess, (Preprocess, ScriptSource)) else None
     count = getattr(batches, "count", None)
-    length = len(batches) if isinstance(batches, Sized) else None
     # `count` of a list is a method
-    return StreamFacts(
-        recorded, tuple(getattr(batches, "skipped", ())), count if isinstance(count, int) else None, length
-    )
+    samples = count if isinstance(count, int) else None
+    return StreamFacts(recorded, tuple(getattr(batches, "skipped", ())), samples, _length(batches))
+
+
+def _length(batches: Batches) -> int | None:
+    if not isinstance(batches, Sized):
+        return None
+    try:
+        return len(batches)
+    except TypeError:  # a torch DataLoader over an IterableDataset has the method only
+        return None

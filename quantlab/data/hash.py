@@ -12,11 +12,17 @@ from quantlab.data.batches import Batch
 class Digest(Protocol):
     """A hashlib object."""
 
-    def update(self, data: bytes | memoryview, /) -> None: ...
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Add some bytes."""
 
 
 def hash_batch(digest: Digest, batch: Batch) -> None:
-    """Add name, dtype, shape and values of every input, by name."""
+    """Add name, dtype, shape and values of every input, by name.
+
+    Args:
+        digest: What they are added to.
+        batch: Input name -> array.
+    """
     for name in sorted(batch):
         x = np.ascontiguousarray(batch[name])
         digest.update(f"{name}:{x.dtype}:{x.shape}".encode())

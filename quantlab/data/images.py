@@ -23,8 +23,23 @@ _SIDECARS = frozenset({".csv", ".txt", ".json", ".md", ".xml", ".yaml", ".yml", 
 class ImageBatches:
     """Images through a `Preprocess` into batches for one model input.
 
-    images: paths, or uint8 arrays (H, W), (H, W, C). labels: int (N,), one per image. With `skip_bad` every image is
-    decoded once beforehand; those that cannot be are listed in `skipped` and left out together with their labels.
+    Args:
+        images: Paths, or uint8 arrays (H, W), (H, W, C).
+        preprocess: From an image to an array for the model.
+        input_name: The input of the model that the images feed.
+        batch_size: Images per batch.
+        labels: The class of every image, (N,).
+        skip_bad: Decode every image once beforehand, and leave out those that cannot be, with their labels.
+
+    Attributes:
+        preprocess: As given.
+        input_name: As given.
+        batch_size: As given.
+        labels: Of the images that are left.
+        skipped: One line per image that was left out.
+
+    Raises:
+        DataError: There are no images, none can be decoded, or there are not as many labels.
     """
 
     def __init__(
@@ -61,6 +76,7 @@ class ImageBatches:
         return (batch for batch, _ in self.labeled())
 
     def labeled(self) -> Iterator[tuple[Batch, Labels | None]]:
+        """Batches with their labels, if there are any."""
         rows: list[NDArray[Any]] = []
         start = 0
         for number, row in enumerate(map_ahead(self._load, range(self.count), 2 * self.batch_size)):
@@ -147,7 +163,22 @@ def image_folder(
     limit: int | None = None,
     skip_bad: bool = False,
 ) -> ImageBatches:
-    """Batches of the (first `limit`) images below `folder`; class subfolders give the labels."""
+    """Batches of the images below a folder; class subfolders give the labels.
+
+    Args:
+        folder: Where the images are, in subfolders or not.
+        preprocess: From an image to an array for the model.
+        input_name: The input of the model that the images feed.
+        batch_size: Images per batch.
+        limit: Use the first so many images; class folders are taken in turn.
+        skip_bad: Leave out images that cannot be decoded.
+
+    Returns:
+        The stream, with labels where there are class folders.
+
+    Raises:
+        DataError: There are no images, or none can be decoded.
+    """
     files, labels = image_files(Path(folder))
     return ImageBatches(
         files[:limit], preprocess, input_name=input_name, batch_size=batch_size,

@@ -56,7 +56,18 @@ def read_labels(path: Path, key: str, names: list[str] | None) -> NDArray[np.int
 
 
 def as_labels(values: NDArray[Any], source: str) -> NDArray[np.int64]:
-    """int64 (N,), or DataError."""
+    """Check labels.
+
+    Args:
+        values: What was given for labels.
+        source: Where it comes from, for the error text.
+
+    Returns:
+        int64 (N,).
+
+    Raises:
+        DataError: They are no integers of one dimension.
+    """
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
         raise DataError(
             f"labels {source} are {values.dtype} {values.shape}, expected integers (N,)",
@@ -66,7 +77,19 @@ def as_labels(values: NDArray[Any], source: str) -> NDArray[np.int64]:
 
 
 def pick_array(path: Path, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[Any]:
-    """The array `key` of a file; without a key its only one."""
+    """Pick an array of a file.
+
+    Args:
+        path: The file, for the error text.
+        arrays: What is in it, by name.
+        key: The name of one, '' for the only one.
+
+    Returns:
+        The array.
+
+    Raises:
+        DataError: There is no such array, or there are several and no key.
+    """
     if key in arrays:
         return arrays[key]
     if not key and len(arrays) == 1:

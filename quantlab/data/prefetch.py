@@ -14,9 +14,17 @@ R = TypeVar("R")
 
 
 def map_ahead(function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
-    """`map(function, items)` in the same order, with up to `ahead` results computed in threads before they are asked.
+    """`map(function, items)` in the same order, computed in threads before the results are asked for.
 
     An exception comes out at the place of the item that raised it. Leaving the loop early stops the work.
+
+    Args:
+        function: Called in several threads.
+        items: What it is called with.
+        ahead: How many results may be computed beforehand.
+
+    Yields:
+        The results.
     """
     pending: deque[Future[R]] = deque()
     source = iter(items)

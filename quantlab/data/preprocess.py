@@ -27,10 +27,22 @@ _CHOICES = {
 class Preprocess:
     """Steps in the order they run; the result is `(pixel * scale - mean) / std`, computed in float32.
 
-    resize: `short_side` scales so that the shorter side is size[0] and keeps the aspect; `exact` distorts to size;
-    `letterbox` scales to fit into size and fills the rest with `pad_value` on both sides. size, crop: (height, width)
-    in pixels; crop is taken from the centre. mean, std: one value, or one per channel in the order of `color`; in
-    units of `pixel * scale`.
+    Attributes:
+        resize: `none`; `short_side` scales so that the shorter side is size[0] and keeps the aspect; `exact` distorts
+            to size; `letterbox` scales to fit into size and fills the rest with `pad_value` on both sides.
+        size: (height, width) in pixels.
+        interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`.
+        pad_value: Gray level 0..255 of what `letterbox` fills.
+        crop: (height, width) in pixels, taken from the centre.
+        color: `rgb`, `bgr` or `gray`.
+        scale: What a pixel 0..255 is multiplied with.
+        mean: One value, or one per channel in the order of `color`, in units of `pixel * scale`.
+        std: As `mean`.
+        layout: `nchw` or `nhwc`.
+        dtype: `float32`, `float16` or `uint8`.
+
+    Raises:
+        ConfigError: A value is of the wrong type or none of those listed here.
     """
 
     resize: str = "none"

@@ -1,7 +1,7 @@
 """Running a Python file that a user named: a data loader script, a metric.
 
 The file is run as it stands, with what it imports: only name a file that you would run yourself. Whatever it raises,
-`sys.exit` included, becomes a DataError with the deepest line of the file itself; a QuantlabError of its own passes.
+`sys.exit` included, becomes a DataError with the deepest line of the file itself; a QuantlabError passes as it is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ _FAILURES = (Exception, SystemExit)
 
 @dataclass(frozen=True, slots=True)
 class PythonFile:
-    """A file that was run. sha256: of its bytes."""
+    """A file that was run.
+
+    Attributes:
+        path: Where it is.
+        sha256: Of its bytes.
+        module: What it made.
+    """
 
     path: Path
     sha256: str

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from quantlab.data.batches import Batch, Labels, batch_length
+from quantlab.data.batches import Batch, Labels, as_array, batch_length
 from quantlab.data.python_file import PythonFile, run_python_file, split_python
 from quantlab.errors import ConfigError, DataError
 
@@ -23,7 +22,13 @@ FUNCTION = "load_data"
 
 @dataclass(frozen=True, slots=True)
 class ScriptSource:
-    """What made the batches, recorded in place of a preprocess. sha256: of the script's bytes."""
+    """What made the batches, recorded in place of a preprocess.
+
+    Attributes:
+        script: The name of the file.
+        function: The function in it.
+        sha256: Of the bytes of the file.
+    """
 
     script: str
     function: str
@@ -112,7 +117,8 @@ class ScriptBatches:
                 f"{where} has no input {', '.join(missing)}; it has {', '.join(map(str, feed)) or 'none'}",
                 hint="name the arrays as the model's inputs",
             )
-        return {name: _as_array(feed[name], f"{where}, input '{name}'") for name in self._names}
+        # copies, because a script may fill one buffer again and again
+        return {name: np.array(as_array(feed[name], f"{where}, input '{name}'")) for name in self._names}
 
 
 def script_batches(
@@ -143,20 +149,3 @@ def script_batches(
 def split_script(source: str) -> tuple[Path, str] | None:
     """`script.py:function` -> (script.py, function); `script.py` -> (script.py, load_data); None for anything else."""
     return split_python(source, FUNCTION)
-
-
-def _as_array(value: Any, where: str) -> NDArray[Any]:
-    """A copy, because a script may fill one buffer again and again. Tensors are recognised by what they can do."""
-    try:
-        if hasattr(value, "detach"):  # a torch tensor, perhaps on a GPU
-            value = value.detach().cpu()
-        if not isinstance(value, np.ndarray) and callable(getattr(value, "numpy", None)):
-            value = value.numpy()
-        array = np.array(np.asarray(value))
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise DataError(f"{where} cannot become an array: {error}", hint="convert it to numpy") from error
-    if array.dtype == object:
-        raise DataError(
-            f"{where} is a {type(value).__name__}, expected an array of numbers", hint="convert it to numpy"
-        )
-    return array

@@ -20,7 +20,14 @@ from quantlab.errors import ConfigError, DataError
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """How to read a source. limit: the first so many samples. labels: a file, see `read_labels`."""
+    """How to read a source.
+
+    Attributes:
+        batch_size: Samples per batch.
+        limit: Use the first so many samples; None for all.
+        labels: A file, see `read_labels`; `file.npz:key` picks one array.
+        skip_bad: Leave out images that cannot be decoded.
+    """
 
     batch_size: int = 32
     limit: int | None = None
@@ -31,11 +38,24 @@ class DataOptions:
 def open_data(
     source: str | Path, input_names: Sequence[str], preprocess: Preprocess | None, options: DataOptions | None = None
 ) -> ImageBatches | ArrayBatches | ScriptBatches:
-    """Batches from a folder of images, an .npy, an .npz (`file.npz:key` picks one array), or a script (see
-    `script_batches`; `script.py:function` picks a function).
+    """Open a source of batches.
 
     With a preprocess the source holds images; without one it holds arrays ready for the model, and an .npz with
     several arrays feeds the inputs of the same names.
+
+    Args:
+        source: A folder of images, an .npy, an .npz (`file.npz:key` picks one array), or a script (see
+            `script_batches`; `script.py:function` picks a function).
+        input_names: The inputs of the model.
+        preprocess: From an image to an array for the model.
+        options: How to read it.
+
+    Returns:
+        A re-iterable stream.
+
+    Raises:
+        ConfigError: Source, preprocess and options do not go together.
+        DataError: The source or the labels cannot be read.
     """
     options = options or DataOptions()
     if options.batch_size < 1 or (options.limit is not None and options.limit < 1):

@@ -1,8 +1,8 @@
 """Batches of one size: the only place that decides what becomes of a short last batch.
 
 A network with a fixed batch size takes no other, and TensorRT calibrates with batches of one size. Where numbers are
-summed up over calibration data a short last batch is left out, and said: padding it would count samples twice. Where
-every sample has to have its output it is filled up with copies of its last sample, and their outputs are cut off.
+summed up over calibration data a short last batch is left out, with a notice: padding it would count samples twice.
+Where every sample has to have its output it is filled up with copies of its last sample, and their outputs are cut off.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from quantlab.data.batches import Batch, Batches, batch_length
 from quantlab.data.facts import DerivedBatches
-from quantlab.errors import DataError, Notice, in_batch
+from quantlab.errors import DataError, GraphError, Notice, in_batch
 from quantlab.onnx_model import TensorSpec
 
 
@@ -34,10 +34,13 @@ class BatchSize:
 
     @classmethod
     def of(cls, inputs: Sequence[TensorSpec]) -> BatchSize:
-        """The batch size of a network with these inputs."""
-        sizes = {spec.shape[0] for spec in inputs if spec.shape}
+        """The batch size of a network with these inputs; GraphError if there are none."""
+        if not inputs:
+            raise GraphError("the model has no inputs, so no data can be fed to it", hint="is this the right model?")
+        arrays = [spec for spec in inputs if spec.shape]
+        sizes = {spec.shape[0] for spec in arrays}
         size = sizes.pop() if len(sizes) == 1 else None
-        return cls(inputs[0].name, size if isinstance(size, int) else None)
+        return cls((arrays or inputs)[0].name, size if isinstance(size, int) else None)
 
     def count(self, batch: Batch) -> int:
         """The samples of a batch; DataError if it is no mapping of arrays."""
@@ -52,7 +55,7 @@ class BatchSize:
         missing = 0 if self.fixed is None else self.fixed - self.count(batch)
         if missing <= 0 or missing == self.fixed:  # an empty batch is for the checks to refuse
             return batch
-        return {name: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) for name, x in batch.items()}
+        return {name: _extended(x, missing) for name, x in batch.items()}
 
     def cut(self, output: NDArray[Any], samples: int) -> NDArray[Any]:
         """Take off what belongs to the copies of `filled`.
@@ -65,6 +68,12 @@ class BatchSize:
             The first `samples` rows; an output without batch dimension stays whole.
         """
         return output[:samples] if output.ndim and output.shape[0] == self.fixed else output
+
+
+def _extended(x: NDArray[Any], missing: int) -> NDArray[Any]:
+    if not isinstance(x, np.ndarray) or x.ndim == 0:  # a scalar belongs to all samples; no array is for the checks
+        return x
+    return np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
 
 
 class WholeBatches(DerivedBatches):

@@ -39,7 +39,8 @@ class BenchOptions:
     transfers: bool = True
 
     def __post_init__(self) -> None:
-        if self.streams < 1 or self.rounds < 2 or self.duration_s <= 0 or (self.iterations or 1) < 1:
+        iterations = 1 if self.iterations is None else self.iterations
+        if self.streams < 1 or self.rounds < 2 or self.duration_s <= 0 or iterations < 1:
             raise ConfigError("streams and iterations must be at least 1, rounds 2, duration > 0", hint="--help")
 
     @property

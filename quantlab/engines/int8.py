@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
 from quantlab.calibration import CalibrationTable
 from quantlab.engines.engine import EXPLICIT
 from quantlab.engines.features import Features
@@ -144,9 +142,10 @@ class DynamicRanges(_Quiet):
         if not any(name in self.table.amax for name in tensors):
             raise DataError("the table has no tensor of this network", hint="calibrate this model")
         table = complete_table(network.layers(), self.table)
-        for name in (name for name in tensors if name in table.amax):
-            amax = float(table.amax[name]) or float(np.float32(1.0))
-            tensors[name].set_dynamic_range(-amax, amax)
+        for name, tensor in tensors.items():
+            if name in table.amax:
+                amax = float(table.amax[name]) or 1.0
+                tensor.set_dynamic_range(-amax, amax)
 
 
 @dataclass(frozen=True, slots=True)

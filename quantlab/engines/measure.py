@@ -33,9 +33,6 @@ class EnergyCounter(Protocol):
     def millijoules(self) -> int:
         """Used since some point in the past."""
 
-    def close(self) -> None:
-        """Leave it."""
-
 
 @dataclass
 class _Station:
@@ -99,10 +96,15 @@ def _work(lane: Lane, options: BenchOptions, stack: ExitStack) -> Work:
 def _finish(station: _Station, batch: Batch, options: BenchOptions) -> Measured:
     lane = station.lanes[0]
     meter = EnergyMeter.open(lane.driver.info.pci_bus_id)
+    try:
+        throughput = measure_throughput(station.lanes, station.work, options.duration_s, meter)
+    finally:
+        if meter is not None:
+            meter.close()
     return Measured(
         batch_size=station.running.batch_size.count(batch) or 1,
         rounds=station.rounds,
-        throughput=measure_throughput(station.lanes, station.work, options.duration_s, meter),
+        throughput=throughput,
         transfers=measure_transfers(lane, station.work[0]) if options.transfers else None,
         memory_bytes=station.running.memory_bytes,
     )
@@ -158,7 +160,7 @@ def measure_throughput(
         lanes: Of the engine.
         work: Of each lane.
         duration_s: How long.
-        meter: Of the GPU, None if it has none; closed at the end.
+        meter: Of the GPU, None if it has none.
 
     Returns:
         Batches per second, and energy and power where there is a meter.
@@ -179,7 +181,6 @@ def measure_throughput(
     if meter is None:
         return Throughput(done / elapsed)
     used = meter.millijoules() - before
-    meter.close()
     return Throughput(done / elapsed, used / done, used / 1000 / elapsed)
 
 

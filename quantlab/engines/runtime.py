@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from quantlab.calibration import CalibrationTable
 from quantlab.data import Batch, Batches, BatchSize
-from quantlab.engines.audit import Inspection
 from quantlab.engines.engine import Engine
+from quantlab.engines.inspector import Inspection
 from quantlab.engines.int8 import Int8Source
 from quantlab.engines.options import BuildOptions, Shape
 from quantlab.engines.stream_calibrator import CalibratorOptions

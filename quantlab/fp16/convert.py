@@ -22,7 +22,6 @@ from quantlab.onnx_model import (
     GraphView,
     Model,
     all_nodes,
-    check_model,
     copy_model,
     has_qdq,
     load_model,
@@ -31,10 +30,14 @@ from quantlab.onnx_model import (
     raise_opset,
     set_shapes,
     subgraphs_of,
+    tensor_names,
+    why_invalid,
 )
 
 OPSET = 19  # the first whose scales may be FP16
 IO_TYPES = {"float32": FP32, "float16": FP16}
+SUFFIXES = {FP32: "fp32", FP16: "fp16"}
+"""What the name of a tensor ends on that is there in the other type too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +84,9 @@ def to_fp16(model: Model, io: str = "float32") -> Fp16Model:
     policy = Fp16Policy(result, scales.unfit)
     kept = tuple((node_label(policy.nodes[number]), reason) for number, reason in policy.reasons.items())
     _Conversion(result, policy, IO_TYPES[io]).run()
-    try:
-        check_model(result, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise GraphError(f"the FP16 model is not valid ONNX: {reason}", hint="please report this model") from error
+    reason = why_invalid(result)
+    if reason is not None:
+        raise GraphError(f"the FP16 model is not valid ONNX: {reason}", hint="please report this model")
     before, now = opset_of(proto), opset_of(result)
     notes = [f"the opset was {before} and is {now} now: older ones have no FP16 scales"] if before != now else []
     return Fp16Model(result, kept, scales.rounded, (*notes, *scales.warnings))
@@ -119,8 +120,18 @@ def _prepared(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 @dataclass
 class _Conversion:
-    """A model, changed in place. A root is a tensor that no Cast between the two types makes. It is there in its
-    producer's type (`native`), and in the other one where that is `wanted`."""
+    """A model, changed in place. A root is a tensor that no Cast between the two types makes.
+
+    Attributes:
+        model: The model.
+        policy: Which nodes stay float32.
+        io: The type of the inputs and outputs that are float32 now.
+        wanted: Root -> the types in which it is read.
+        native: Root -> the type in which its producer gives it.
+        names: (root, type) -> the name of the tensor.
+        nodes: The new nodes.
+        fresh: Names for new tensors and nodes.
+    """
 
     model: onnx.ModelProto
     policy: Fp16Policy
@@ -129,6 +140,7 @@ class _Conversion:
     native: dict[str, int] = field(default_factory=dict)
     names: dict[tuple[str, int], str] = field(default_factory=dict)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
+    fresh: FreshNames = field(default_factory=lambda: FreshNames(()))
 
     def run(self) -> None:
         graph, types = self.model.graph, self.policy.types
@@ -145,7 +157,7 @@ class _Conversion:
             root = self.policy.root(value.name)
             if root != value.name:
                 kind, source = value.type.tensor_type.elem_type, self.names[root, self.native[root]]
-                self.nodes.append(helper.make_node("Cast", [source], [value.name], f"{value.name}_Cast", to=kind))
+                self._cast(source, value.name, kind)
         del graph.node[:]
         graph.node.extend(self.nodes)
         self._convert_constants()
@@ -199,21 +211,24 @@ class _Conversion:
         """A tensor keeps its name in the type of its producer; an output of the graph in that of the output."""
         graph, policy = self.model.graph, self.policy
         outputs = {v.name: self.io if policy.types.get(v.name) == FP32 else FP16 for v in graph.output}
-        used = {n for node in all_nodes(graph) for n in (node.name, *node.input, *node.output)} | set(policy.types)
-        names = FreshNames(used - (set(policy.casts) - set(outputs)))
+        tensors = tensor_names(self.model) | set(policy.types)
+        nodes = {node.name for node in all_nodes(graph) if not policy.is_removed(node)}
+        self.fresh = FreshNames(tensors - (set(policy.casts) - set(outputs)) | nodes)
         for root, native in self.native.items():
             keeps_name = outputs.get(root, native)
             for kind in sorted({native, *self.wanted.get(root, ())}):
-                suffix = "half" if kind == FP16 else "float"
-                self.names[root, kind] = root if kind == keeps_name else names.new(f"{root}_{suffix}")
+                self.names[root, kind] = root if kind == keeps_name else self.fresh.new(f"{root}_{SUFFIXES[kind]}")
 
     def _add_cast(self, name: str) -> None:
         """The other type of a root that is there in its producer's, where it is wanted."""
         if name in self.native:
             native = self.native[name]
             for kind in self.wanted.get(name, set()) - {native}:
-                source, result = self.names[name, native], self.names[name, kind]
-                self.nodes.append(helper.make_node("Cast", [source], [result], f"{result}_Cast", to=kind))
+                self._cast(self.names[name, native], self.names[name, kind], kind)
+
+    def _cast(self, source: str, result: str, kind: int) -> None:
+        name = self.fresh.new(f"{result}_Cast")
+        self.nodes.append(helper.make_node("Cast", [source], [result], name, to=kind))
 
     def _add(self, number: int, node: onnx.NodeProto) -> None:
         inputs, outputs = self.policy.kinds(number)
@@ -225,7 +240,8 @@ class _Conversion:
         native, *others = sorted(self.wanted[node.output[0]], reverse=True)
         for kind in (native, *others):  # a second DequantizeLinear, for a Cast would part the first from its layer
             copied = self._copy(node, [kind] * len(node.input), [kind])
-            copied.name += "_float" if node.name and kind != native else ""
+            if node.name and kind != native:
+                copied.name = self.fresh.new(f"{node.name}_{SUFFIXES[kind]}")
             self.nodes.append(copied)
 
     def _copy(self, node: onnx.NodeProto, inputs: list[int], outputs: list[int]) -> onnx.NodeProto:

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from quantlab.fp16.scales import LARGEST
-from quantlab.onnx_model import QDQ_OPS, STANDARD_DOMAINS, GraphView, node_label, opset_of, subgraphs_of
+from quantlab.onnx_model import QDQ_OPS, STANDARD_DOMAINS, GraphView, inner_nodes, node_label, opset_of, subgraphs_of
 from quantlab.qdq import WEIGHTED
 
 FP32, FP16 = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
@@ -47,7 +47,18 @@ def _at(side: _Side, position: int) -> tuple[str, bool]:
 
 
 class Fp16Policy:
-    """Which nodes stay float32. reasons: position of such a node -> why."""
+    """Which nodes stay float32.
+
+    Args:
+        model: With shapes.
+        unfit: Scale -> why it must stay float32, see `Fp16Scales`.
+
+    Attributes:
+        nodes: Of the model, in order.
+        types: Tensor -> its ONNX element type in the given model.
+        casts: Result -> source of every Cast between the two types: they are one tensor.
+        reasons: Position of a node that stays float32 -> why.
+    """
 
     def __init__(self, model: onnx.ModelProto, unfit: Mapping[str, str]) -> None:
         graph = model.graph
@@ -101,7 +112,7 @@ class Fp16Policy:
 
     def captured(self, node: onnx.NodeProto) -> list[str]:
         """Float tensors of the main graph that the subgraphs of a node read."""
-        names = [n for g in subgraphs_of(node) for inner in g.node for n in inner.input]
+        names = [n for inner in inner_nodes(node) for n in inner.input]
         names += [o.name for g in subgraphs_of(node) for o in g.output]
         return [n for n in dict.fromkeys(names) if self.is_float(n)]
 
@@ -156,9 +167,9 @@ class Fp16Policy:
         """Why a pair stays float32, and with it the layers it feeds: a Cast between them would break their fusion."""
         if node.op_type in QDQ_OPS:
             return self.unfit.get(node.input[1])
-        makers = [self.view.producer.get(n) for n in node.input] if node.op_type in WEIGHTED else []
-        for dq in makers:
-            if dq is not None and dq.op_type == "DequantizeLinear" and dq.input[1] in self.unfit:
+        for name in node.input if node.op_type in WEIGHTED else ():
+            dq = self.view.maker(name, "DequantizeLinear")
+            if dq is not None and dq.input[1] in self.unfit:
                 return f"its pair '{node_label(dq)}' stays float32"
         return None
 
@@ -175,10 +186,10 @@ class Fp16Policy:
             if values is None or not values.size:
                 continue
             with np.errstate(over="ignore"):
-                half = values.astype(np.float16)
-            if np.any(np.isinf(half) & np.isfinite(values)):
+                rounded = values.astype(np.float16)
+            if np.any(np.isinf(rounded) & np.isfinite(values)):
                 return f"its constant '{name}' has values above FP16's {LARGEST:g}"
-            if values.size == 1 and node.op_type not in WEIGHTED and np.any(values) and not np.any(half):
+            if values.size == 1 and node.op_type not in WEIGHTED and np.any(values) and not np.any(rounded):
                 return f"its constant '{name}' is {float(values.flat[0]):.3g}, which is 0 in FP16"
         floats = [self.root(n) for n in node.input if self.types.get(n) == FP32]
         square = node.op_type == "Mul" and len(set(floats)) == 1

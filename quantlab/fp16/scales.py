@@ -19,7 +19,13 @@ RAISED_SQNR_DB = 50.0
 
 @dataclass
 class Fp16Scales:
-    """Scales rounded to FP16 numbers, in place. unfit: scale -> why it must stay float32."""
+    """Scales rounded to FP16 numbers, in place.
+
+    Attributes:
+        rounded: Scale -> largest relative change of its values.
+        unfit: Scale -> why it must stay float32.
+        warnings: What else a reader must know.
+    """
 
     rounded: dict[str, float] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
@@ -83,7 +89,7 @@ def _codes_of_weights(
             return None
         name, given = node.input[0], view.parameters(node)
         stored = node.op_type == "DequantizeLinear" and view.is_constant(name)
-        source = view.constant(name if view.is_constant(name) else view.producer[name].input[0])
+        source = view.weight(node)
         if source is None or given is None or not given.is_symmetric:
             return None
         if stored and {reader.input[1] for reader, _ in view.readers[name]} != {scale}:

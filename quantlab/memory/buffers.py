@@ -59,7 +59,19 @@ class DeviceMemory:
             del self.stream
 
     def reserve(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-        """Device address of a buffer for such an array; its content is undefined. It may move when it has to grow."""
+        """Make room for an array.
+
+        Args:
+            name: Of the buffer; it may move when it has to grow.
+            shape: Of the array.
+            dtype: Of the array.
+
+        Returns:
+            The device address; the content is undefined.
+
+        Raises:
+            DeviceError: There is not enough memory.
+        """
         size = max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
         address, capacity = self._device.get(name, (0, 0))
         if size > capacity:
@@ -83,17 +95,38 @@ class DeviceMemory:
         return array
 
     def send(self, name: str, stream: Any = None) -> None:
-        """Staging to device, ordered in the stream (the memory's own by default); returns before it is done."""
+        """Copy from staging to the device; returns before it is done.
+
+        Args:
+            name: Of the buffer.
+            stream: What the copy is ordered in; None for the stream of this memory.
+        """
         host = self.staging(name).reshape(-1).view(np.uint8)
         self.driver.copy_in(self._device[name][0], host, self.stream if stream is None else stream)
 
     def fetch(self, name: str, stream: Any = None) -> None:
-        """Device to staging, ordered in the stream; returns before it is done."""
+        """Copy from the device to staging; returns before it is done.
+
+        Args:
+            name: Of the buffer.
+            stream: What the copy is ordered in; None for the stream of this memory.
+        """
         host = self.staging(name).reshape(-1).view(np.uint8)
         self.driver.copy_out(host, self._device[name][0], self.stream if stream is None else stream)
 
     def upload(self, name: str, array: NDArray[Any]) -> int:
-        """Device address of a copy of `array`, valid until the next upload of `name`."""
+        """Copy an array to the device.
+
+        Args:
+            name: Of the buffer.
+            array: What to copy.
+
+        Returns:
+            The device address, valid until the next upload of `name`.
+
+        Raises:
+            DeviceError: There is not enough memory.
+        """
         address = self.reserve(name, array.shape, array.dtype)
         self.driver.synchronize(self.stream)  # an earlier copy may still read the staging memory
         np.copyto(self.staging(name), array)

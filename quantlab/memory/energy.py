@@ -21,9 +21,14 @@ class EnergyMeter:
             import pynvml
 
             pynvml.nvmlInit()
+        except Exception as error:  # NVML's errors derive from Exception alone; energy is then reported as unknown
+            _LOG.info("no energy counter: %s", error)
+            return None
+        try:
             handle = pynvml.nvmlDeviceGetHandleByPciBusId(pci_bus_id)  # indices differ under CUDA_VISIBLE_DEVICES
             pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-        except Exception as error:  # NVML's errors derive from Exception alone; energy is then reported as unknown
+        except Exception as error:
+            pynvml.nvmlShutdown()
             _LOG.info("no energy counter: %s", error)
             return None
         return cls(pynvml, handle)

@@ -26,7 +26,20 @@ INSTALL = {"cuda-python": "pip install 'quantlab[cuda]'", "pycuda": "pip install
 
 
 def open_driver(provider: str | None = None, index: int = 0) -> Driver:
-    """A driver of device `index`. MissingDependencyError if no provider is installed, DeviceError without a GPU."""
+    """Open a device.
+
+    Args:
+        provider: One of `PROVIDERS`; None for the first that is installed.
+        index: Of the device, as CUDA counts them.
+
+    Returns:
+        Its driver.
+
+    Raises:
+        ConfigError: There is no such provider.
+        MissingDependencyError: The provider, or any, is not installed.
+        DeviceError: There is no GPU, or no NVIDIA driver.
+    """
     if provider is not None and provider not in PROVIDERS:
         raise ConfigError(f"there is no memory provider '{provider}'", hint=f"use {', '.join(PROVIDERS)}")
     missing = []
@@ -51,5 +64,16 @@ def open_driver(provider: str | None = None, index: int = 0) -> Driver:
 
 
 def open_memory(provider: str | None = None, index: int = 0) -> DeviceMemory:
-    """Device memory to use in a `with` statement."""
+    """Open device memory, to use in a `with` statement.
+
+    Args:
+        provider: See `open_driver`.
+        index: Of the device.
+
+    Returns:
+        Memory without any buffer yet.
+
+    Raises:
+        QuantlabError: See `open_driver`.
+    """
     return DeviceMemory(open_driver(provider, index))

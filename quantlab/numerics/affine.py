@@ -30,8 +30,17 @@ def _broadcast(scale: ArrayLike, axis: int | None, shape: tuple[int, ...]) -> ND
 def quantize(x: NDArray[np.floating], scale: ArrayLike, axis: int | None = None) -> NDArray[np.int8]:
     """`q = clip(rint(x / scale), -128, 127)` in float32, ties to even (ONNX QuantizeLinear).
 
-    x: any shape. scale: float32 > 0, shape () or, with `axis`, (x.shape[axis],). Infinity saturates; NaN raises
-    DataError, since ONNX leaves its code undefined.
+    Args:
+        x: Any shape. Infinity saturates.
+        scale: float32 > 0 of shape () or, with `axis`, (x.shape[axis],).
+        axis: The channel axis; None for one scale.
+
+    Returns:
+        int8 codes of the shape of `x`.
+
+    Raises:
+        DataError: `x` has NaN, whose code ONNX leaves undefined; or a scale is not finite and > 0.
+        ConfigError: `scale` does not have the shape that `axis` asks for.
     """
     x = np.asarray(x, np.float32)
     if np.isnan(x).any():
@@ -42,14 +51,40 @@ def quantize(x: NDArray[np.floating], scale: ArrayLike, axis: int | None = None)
 
 
 def dequantize(q: NDArray[np.int8], scale: ArrayLike, axis: int | None = None) -> NDArray[np.float32]:
-    """`x = q * scale` in float32 (ONNX DequantizeLinear). Shapes as in `quantize`."""
+    """`x = q * scale` in float32 (ONNX DequantizeLinear).
+
+    Args:
+        q: int8 codes, any shape.
+        scale: As `quantize`.
+        axis: As `quantize`.
+
+    Returns:
+        float32 values of the shape of `q`.
+
+    Raises:
+        DataError: A scale is not finite and > 0.
+        ConfigError: `scale` does not have the shape that `axis` asks for.
+    """
     return np.asarray(q.astype(np.float32) * _broadcast(scale, axis, q.shape), np.float32)
 
 
 def fake_quantize(
     x: NDArray[np.floating], amax: ArrayLike, granularity: Granularity = PER_TENSOR
 ) -> NDArray[np.float32]:
-    """What INT8 keeps of x: dequantize(quantize(x)). amax: float32 >= 0, shape () or (C,) for PerChannel."""
+    """What INT8 keeps of x: `dequantize(quantize(x))`.
+
+    Args:
+        x: Any shape.
+        amax: float32 >= 0, of shape () or, for PerChannel, (C,).
+        granularity: One scale, or one per channel.
+
+    Returns:
+        float32 values of the shape of `x`.
+
+    Raises:
+        DataError: `x` has NaN, or `amax` is not finite and >= 0.
+        ConfigError: `amax` does not have the shape that `granularity` asks for.
+    """
     scale = scale_from_amax(amax)
     axis = granularity.axis if isinstance(granularity, PerChannel) else None
     return dequantize(quantize(x, scale, axis), scale, axis)

@@ -29,7 +29,15 @@ def sqnr_db(signal: ArrayLike, noise: ArrayLike) -> NDArray[np.float64]:
 
 
 def squares(values: NDArray[np.floating], axes: tuple[int, ...] | None = None) -> NDArray[np.float64]:
-    """Sum of the squares over `axes` (all by default), in float64."""
+    """Sum of the squares, in float64.
+
+    Args:
+        values: Any shape.
+        axes: The axes to sum over; None for all.
+
+    Returns:
+        float64 of the shape that is left.
+    """
     return np.asarray(np.square(values.astype(np.float64)).sum(axis=axes), np.float64)
 
 
@@ -52,7 +60,17 @@ class OutputError:
 
 @dataclass(frozen=True, slots=True)
 class ErrorSums:
-    """What an `OutputError` is computed from; the sums of two parts of the data add up to those of both."""
+    """What an `OutputError` is computed from; the sums of two parts of the data add up to those of both.
+
+    Attributes:
+        reference2: Sum of the squared reference values.
+        output2: Sum of the squared output values.
+        dot: Sum of the products of reference and output.
+        error2: Sum of the squared differences.
+        error_abs: Sum of the absolute differences.
+        largest: The largest absolute difference.
+        count: Number of values.
+    """
 
     reference2: float = 0.0
     output2: float = 0.0

@@ -17,7 +17,11 @@ class PerTensor:
 
 @dataclass(frozen=True, slots=True)
 class PerChannel:
-    """One scale per index of `axis`. A tensor of shape (64, 3, 7, 7) with axis 0 has scales of shape (64,)."""
+    """One scale per index of `axis`. A tensor of shape (64, 3, 7, 7) with axis 0 has scales of shape (64,).
+
+    Attributes:
+        axis: The channel axis, from the front or (negative) from the end.
+    """
 
     axis: int
 
@@ -27,7 +31,18 @@ PER_TENSOR = PerTensor()
 
 
 def normalized_axis(axis: int, ndim: int) -> int:
-    """`axis` counted from the front; ConfigError where a tensor of `ndim` dimensions has no such axis."""
+    """Count an axis from the front.
+
+    Args:
+        axis: From the front or (negative) from the end.
+        ndim: Number of dimensions.
+
+    Returns:
+        The axis in [0, ndim).
+
+    Raises:
+        ConfigError: A tensor of `ndim` dimensions has no such axis.
+    """
     if not -ndim <= axis < ndim:
         raise ConfigError(
             f"axis {axis} does not exist in a tensor of {ndim} dimensions",
@@ -37,7 +52,19 @@ def normalized_axis(axis: int, ndim: int) -> int:
 
 
 def amax_of(x: NDArray[np.floating], granularity: Granularity = PER_TENSOR) -> NDArray[np.float32]:
-    """Largest magnitude: float32 of shape () or (C,). NaN or infinity raise DataError; an empty tensor gives 0."""
+    """The largest magnitude.
+
+    Args:
+        x: Any shape; an empty tensor gives 0.
+        granularity: One for all values, or one per channel.
+
+    Returns:
+        float32 >= 0 of shape () or (C,).
+
+    Raises:
+        DataError: `x` has NaN or infinity.
+        ConfigError: `x` has no such channel axis.
+    """
     axes: tuple[int, ...] | None = None
     if isinstance(granularity, PerChannel):
         keep = normalized_axis(granularity.axis, x.ndim)

@@ -19,10 +19,16 @@ ZERO_AMAX_SCALE = np.float32(1.0)
 
 
 def scale_from_amax(amax: ArrayLike) -> NDArray[np.float32]:
-    """Scales float32 > 0 of the shape of `amax`.
+    """The scale of a range: `amax / 127`, never zero or denormal.
 
-    0 gives 1.0; an amax so small that amax / 127 is denormal gives the smallest normal float32; a negative, NaN or
-    infinite amax raises DataError.
+    Args:
+        amax: Any shape; 0 gives 1.0, and one so small that amax / 127 is denormal the smallest normal float32.
+
+    Returns:
+        float32 > 0 of the shape of `amax`.
+
+    Raises:
+        DataError: An amax is negative, NaN or infinite.
     """
     a = np.asarray(amax, np.float32)
     if not (np.isfinite(a).all() and (a >= 0).all()):
@@ -35,8 +41,16 @@ def amax_from_scale(scale: ArrayLike) -> NDArray[np.float32]:
     """The float32 amax that a scale was made from, or one with the same scale.
 
     `float32(scale * 127) / 127` gives every scale that was made as `amax / 127` back, bit for bit (the property test
-    tries them). A scale of 0 (TensorRT's mark for an all-zero tensor) gives 0; a negative, NaN or infinite scale raises
-    DataError.
+    tries them).
+
+    Args:
+        scale: Any shape; 0, TensorRT's mark for an all-zero tensor, gives 0.
+
+    Returns:
+        float32 >= 0 of the shape of `scale`.
+
+    Raises:
+        DataError: A scale is negative, NaN or infinite.
     """
     s = np.asarray(scale, np.float32)
     if not (np.isfinite(s).all() and (s >= 0).all()):

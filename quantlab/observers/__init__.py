@@ -3,7 +3,7 @@
 from quantlab.observers.base import AmaxLike, Observer, algorithm_name, as_observer, final_amax, fresh
 from quantlab.observers.entropy import Entropy, entropy_amax
 from quantlab.observers.group import ObserverGroup
-from quantlab.observers.histogram import Histogram, HistogramObserver
+from quantlab.observers.histogram import Histogram, HistogramObserver, reads_histogram
 from quantlab.observers.minmax import MinMax
 from quantlab.observers.mse import Mse, mse_amax
 from quantlab.observers.named import OBSERVERS, observer_by_name, resolve_algorithm
@@ -28,5 +28,6 @@ __all__ = [
     "mse_amax",
     "observer_by_name",
     "percentile_amax",
+    "reads_histogram",
     "resolve_algorithm",
 ]

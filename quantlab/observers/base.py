@@ -1,4 +1,4 @@
-"""What an observer is. A user's own needs these two methods and nothing else."""
+"""What an observer is. One that a user writes needs these two methods and nothing else."""
 
 from __future__ import annotations
 
@@ -32,17 +32,27 @@ O = TypeVar("O", bound=Observer)  # noqa: E741
 
 
 def fresh(prototype: O) -> O:
-    """A new observer with the settings of `prototype`, which itself never sees data: one is needed per tensor."""
-    return copy.deepcopy(prototype)
+    """A new observer with the settings of `prototype`, which itself never sees data: one is needed per tensor.
+
+    Raises:
+        ConfigError: It holds something that cannot be copied, such as a lock or an open file.
+    """
+    try:
+        return copy.deepcopy(prototype)
+    except TypeError as error:
+        raise ConfigError(
+            f"algorithm '{algorithm_name(prototype)}' cannot be copied, and every tensor needs one: {error}",
+            hint="open such things in observe, or give the class a __deepcopy__",
+        ) from error
 
 
 def algorithm_name(observer: Observer) -> str:
-    """The name recorded in results: the observer's own `name`, else its class in lower case."""
+    """The name recorded in results: the `name` of the observer, else its class in lower case."""
     return str(getattr(observer, "name", type(observer).__name__.lower()))
 
 
 def final_amax(observer: Observer) -> np.float32:
-    """What an observer has found, checked: it may be a user's own.
+    """What an observer has found, checked: a user may have written it.
 
     Raises:
         DataError: It gave something other than one finite number >= 0.
@@ -50,22 +60,26 @@ def final_amax(observer: Observer) -> np.float32:
     given = observer.compute_amax()
     name = algorithm_name(observer)
     try:
-        amax = np.asarray(given, np.float32)
-    except (TypeError, ValueError) as error:
+        values = np.asarray(given)
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"{values.dtype} is no type of numbers")
+    except (TypeError, ValueError, RuntimeError) as error:  # a torch tensor that needs gradients has the last
         raise DataError(
             f"algorithm '{name}' gave {given!r:.80}, expected one number", hint="return a float from compute_amax"
         ) from error
-    if amax.size != 1:
+    if values.size != 1:
         raise DataError(
-            f"algorithm '{name}' gave an array of shape {amax.shape}, expected one number",
-            hint="a tensor has one range: return the largest magnitude to keep",
+            f"algorithm '{name}' gave an array of shape {values.shape}, expected one number",
+            hint="a tensor has one range: return the largest magnitude to keep from compute_amax",
         )
-    if not (np.isfinite(amax).all() and (amax >= 0).all()):
+    with np.errstate(over="ignore"):  # a number beyond float32 is refused as infinity is
+        amax = np.float32(values.item())
+    if not (np.isfinite(amax) and amax >= 0):
         raise DataError(
-            f"algorithm '{name}' gave {float(amax.reshape(())):g}, expected a finite number >= 0",
-            hint="look at its compute_amax",
+            f"algorithm '{name}' gave {values.item():g}, expected a finite number >= 0",
+            hint="compute_amax must return the largest magnitude to keep",
         )
-    kept: np.float32 = np.float32(amax.reshape(()))
+    kept: np.float32 = np.abs(amax)  # -0.0 has another bit pattern in a calibration cache
     return kept
 
 
@@ -76,12 +90,13 @@ def as_observer(algorithm: Observer | type[Observer]) -> Observer:
         ConfigError: It is neither, or the class needs arguments.
     """
     if isinstance(algorithm, type):
+        kind = algorithm
         try:
-            algorithm = algorithm()
+            algorithm = kind()
         except TypeError as error:
             raise ConfigError(
-                f"algorithm {algorithm} is a class, and it cannot be made without arguments: {error}",
-                hint="give an object, such as quantlab.Percentile(99.99)",
+                f"algorithm {kind.__name__} is a class that cannot be made without arguments: {error}",
+                hint=f"give an object: {kind.__name__}(...)",
             ) from error
     if not isinstance(algorithm, Observer):
         raise ConfigError(

@@ -87,7 +87,15 @@ def count_magnitudes(x: NDArray[np.float32], range_: np.float32) -> tuple[Counts
 
 
 def with_numpy(flat: NDArray[np.float32], factor: np.float32) -> Counts:
-    """The reference."""
+    """The reference.
+
+    Args:
+        flat: float32 (N,).
+        factor: float32 `2048 / range`.
+
+    Returns:
+        int64 (2048,): how many magnitudes fall into each bin; those beyond the range are in the last.
+    """
     counts = np.zeros(BINS, np.int64)
     for start in range(0, flat.size, _CHUNK):
         scaled = np.abs(flat[start : start + _CHUNK])

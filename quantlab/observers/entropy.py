@@ -94,5 +94,5 @@ def _divergence(h: NDArray[np.float64], i: int) -> float:
     bins = np.bincount(level, weights=h[:i] > 0, minlength=LEVELS)
     q = np.where(h[:i] > 0, (sums / np.maximum(bins, 1))[level], 0)
     p, q = p / p.sum(), q / q.sum()
-    some = p > 0
-    return float(np.sum(p[some] * np.log(p[some] / q[some])))
+    filled = p > 0
+    return float(np.sum(p[filled] * np.log(p[filled] / q[filled])))

@@ -8,28 +8,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.observers.base import Observer, final_amax, fresh
-from quantlab.observers.histogram import Histogram, HistogramObserver
+from quantlab.observers.histogram import Histogram, reads_histogram
 from quantlab.observers.minmax import MinMax
 
 
 class ObserverGroup:
-    """One fresh observer per name; those that read a histogram share one, which is also kept for reports."""
+    """One fresh observer per name; those that read a histogram share one, which is also kept for reports.
+
+    Args:
+        prototypes: The observers by name; each is copied.
+        keep_histogram: Fill it even if there is nothing but `MinMax`, which needs none.
+        order_independent: See `Histogram`.
+
+    Attributes:
+        histogram: The one that is shared.
+        observers: The copies by name.
+        has_histogram: Whether it is filled.
+    """
 
     def __init__(
         self, prototypes: Mapping[str, Observer], keep_histogram: bool = True, order_independent: bool = False
     ) -> None:
-        """keep_histogram: fill it even if there is nothing but `MinMax`, which needs none."""
         self.histogram = Histogram(order_independent)
         self.observers = {name: fresh(prototype) for name, prototype in prototypes.items()}
         self.has_histogram = keep_histogram or any(type(o) is not MinMax for o in self.observers.values())
         self._fed: list[Observer | Histogram] = [self.histogram] if self.has_histogram else []
         for observer in self.observers.values():
-            if isinstance(observer, HistogramObserver) and type(observer).observe is HistogramObserver.observe:
+            if reads_histogram(observer):
                 observer.histogram = self.histogram
             else:
                 self._fed.append(observer)
 
     def observe(self, x: NDArray[np.float32]) -> None:
+        """Take one whole batch. DataError if it has NaN or infinity."""
         for target in self._fed:
             target.observe(x)
 
@@ -40,11 +51,11 @@ class ObserverGroup:
 
     @property
     def takes_parts(self) -> bool:
-        """Whether a batch may come in parts: not where an observer of the user's own wants whole batches."""
+        """Whether a batch may come in parts: not where an observer that a user wrote wants whole batches."""
         return all(type(target) in (Histogram, MinMax) for target in self._fed)
 
     def observe_part(self, x: NDArray[np.float32]) -> None:
-        """Some samples of a batch; see `Histogram.observe_part`."""
+        """Take a part of a batch; see `Histogram.observe_part`."""
         for target in self._fed:
             if isinstance(target, Histogram):
                 target.observe_part(x)

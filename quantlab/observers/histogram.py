@@ -12,6 +12,7 @@ half of the 2048 are in use).
 from __future__ import annotations
 
 import copy
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +27,24 @@ LARGEST = np.float32(1e38)
 """A range that is doubled beyond this would overflow float32."""
 
 UNREPRODUCED = 1e6
-"""A batch so many times larger than all before it is the one case where TensorRT's own scale is known to be another."""
+"""A batch so many times larger than all before it is the one case in which TensorRT's scale is known to be another."""
 
 
 class Histogram:
     """Counts of |x| over `[0, range]`.
 
-    counts: int64 (2048,); zeros of the data are in bin 0. range: float32, 0 until a batch has a value other than zero.
-    amax: float32, the largest magnitude so far. last_amax: that of the last batch.
+    Args:
+        order_independent: Start the range at a power of two, so that the counts depend on the values alone.
+
+    Attributes:
+        order_independent: As given.
+        counts: int64 (2048,); zeros of the data are in bin 0.
+        range: float32, 0 until a batch has a value other than zero.
+        batches: Batches seen.
+        jumped: Whether the range grew by UNREPRODUCED or more at once.
+        amax: float32, the largest magnitude so far.
+        last_amax: That of the last batch.
+        zeros_before: Values of the all-zero batches seen before the range was known.
     """
 
     def __init__(self, order_independent: bool = False) -> None:
@@ -41,9 +52,9 @@ class Histogram:
         self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
         self.range = np.float32(0)
         self.batches = 0
-        self.jumped = False  # the range grew by UNREPRODUCED or more at once
+        self.jumped = False
         self.amax = self.last_amax = self._batch_amax = np.float32(0)
-        self.zeros_before = 0  # values of the all-zero batches seen before the range was known
+        self.zeros_before = 0
         self._edge = 0  # values of this batch, in the last bin, that are exactly `range`
 
     @property
@@ -75,15 +86,16 @@ class Histogram:
         """Needed before the parts of a batch while `range` is 0: the range starts at the amax of the whole batch."""
         if self.range != 0 or amax < SMALLEST_RANGE:
             return
-        self.range = amax
-        if self.order_independent:
+        if not self.order_independent:
+            self.range = amax
+        else:
             self._refuse_above_largest(amax)
             self.range = np.float32(np.ldexp(1.0, np.frexp(amax)[1]))  # above amax, never equal to it
             self.counts[0] += self.zeros_before
             self.zeros_before = 0
 
     def observe_part(self, x: NDArray[np.float32]) -> None:
-        """Add some samples of a batch; the counts after `end_batch` are those of `observe` on the whole."""
+        """Add a part of a batch; the counts after `end_batch` are those of `observe` on the whole."""
         if self.range == 0:
             amax = np.float32(amax_of(x))
             if self.order_independent:
@@ -110,8 +122,12 @@ class Histogram:
         self._batch_amax = np.float32(0)
 
     def merge(self, other: Histogram) -> None:
-        """Add what another histogram has counted. ConfigError unless both are order-independent: TensorRT's bins depend
-        on the range that the batches before have left, which no other histogram knows."""
+        """Add what another histogram has counted.
+
+        Raises:
+            ConfigError: One is not order-independent: TensorRT's bins depend on the range that the batches before have
+                left, which no other histogram knows.
+        """
         if not (self.order_independent and other.order_independent):
             raise ConfigError(
                 "TensorRT's histogram depends on the order of the batches: parts of the data cannot be merged",
@@ -162,17 +178,24 @@ class HistogramObserver:
         self.histogram = Histogram()
 
     def observe(self, x: NDArray[np.float32]) -> None:
+        """Take one batch. DataError if it has NaN or infinity."""
         self.histogram.observe(x)
 
     def compute_amax(self) -> NDArray[np.float32]:
+        """The threshold, a new array every time; NotCalibratedError before any data."""
         if self.histogram.batches == 0:
             raise NotCalibratedError(f"{self.name} has seen no data", hint="call observe with at least one batch")
         if self.histogram.range == 0:
             return np.asarray(0, np.float32)
-        return np.asarray(self._threshold(self.histogram), np.float32)
+        return np.array(self._threshold(self.histogram), np.float32)
 
     def _threshold(self, histogram: Histogram) -> np.float32:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no _threshold(histogram)")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def reads_histogram(observer: object) -> TypeGuard[HistogramObserver]:
+    """Whether a histogram is all that an observer wants of the data: a subclass may look at the values itself."""
+    return isinstance(observer, HistogramObserver) and type(observer).observe is HistogramObserver.observe

@@ -18,10 +18,12 @@ class MinMax:
         self._amax: NDArray[np.float32] | None = None
 
     def observe(self, x: NDArray[np.float32]) -> None:
+        """Take one batch, or a part of one. DataError if it has NaN or infinity."""
         amax = amax_of(x)
         self._amax = amax if self._amax is None else np.maximum(self._amax, amax)
 
     def compute_amax(self) -> NDArray[np.float32]:
+        """The largest magnitude so far, a new array every time; NotCalibratedError before any data."""
         if self._amax is None:
             raise NotCalibratedError("minmax has seen no data", hint="call observe with at least one batch")
         return np.array(self._amax)

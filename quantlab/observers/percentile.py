@@ -9,7 +9,14 @@ from quantlab.observers.histogram import Histogram, HistogramObserver
 
 
 class Percentile(HistogramObserver):
-    """`Percentile(99.99)` lets 0.01 % of the values saturate."""
+    """`Percentile(99.99)` lets 0.01 % of the values saturate.
+
+    Args:
+        percentile: The share of the values to keep, in percent.
+
+    Raises:
+        ConfigError: It is not in (0, 100].
+    """
 
     def __init__(self, percentile: float = 99.99) -> None:
         if not 0 < percentile <= 100:
@@ -26,7 +33,15 @@ class Percentile(HistogramObserver):
 
 
 def percentile_amax(histogram: Histogram, quantile: float) -> np.float32:
-    """Upper edge of the first bin where the running share of the counts reaches `quantile` (0..1)."""
+    """Upper edge of the first bin where the running share of the counts reaches a quantile.
+
+    Args:
+        histogram: Of at least one value other than zero.
+        quantile: The share to keep, in (0, 1].
+
+    Returns:
+        The threshold, float32.
+    """
     running = np.cumsum(histogram.counts.astype(np.float64) / float(histogram.counts.sum()))
     reached = np.flatnonzero(running >= quantile)
     j = int(reached[0]) if reached.size else int(np.flatnonzero(histogram.counts)[-1])

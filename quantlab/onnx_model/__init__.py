@@ -11,15 +11,17 @@ from quantlab.onnx_model.large import (
     model_bytes,
     save_model,
     set_shapes,
+    why_invalid,
 )
 from quantlab.onnx_model.load import Model, load_model
-from quantlab.onnx_model.names import FreshNames, tensor_names
+from quantlab.onnx_model.names import FreshNames, tensor_names, unique_names
 from quantlab.onnx_model.nodes import (
     QDQ_OPS,
     STANDARD_DOMAINS,
     all_nodes,
     attribute,
     has_qdq,
+    inner_nodes,
     label_of,
     node_attributes,
     node_label,
@@ -51,6 +53,7 @@ __all__ = [
     "copy_model",
     "has_qdq",
     "infer_shapes",
+    "inner_nodes",
     "input_specs",
     "label_of",
     "load_model",
@@ -68,4 +71,6 @@ __all__ = [
     "set_shapes",
     "subgraphs_of",
     "tensor_names",
+    "unique_names",
+    "why_invalid",
 ]

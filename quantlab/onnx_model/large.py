@@ -13,8 +13,8 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
-from quantlab import files
-from quantlab.errors import ConfigError
+from quantlab.errors import ConfigError, first_line
+from quantlab.files import check_writable, publish, write_bytes
 
 BIG = 1 << 16
 """Bytes from which a constant is set aside. Shapes and axes, whose values shape inference needs, are far smaller."""
@@ -40,7 +40,15 @@ def model_bytes(proto: onnx.ModelProto) -> int:
 
 
 def copy_model(proto: onnx.ModelProto, with_weights: bool = True) -> onnx.ModelProto:
-    """A copy, or one in which every initializer of BIG bytes or more is a graph input in place of a constant."""
+    """Copy a model.
+
+    Args:
+        proto: The model.
+        with_weights: All of it; else every initializer of BIG bytes or more is a graph input in place of a constant.
+
+    Returns:
+        The copy.
+    """
     copied = onnx.ModelProto()
     _copy_fields(copied, proto, "graph")
     _copy_fields(copied.graph, proto.graph, "initializer")
@@ -75,7 +83,7 @@ def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def set_shapes(proto: onnx.ModelProto) -> None:
-    """`infer_shapes` in place: for a model that is the caller's own."""
+    """`infer_shapes` in place: for a model that nobody else has."""
     inferred = onnx.shape_inference.infer_shapes(copy_model(proto, with_weights=False))
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(inferred.graph.value_info)
@@ -84,7 +92,15 @@ def set_shapes(proto: onnx.ModelProto) -> None:
 
 
 def check_model(proto: onnx.ModelProto, full_check: bool = False) -> None:
-    """`onnx.checker.check_model`, for a model of any size."""
+    """`onnx.checker.check_model`, for a model of any size.
+
+    Args:
+        proto: The model.
+        full_check: Infer its shapes too.
+
+    Raises:
+        onnx.checker.ValidationError: It is not valid; see `why_invalid` for the reason as data.
+    """
     for tensor in proto.graph.initializer:
         size = weight_bytes(tensor)
         if BIG <= size <= LIMIT:
@@ -98,10 +114,35 @@ def check_model(proto: onnx.ModelProto, full_check: bool = False) -> None:
     onnx.checker.check_model(copy_model(proto, with_weights=False), full_check=full_check)
 
 
+def why_invalid(proto: onnx.ModelProto, full_check: bool = True) -> str | None:
+    """Ask onnx what is wrong with a model.
+
+    Args:
+        proto: The model, of any size.
+        full_check: Infer its shapes too.
+
+    Returns:
+        The first line of what onnx finds, or None for a valid model.
+    """
+    try:
+        check_model(proto, full_check=full_check)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        return first_line(error)
+    return None
+
+
 def save_model(proto: onnx.ModelProto, path: Path) -> None:
-    """Write a model file atomically; above LIMIT its weights go to `path` + '.data', written first."""
+    """Write a model file atomically; above LIMIT its weights go to `path` + '.data', written first.
+
+    Args:
+        proto: The model.
+        path: The file.
+
+    Raises:
+        ConfigError: A file cannot be written, or the one for the weights is another model's.
+    """
     if sum(weight_bytes(t) for t in proto.graph.initializer) <= LIMIT:
-        files.write_bytes(path, proto.SerializeToString(deterministic=True))
+        write_bytes(path, proto.SerializeToString(deterministic=True))
         return
     data = path.with_name(path.name + DATA_SUFFIX)
     check_data_file(path)
@@ -114,20 +155,20 @@ def save_model(proto: onnx.ModelProto, path: Path) -> None:
                 light.graph.initializer.append(_moved_out(tensor, file, data.name))
             file.flush()
             path.unlink(missing_ok=True)  # rather no model than an old one that reads new weights
-            files.publish(Path(file.name), data)
+            publish(Path(file.name), data)
         except OSError as error:
             Path(file.name).unlink(missing_ok=True)
             raise ConfigError(f"output {data} cannot be written: {error.strerror}", hint="is the disk full?") from error
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
-    files.write_bytes(path, light.SerializeToString(deterministic=True))
+    write_bytes(path, light.SerializeToString(deterministic=True))
 
 
 def check_data_file(path: Path) -> None:
     """ConfigError if the file for the weights of a large model at `path` cannot be written, or is another model's."""
     data = path.with_name(path.name + DATA_SUFFIX)
-    files.check_writable(data)
+    check_writable(data)
     if data.exists() and not path.exists():
         raise ConfigError(
             f"{data} exists without {path.name}: it may be another model's",

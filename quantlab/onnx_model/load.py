@@ -9,7 +9,7 @@ import onnx.inliner
 from google.protobuf.message import DecodeError
 
 from quantlab.errors import GraphError
-from quantlab.onnx_model.large import LIMIT, check_model, model_bytes
+from quantlab.onnx_model.large import LIMIT, model_bytes, why_invalid
 
 Model = str | Path | onnx.ModelProto
 """What every function that takes a model accepts: a path of an ONNX file, or the loaded ModelProto."""
@@ -33,11 +33,9 @@ def load_model(model: Model) -> onnx.ModelProto:
         if model_bytes(proto) > LIMIT:
             raise GraphError(f"{name} has local functions and more than 2 GB of weights", hint="export it without them")
         proto = onnx.inliner.inline_local_functions(proto)
-    try:
-        check_model(proto)
-    except onnx.checker.ValidationError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise GraphError(f"{name} is not a valid ONNX model: {reason}", hint="export the model again") from error
+    reason = why_invalid(proto, full_check=False)
+    if reason is not None:
+        raise GraphError(f"{name} is not a valid ONNX model: {reason}", hint="export the model again")
     return proto
 
 

@@ -10,7 +10,11 @@ from quantlab.onnx_model.nodes import all_nodes
 
 
 class FreshNames:
-    """Hands out names that collide with none of `used`, nor with one another."""
+    """Hands out names that collide with none of `used`, nor with one another.
+
+    Args:
+        used: The names that are taken.
+    """
 
     def __init__(self, used: Iterable[str]) -> None:
         self._used = set(used)
@@ -32,6 +36,25 @@ class FreshNames:
             number += 1
         self._used.add(f"{base}_{number}")
         return f"{base}_{number}"
+
+
+def unique_names(nodes: Iterable[tuple[str, str]]) -> list[str]:
+    """A name for every node that no other has: its own where it is the first with it, else a numbered one.
+
+    Args:
+        nodes: (name, operator) of the nodes of one graph; a name may be empty.
+
+    Returns:
+        As many names, in the same order.
+    """
+    nodes = list(nodes)
+    fresh = FreshNames(name for name, _ in nodes if name)
+    seen: set[str] = set()
+    names = []
+    for name, op in nodes:
+        names.append(fresh.numbered(name or op) if not name or name in seen else name)
+        seen.add(names[-1])
+    return names
 
 
 def tensor_names(proto: onnx.ModelProto) -> set[str]:

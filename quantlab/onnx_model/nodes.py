@@ -24,12 +24,17 @@ def subgraphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
                 yield from subgraphs_of(inner)
 
 
+def inner_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of the graphs in the attributes of a node."""
+    for graph in subgraphs_of(node):
+        yield from graph.node
+
+
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """The nodes of a graph and of the subgraphs in it."""
     for node in graph.node:
         yield node
-        for subgraph in subgraphs_of(node):
-            yield from subgraph.node
+        yield from inner_nodes(node)
 
 
 def qdq_nodes(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -87,7 +92,16 @@ def node_label(node: onnx.NodeProto) -> str:
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """The value of an attribute, or `default` where the node does not have it."""
+    """Read an attribute.
+
+    Args:
+        node: The node.
+        name: Of the attribute.
+        default: What it is where the node does not have it.
+
+    Returns:
+        Its value.
+    """
     return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import version_converter
 
-from quantlab.errors import GraphError
+from quantlab.errors import GraphError, first_line
 from quantlab.onnx_model.large import copy_model
 from quantlab.onnx_model.nodes import STANDARD_DOMAINS
 
@@ -31,9 +31,8 @@ def raise_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     try:
         model: onnx.ModelProto = version_converter.convert_version(copy_model(proto, with_weights=False), opset)
     except Exception as error:  # the converter raises RuntimeError and its own types
-        reason = str(error).strip().splitlines()[0]
         raise GraphError(
-            f"the model has opset {opset_of(proto)} and cannot be converted to {opset}: {reason}",
+            f"the model has opset {opset_of(proto)} and cannot be converted to {opset}: {first_line(error)}",
             hint=f"export it with opset {opset} or newer",
         ) from error
     there, fed = {t.name for t in model.graph.initializer}, {i.name for i in proto.graph.input}

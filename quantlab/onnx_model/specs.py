@@ -10,7 +10,13 @@ import onnx
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Name, numpy dtype and shape of a model input or output; None or a name stands for a dynamic dimension."""
+    """A model input or output.
+
+    Attributes:
+        name: Its name.
+        dtype: The type of its values.
+        shape: Its dimensions; None or a name stands for a dynamic one.
+    """
 
     name: str
     dtype: np.dtype[np.generic]

@@ -18,7 +18,11 @@ from quantlab.onnx_model.parameters import QdqParameters, code_type
 
 @dataclass(frozen=True)
 class GraphView:
-    """Over the main graph of a model; subgraphs are not looked into."""
+    """Over the main graph of a model; of subgraphs only what they read is known.
+
+    Attributes:
+        proto: The model, which must not change while it is looked at.
+    """
 
     proto: onnx.ModelProto
 
@@ -48,6 +52,19 @@ class GraphView:
             if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
                 found[node.output[0]] = node.attribute[0].t
         return found
+
+    def maker(self, tensor: str, op: str) -> onnx.NodeProto | None:
+        """Who makes a tensor, if it is of this operator.
+
+        Args:
+            tensor: Its name.
+            op: An operator.
+
+        Returns:
+            The node, else None.
+        """
+        node = self.producer.get(tensor)
+        return node if node is not None and node.op_type == op else None
 
     def is_constant(self, tensor: str) -> bool:
         """Whether a tensor is an initializer or a Constant node's output."""
@@ -79,9 +96,9 @@ class GraphView:
         """
         if len(node.input) > 2 and node.input[2]:
             return self.constant(node.input[2])
-        before = self.producer.get(node.input[0])
-        if node.op_type == "DequantizeLinear" and before is not None and before.op_type == "QuantizeLinear":
-            return self.zero_point(before)
+        q = self.maker(node.input[0], "QuantizeLinear")
+        if node.op_type == "DequantizeLinear" and q is not None:
+            return self.zero_point(q)
         if node.op_type == "QuantizeLinear":
             return np.zeros((), code_type(None, attribute(node, "output_dtype", 0)))
         given = self.type_of(node.input[0])
@@ -98,11 +115,15 @@ class GraphView:
 
     def is_weight(self, node: onnx.NodeProto) -> bool:
         """Whether a Q or DQ node works on a constant, perhaps through the other one."""
-        source = node.input[0]
-        before = self.producer.get(source)
-        if before is not None and before.op_type == "QuantizeLinear":
-            source = before.input[0]
-        return self.is_constant(source)
+        return self.is_constant(self._before_pair(node))
+
+    def weight(self, node: onnx.NodeProto) -> NDArray[Any] | None:
+        """The constant that a Q or DQ node works on, float values or stored codes; None if it is no weight."""
+        return self.constant(self._before_pair(node))
+
+    def _before_pair(self, node: onnx.NodeProto) -> str:
+        q = self.maker(node.input[0], "QuantizeLinear")
+        return str(node.input[0] if q is None else q.input[0])
 
     def pair_after(self, tensor: str) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
         """The (Q, DQ) that quantize a tensor, if there is such a pair."""
@@ -115,9 +136,6 @@ class GraphView:
 
     def source(self, tensor: str) -> str:
         """The float tensor behind a DQ output; the tensor itself if it is none."""
-        dq = self.producer.get(tensor)
-        if dq is None or dq.op_type != "DequantizeLinear":
-            return tensor
-        q = self.producer.get(dq.input[0])
-        return q.input[0] if q is not None and q.op_type == "QuantizeLinear" else tensor
-
+        dq = self.maker(tensor, "DequantizeLinear")
+        q = None if dq is None else self.maker(dq.input[0], "QuantizeLinear")
+        return tensor if q is None else str(q.input[0])

@@ -18,7 +18,17 @@ from quantlab.ort.session import Session
 class ActivationReader:
     """Exposes the wanted tensors of a model as outputs, and nothing else; holds one batch of them at a time.
 
-    tensors: graph inputs or node outputs; None means all of floating point type.
+    Args:
+        proto: The model.
+        tensors: Graph inputs or node outputs; None means all of floating point type.
+        optimize: Let ONNX Runtime rewrite the graph.
+
+    Attributes:
+        tensors: Their names, in the order wanted.
+        sizes: Values per sample, once `bytes_per_sample` has measured them.
+
+    Raises:
+        GraphError: There is no such tensor, one is not of floating point type, or the model cannot be loaded.
     """
 
     def __init__(self, proto: onnx.ModelProto, tensors: Sequence[str] | None = None, optimize: bool = True) -> None:
@@ -39,7 +49,6 @@ class ActivationReader:
             raise GraphError(f"tensor '{other}' is not floating point", hint="only such tensors have a range")
         self._outputs = [t for t in self.tensors if t not in inputs]
         self.sizes: dict[str, int] = {}
-        """Values per sample, once `bytes_per_sample` has measured them."""
         self._buffers: dict[str, NDArray[Any]] = {}
 
     def bytes_per_sample(self, batch: Batch) -> int | None:

@@ -13,17 +13,31 @@ from onnx import numpy_helper
 
 from quantlab.data.batches import Batch
 from quantlab.data.check import check_batch
-from quantlab.errors import GraphError
+from quantlab.errors import GraphError, first_line
 from quantlab.onnx_model import LIMIT, copy_model, input_specs, model_bytes
 
 VERSION: str = onnxruntime.__version__
 
 
 class Session:
-    """Runs a model on the CPU (or what `providers` names). `optimize=False` runs the graph as it is written.
+    """Runs a model.
 
-    shares_cores: between runs other threads want the cores, on which ONNX Runtime's would wait busily.
     Q/DQ models are judged unoptimised: ONNX Runtime's optimizer rewrites Q/DQ graphs, and can change their numbers.
+
+    Args:
+        proto: The model.
+        optimize: Let ONNX Runtime rewrite the graph; without it the graph runs as it is written.
+        shares_cores: Between runs other threads want the cores, on which ONNX Runtime's would wait busily.
+        providers: What runs it, by ONNX Runtime's names.
+
+    Attributes:
+        inputs: What must be fed.
+        outputs: The names of all outputs.
+        float_outputs: The names of those of floating point type.
+        output_dtypes: The type of those.
+
+    Raises:
+        GraphError: ONNX Runtime cannot load the model.
     """
 
     def __init__(
@@ -46,14 +60,26 @@ class Session:
             self._session = onnxruntime.InferenceSession(content, options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
             raise GraphError(
-                f"ONNX Runtime cannot load the model: {_reason(error)}", hint="run quantlab inspect MODEL"
+                f"ONNX Runtime cannot load the model: {first_line(error)}", hint="run quantlab inspect MODEL"
             ) from error
         self.outputs = [o.name for o in self._session.get_outputs()]
         self.float_outputs = [o.name for o in self._session.get_outputs() if o.type in _FLOATS]
         self.output_dtypes = {o.name: _FLOATS[o.type] for o in self._session.get_outputs() if o.type in _FLOATS}
 
     def run(self, batch: Batch, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        """Outputs by name for one batch. DataError if the batch does not fit, GraphError if the model fails on it."""
+        """Run one batch.
+
+        Args:
+            batch: Input name -> array.
+            outputs: The names of those wanted; None for all.
+
+        Returns:
+            Outputs by name.
+
+        Raises:
+            DataError: The batch does not fit.
+            GraphError: The model fails on it.
+        """
         check_batch(batch, self.inputs)
         names = list(self.outputs if outputs is None else outputs)
         if not names:
@@ -61,13 +87,20 @@ class Session:
         try:
             values = self._session.run(names, {spec.name: batch[spec.name] for spec in self.inputs})
         except Exception as error:
-            raise GraphError(
-                f"ONNX Runtime failed: {_reason(error)}", hint="does the shape fit?"
-            ) from error
+            raise GraphError(f"ONNX Runtime failed: {first_line(error)}", hint="does the shape fit?") from error
         return dict(zip(names, values, strict=True))
 
     def run_into(self, batch: Batch, outputs: Mapping[str, NDArray[Any]]) -> None:
-        """As `run`, into contiguous arrays of the right shape and type."""
+        """Run one batch into arrays that are there already.
+
+        Args:
+            batch: Input name -> array.
+            outputs: Output name -> contiguous array of the right shape and type, to be filled.
+
+        Raises:
+            DataError: The batch does not fit.
+            GraphError: The model fails on it.
+        """
         check_batch(batch, self.inputs)
         if not outputs:
             return
@@ -80,13 +113,7 @@ class Session:
                 binding.bind_output(name, "cpu", 0, y.dtype, y.shape, y.ctypes.data)
             self._session.run_with_iobinding(binding)
         except Exception as error:
-            raise GraphError(
-                f"ONNX Runtime failed: {_reason(error)}", hint="does the shape fit?"
-            ) from error
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+            raise GraphError(f"ONNX Runtime failed: {first_line(error)}", hint="does the shape fit?") from error
 
 
 def _content(proto: onnx.ModelProto, options: onnxruntime.SessionOptions) -> tuple[bytes, list[onnxruntime.OrtValue]]:
@@ -95,8 +122,8 @@ def _content(proto: onnx.ModelProto, options: onnxruntime.SessionOptions) -> tup
         return bytes(proto.SerializeToString()), []
     light = copy_model(proto, with_weights=False)
     aside = {t.name: t for t in proto.graph.initializer if t.name not in {i.name for i in light.graph.initializer}}
-    own_inputs = {s.name for s in input_specs(proto)}
-    kept = [i for i in light.graph.input if i.name not in aside or i.name in own_inputs]
+    fed = {s.name for s in input_specs(proto)}
+    kept = [i for i in light.graph.input if i.name not in aside or i.name in fed]
     del light.graph.input[:]
     light.graph.input.extend(kept)
     for tensor in [t for t in aside.values() if t.data_type not in _NUMPY_TYPES]:  # ONNX Runtime takes no such arrays

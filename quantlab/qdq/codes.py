@@ -9,7 +9,14 @@ ERROR, WARNING = "error", "warning"
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """What a code stands for. severity: `error` where TensorRT refuses the model or computes something else."""
+    """What a code stands for.
+
+    Attributes:
+        severity: `error` where TensorRT refuses the model or computes something else, else `warning`.
+        meaning: What is wrong.
+        tensorrt: What TensorRT does with it.
+        remedy: What to do.
+    """
 
     severity: str
     meaning: str

@@ -6,9 +6,11 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger.logger import G_LOGGER
 
-from quantlab.onnx_model import QDQ_OPS, FreshNames, infer_shapes, label_of, set_shapes
+from quantlab.onnx_model import QDQ_OPS, FreshNames, infer_shapes, label_of, set_shapes, unique_names
 
 G_LOGGER.severity = G_LOGGER.ERROR  # it prints to stdout below that
+DEQUANTIZED = "_dequantized"
+"""What is appended to the name of a tensor for what its Q/DQ make of it."""
 
 
 def fresh_names(graph: gs.Graph) -> FreshNames:
@@ -30,12 +32,9 @@ def node_label(node: gs.Node) -> str:
 
 def name_nodes(graph: gs.Graph) -> None:
     """Give every node a name that no other has."""
-    names = FreshNames(node.name for node in graph.nodes if node.name)
-    seen: set[str] = set()
-    for node in graph.nodes:
-        if not node.name or node.name in seen:
-            node.name = names.numbered(node.name or node.op)
-        seen.add(node.name)
+    names = unique_names((node.name, node.op) for node in graph.nodes)
+    for node, name in zip(graph.nodes, names, strict=True):
+        node.name = name
 
 
 def fold_around_qdq(proto: onnx.ModelProto) -> gs.Graph:
@@ -44,6 +43,19 @@ def fold_around_qdq(proto: onnx.ModelProto) -> gs.Graph:
     graph.fold_constants(fold_shapes=False, recurse_subgraphs=False, should_exclude_node=lambda n: n.op in QDQ_OPS)
     graph.nodes = [node for node in graph.nodes if node.outputs]  # what was computed has lost its outputs
     return graph
+
+
+def feeds_one_reader(graph: gs.Graph, tensor: gs.Tensor) -> bool:
+    """Whether nothing but one node reads a tensor, so that its maker and that node may become one.
+
+    Args:
+        graph: The graph.
+        tensor: A tensor in it.
+
+    Returns:
+        False for an output of the graph too.
+    """
+    return len(tensor.outputs) == 1 and not any(tensor is output for output in graph.outputs)
 
 
 def export_graph(graph: gs.Graph, original: onnx.ModelProto) -> onnx.ModelProto:

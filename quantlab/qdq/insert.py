@@ -21,12 +21,10 @@ from quantlab.numerics import (
     sqnr_db,
     squares,
 )
-from quantlab.onnx_model import FreshNames, check_model
-from quantlab.qdq.graph import export_graph, fresh_names
+from quantlab.onnx_model import FreshNames, why_invalid
+from quantlab.qdq.graph import DEQUANTIZED, export_graph, fresh_names
 from quantlab.qdq.placement import Placement, WeightSite
 from quantlab.qdq.rules import OPERATORS
-
-_INVALID = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +55,13 @@ class WeightError:
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """The Q/DQ model, facts about it that a reader must know (dead channels, zero scales), and one `WeightError` per
-    stored weight."""
+    """What `insert` made.
+
+    Attributes:
+        model: The Q/DQ model.
+        warnings: Facts that a reader must know, such as dead channels.
+        weight_errors: One per stored weight.
+    """
 
     model: onnx.ModelProto
     warnings: tuple[str, ...]
@@ -115,17 +118,13 @@ def insert(
     graph.nodes = [n for node in list(graph.nodes) for n in (*new[node.name], node)]
     graph.cleanup()
     model = export_graph(graph, prepared)
-    try:
-        check_model(model, full_check=True)
-    except _INVALID as error:
-        reason = str(error).strip().splitlines()[0]
-        try:
-            check_model(prepared, full_check=True)
-        except _INVALID:
-            raise GraphError(
-                f"the shapes that the FP32 model declares contradict its nodes: {reason}", hint="export it again"
-            ) from error
-        raise GraphError(f"the Q/DQ model is not valid ONNX: {reason}", hint="please report this model") from error
+    reason = why_invalid(model)
+    if reason is not None and why_invalid(prepared) is not None:
+        raise GraphError(
+            f"the shapes that the FP32 model declares contradict its nodes: {reason}", hint="export it again"
+        )
+    if reason is not None:
+        raise GraphError(f"the Q/DQ model is not valid ONNX: {reason}", hint="please report this model")
     warnings = [
         f"weight '{e.tensor}' of node '{e.node}': {e.dead} of {e.sqnr_db.size} channels are all zero"
         for e in errors
@@ -141,7 +140,7 @@ def _activation_pair(names: FreshNames, tensor: gs.Tensor, scale: NDArray[np.flo
         gs.Constant(names.new(f"{base}_zero_point"), np.asarray(0, np.int8)),
     ]
     codes = gs.Variable(names.new(f"{base}_quantized"), np.int8, tensor.shape)
-    result = gs.Variable(names.new(f"{base}_dequantized"), np.float32, tensor.shape)
+    result = gs.Variable(names.new(f"{base}{DEQUANTIZED}"), np.float32, tensor.shape)
     return [
         gs.Node("QuantizeLinear", names.new(f"{base}_QuantizeLinear"), None, [tensor, *parameters], [codes]),
         gs.Node("DequantizeLinear", names.new(f"{base}_DequantizeLinear"), None, [codes, *parameters], [result]),
@@ -178,7 +177,7 @@ def _weight(
         gs.Constant(names.new(f"{base}_scale"), scale),
         gs.Constant(names.new(f"{base}_zero_point"), np.zeros(scale.shape, np.int8)),
     ]
-    result = gs.Variable(names.new(f"{base}_dequantized"), np.float32, values.shape)
+    result = gs.Variable(names.new(f"{base}{DEQUANTIZED}"), np.float32, values.shape)
     attrs = {} if site.axis is None else {"axis": site.axis}
     name = names.new(f"{base}_DequantizeLinear")
     if not float_weights:

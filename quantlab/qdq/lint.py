@@ -24,7 +24,7 @@ CHECKS: tuple[Callable[[GraphView], Iterator[Finding]], ...] = (
     lint_structure.doubled,
     lint_values.scale_values,
     lint_values.opset,
-    lint_structure.half_quantized,
+    lint_structure.one_operand_float,
     lint_structure.subgraphs,
 )
 

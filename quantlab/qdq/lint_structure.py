@@ -6,27 +6,26 @@ from collections.abc import Iterator
 
 import onnx
 
-from quantlab.onnx_model import QDQ_OPS, GraphView, node_label, subgraphs_of
+from quantlab.onnx_model import QDQ_OPS, GraphView, inner_nodes, node_label
 from quantlab.qdq.finding import Finding
-from quantlab.qdq.lint_values import weighted
-from quantlab.qdq.rules import RULES, operators
+from quantlab.qdq.rules import QdqRule, row_of, weighted_nodes
 
-HEADS, FUSED, EPILOGUE, RESIDUAL = (operators(column) for column in ("heads", "fused", "epilogue", "residual"))
-SHAPES, SHAPE_STEPS = operators("shape"), operators("shape_step")
-ARITHMETIC = operators("affine") - {"BatchNormalization"}
+
+def _row(node: onnx.NodeProto) -> QdqRule:
+    return row_of(node.op_type, node.domain)
 
 
 def breaks_fusion(view: GraphView) -> Iterator[Finding]:
     """Q06: a pair between a layer and its activation or BatchNorm."""
     for node in view.proto.graph.node:
-        if node.op_type not in HEADS:
+        if not _row(node).heads:
             continue
         pair = view.pair_after(node.output[0])
         if pair is None:
             continue
         q, dq = pair
         behind = [reader for reader, _ in view.readers.get(dq.output[0], [])]
-        activations = [r for r in behind if r.op_type in FUSED]
+        activations = [r for r in behind if _row(r).fused]
         if activations and len(behind) == 1:
             behind_it = f"{activations[0].op_type} '{node_label(activations[0])}'"
             yield Finding("Q06", node_label(q), f"between '{node_label(node)}' and {behind_it}")
@@ -35,12 +34,12 @@ def breaks_fusion(view: GraphView) -> Iterator[Finding]:
 def residual_adds(view: GraphView) -> Iterator[Finding]:
     """Q07: both branches of a residual Add."""
     for node in view.proto.graph.node:
-        if node.op_type not in RESIDUAL or len(node.input) != 2:
+        if not _row(node).residual or len(node.input) != 2:
             continue
         sources = [view.source(name) for name in node.input]
         quantized = [s != name for s, name in zip(sources, node.input, strict=True)]
         makers = [_before_batch_norm(view, view.producer.get(s)) for s in sources]
-        layers = [maker is not None and maker.op_type in EPILOGUE for maker in makers]
+        layers = [maker is not None and _row(maker).epilogue for maker in makers]
         if all(quantized) and any(layers):
             yield Finding("Q07", node_label(node), f"inputs '{sources[0]}' and '{sources[1]}'")
 
@@ -65,8 +64,8 @@ def concat_scales(view: GraphView) -> Iterator[Finding]:
     for node in view.proto.graph.node:
         if node.op_type != "Concat":
             continue
-        makers = [view.producer.get(name) for name in node.input]
-        scales = [view.scale(m) for m in makers if m is not None and m.op_type == "DequantizeLinear"]
+        makers = [view.maker(name, "DequantizeLinear") for name in node.input]
+        scales = [view.scale(maker) for maker in makers if maker is not None]
         values = {float(s) for s in scales if s is not None and s.size == 1}
         if len(scales) == len(node.input) and len(values) > 1:
             yield Finding("Q09", node_label(node), f"scales {', '.join(f'{v:.6g}' for v in sorted(values))}")
@@ -77,10 +76,10 @@ def shape_computations(view: GraphView) -> Iterator[Finding]:
     for node in view.qdq_nodes:
         tensor, steps = node.input[0], 0
         while (maker := view.producer.get(tensor)) is not None and steps < 8:
-            if maker.op_type in SHAPES:
+            if _row(maker).shape:
                 yield Finding("Q10", node_label(node), f"behind {maker.op_type} '{node_label(maker)}'")
                 break
-            if maker.op_type not in SHAPE_STEPS:
+            if not _row(maker).shape_step:
                 break
             tensor, steps = maker.input[0], steps + 1
 
@@ -93,25 +92,28 @@ def counterparts(view: GraphView) -> Iterator[Finding]:
             yield Finding("Q11", node_label(node), "nothing reads its result")
         elif node.op_type == "QuantizeLinear" and not any(r.op_type == "DequantizeLinear" for r, _ in readers):
             yield Finding("Q11", node_label(node), "no DequantizeLinear follows")
-        elif node.op_type == "DequantizeLinear" and not view.is_constant(node.input[0]):
-            before = view.producer.get(node.input[0])
-            if before is None or before.op_type != "QuantizeLinear":
-                yield Finding("Q11", node_label(node), "no QuantizeLinear precedes")
+        elif node.op_type == "DequantizeLinear" and not _has_codes(view, node.input[0]):
+            yield Finding("Q11", node_label(node), "no QuantizeLinear precedes")
+
+
+def _has_codes(view: GraphView, tensor: str) -> bool:
+    """Whether a tensor holds codes that are stored or made by a QuantizeLinear."""
+    return view.is_constant(tensor) or view.maker(tensor, "QuantizeLinear") is not None
 
 
 def doubled(view: GraphView) -> Iterator[Finding]:
     """Q12: twice in a row."""
     for node in view.qdq_nodes:
-        before = view.producer.get(node.input[0])
-        if node.op_type == "QuantizeLinear" and before is not None and before.op_type == "DequantizeLinear":
+        before = view.maker(node.input[0], "DequantizeLinear")
+        if node.op_type == "QuantizeLinear" and before is not None:
             yield Finding("Q12", node_label(node), f"directly after '{node_label(before)}'")
 
 
-def half_quantized(view: GraphView) -> Iterator[Finding]:
+def one_operand_float(view: GraphView) -> Iterator[Finding]:
     """Q16: only one operand of a layer."""
-    for node, weight_input in weighted(view):
+    for node, weight_input in weighted_nodes(view.proto.graph):
         operands = [_moved_from(view, node.input[i]) for i in (0, weight_input)]
-        quantized = [_is_dequantized(view, name) for name in operands]
+        quantized = [view.maker(name, "DequantizeLinear") is not None for name in operands]
         for name, is_int8 in zip(operands, quantized, strict=True):
             between = None if is_int8 else _arithmetic_after_pair(view, name)
             if between is not None:
@@ -121,15 +123,10 @@ def half_quantized(view: GraphView) -> Iterator[Finding]:
                 yield Finding("Q16", node_label(node), f"input '{name}' is float")
 
 
-def _is_dequantized(view: GraphView, tensor: str) -> bool:
-    maker = view.producer.get(tensor)
-    return maker is not None and maker.op_type == "DequantizeLinear"
-
-
 def _arithmetic_after_pair(view: GraphView, tensor: str) -> onnx.NodeProto | None:
     """The arithmetic with a constant that computes `tensor` from a Q/DQ pair: what it reads is float again."""
     last = maker = view.producer.get(tensor)
-    while maker is not None and maker.op_type in ARITHMETIC:
+    while maker is not None and _row(maker).affine and maker.op_type != "BatchNormalization":
         data = [name for name in maker.input if not view.is_constant(name)]
         if len(data) != 1:
             return None
@@ -140,8 +137,7 @@ def _arithmetic_after_pair(view: GraphView, tensor: str) -> onnx.NodeProto | Non
 def _moved_from(view: GraphView, tensor: str) -> str:
     """The tensor before Transpose, Reshape and the like, which change no value."""
     while (maker := view.producer.get(tensor)) is not None:
-        rule = RULES.get(maker.op_type)
-        if rule is None or not rule.share_scale or len(maker.input) > 2:
+        if not _row(maker).share_scale or len(maker.input) > 2:
             break
         tensor = maker.input[0]
     return tensor
@@ -149,7 +145,7 @@ def _moved_from(view: GraphView, tensor: str) -> str:
 
 def subgraphs(view: GraphView) -> Iterator[Finding]:
     """Q19: inside If, Loop or Scan."""
-    inside = (inner for node in view.proto.graph.node for graph in subgraphs_of(node) for inner in graph.node)
-    for node in inside:
-        if node.op_type in QDQ_OPS:
-            yield Finding("Q19", node_label(node), "in a subgraph")
+    for outer in view.proto.graph.node:
+        for node in inner_nodes(outer):
+            if node.op_type in QDQ_OPS:
+                yield Finding("Q19", node_label(node), "in a subgraph")

@@ -10,7 +10,7 @@ import onnx
 from quantlab.numerics import SMALLEST_SCALE
 from quantlab.onnx_model import STANDARD_DOMAINS, GraphView, attribute, node_attributes, node_label, opset_of
 from quantlab.qdq.finding import Finding
-from quantlab.qdq.rules import RULES
+from quantlab.qdq.rules import RULES, weighted_nodes
 
 
 def zero_points_and_types(view: GraphView) -> Iterator[Finding]:
@@ -41,33 +41,20 @@ def granularity(view: GraphView) -> Iterator[Finding]:
             yield Finding("Q03", node_label(node), f"tensor '{node.input[0]}' has {scale.size} scales")
 
 
-def weighted(view: GraphView) -> Iterator[tuple[onnx.NodeProto, int]]:
-    """Nodes that take weights, with the index of that input."""
-    for node in view.proto.graph.node:
-        rule = RULES.get(node.op_type)
-        if rule is not None and rule.weight_input is not None and len(node.input) > rule.weight_input:
-            yield node, rule.weight_input
-
-
 def weight_axes(view: GraphView) -> Iterator[Finding]:
     """Q05: along which axis a weight has its scales."""
-    for node, weight_input in weighted(view):
-        dq = view.producer.get(node.input[weight_input])
-        if dq is None or dq.op_type != "DequantizeLinear" or not view.is_weight(dq):
+    for node, weight_input in weighted_nodes(view.proto.graph):
+        dq = view.maker(node.input[weight_input], "DequantizeLinear")
+        weight = None if dq is None else view.weight(dq)
+        if dq is None or weight is None:
             continue
-        scale, ndim = view.scale(dq), _weight_rank(view, dq)
-        if scale is None or scale.size <= 1 or ndim is None or attribute(dq, "block_size", 0):
+        scale, ndim = view.scale(dq), weight.ndim
+        if scale is None or scale.size <= 1 or attribute(dq, "block_size", 0):
             continue
         wanted, got = RULES[node.op_type].axis(node_attributes(node), ndim), attribute(dq, "axis", 1) % ndim
         if got != wanted:
             needs = "one scale for the whole tensor" if wanted is None else f"axis {wanted}"
             yield Finding("Q05", node_label(dq), f"axis {got}, {node.op_type} '{node_label(node)}' needs {needs}")
-
-
-def _weight_rank(view: GraphView, dq: onnx.NodeProto) -> int | None:
-    q = view.producer.get(dq.input[0])
-    weight = view.constant(q.input[0] if q is not None and q.op_type == "QuantizeLinear" else dq.input[0])
-    return None if weight is None else weight.ndim
 
 
 def scale_values(view: GraphView) -> Iterator[Finding]:

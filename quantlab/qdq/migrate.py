@@ -16,25 +16,30 @@ import onnx
 from quantlab.calibration import CalibrationTable, TrtCache, cache_from_table
 from quantlab.errors import DataError
 from quantlab.numerics import scale_from_amax
-from quantlab.onnx_model import STANDARD_DOMAINS, Model, has_qdq, load_model, require_float
+from quantlab.onnx_model import Model, has_qdq, load_model, require_float
 from quantlab.qdq.insert import insert
 from quantlab.qdq.placement import Placement, plan
 from quantlab.qdq.prepare import fold, prepare
 from quantlab.qdq.requantize import import_scales
-from quantlab.qdq.rules import RULES, operators
+from quantlab.qdq.rules import RULES, row_of
 from quantlab.qdq.selection import EVERYTHING, Selection
 
-_VIEWS = operators("view")
-_RULES = {
-    op: rule if rule.view or rule.kernel else replace(rule, share_scale=False) for op, rule in RULES.items()
-}
+_RULES = {op: rule if rule.view or rule.kernel else replace(rule, share_scale=False) for op, rule in RULES.items()}
 """The rules without shared scales, but for views and where TensorRT's INT8 kernels need them."""
+_COPYING = ("EntropyCalibration2", "MinMaxCalibration")
+"""The calibrators that give the output of some operators the scale of the input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """One tensor. entry: whose scale in the cache or table it takes, another's only for a view of that. given: that
-    scale. used: the one in the Q/DQ model, larger where it is shared."""
+    """The scale of one tensor before and after.
+
+    Attributes:
+        tensor: Its name.
+        entry: Whose scale in the cache or table it takes; another's only for a view of that.
+        given: That scale.
+        used: The one in the Q/DQ model, larger where it is shared.
+    """
 
     tensor: str
     entry: str
@@ -49,9 +54,16 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """model: Q/DQ with the given scales. parity: every quantized tensor but those that are all zero. unused: entries
-    of the table that no Q/DQ takes. placement.skipped names nodes that stay float because a tensor of theirs has no
-    scale in the table."""
+    """A Q/DQ model with the scales of a cache.
+
+    Attributes:
+        model: The Q/DQ model.
+        placement: What is quantized, and the nodes that stay float: some because a tensor of theirs has no scale in the
+            table.
+        parity: Every quantized tensor but those that are all zero.
+        unused: Entries of the table that no Q/DQ takes.
+        warnings: Facts that a user of the model must know.
+    """
 
     model: onnx.ModelProto
     placement: Placement
@@ -66,10 +78,22 @@ class Migrated:
 
 
 def migrate_to_qdq(model: Model, table: CalibrationTable, selection: Selection | None = None) -> Migrated:
-    """The FP32 model with Q/DQ at the scales of a TensorRT cache (`load_table`) or table.
+    """Put Q/DQ with the scales of a TensorRT cache into the FP32 model.
 
     A cache need not hold every tensor that quantlab would quantize (entropy v1 and legacy caches hold what survives
-    fusion only): nodes without a scale stay float, with the reason. DataError for a table of another model.
+    fusion only): nodes without a scale stay float, with the reason.
+
+    Args:
+        model: The FP32 model.
+        table: The cache, as `load_table` reads it, or another table.
+        selection: Which nodes to quantize or to leave in float.
+
+    Returns:
+        The Q/DQ model and what became of every scale.
+
+    Raises:
+        GraphError: The model has Q/DQ already.
+        DataError: The table is of another model, or has no scale for any layer of it.
     """
     proto = load_model(model)
     require_float(proto, "migration")
@@ -95,10 +119,10 @@ def migrate_to_qdq(model: Model, table: CalibrationTable, selection: Selection |
 
 
 def _entries(proto: onnx.ModelProto, table: CalibrationTable) -> dict[str, str]:
-    """Tensor -> whose scale in the table it takes: its own, or for a view that of what is shown."""
+    """Tensor -> whose scale in the table it takes: that of its name, or for a view that of what is shown."""
     entries = {tensor: tensor for tensor in table.amax}
     for node in proto.graph.node:
-        if node.op_type in _VIEWS and node.domain in STANDARD_DOMAINS and node.input[0] in entries:
+        if row_of(node.op_type, node.domain).view and node.input[0] in entries:
             entries[node.output[0]] = entries[node.input[0]]
     return entries
 
@@ -108,7 +132,7 @@ def scales_of(proto: onnx.ModelProto, table: CalibrationTable | None) -> Calibra
 
     Args:
         proto: The model.
-        table: A table of it; None for a Q/DQ model's own scales.
+        table: A table of it; None for the scales that a Q/DQ model has.
 
     Returns:
         The table. Tensors without a scale are not in it; TensorRT runs the layers around them in float.
@@ -127,7 +151,7 @@ def scales_of(proto: onnx.ModelProto, table: CalibrationTable | None) -> Calibra
 def migrate_to_cache(
     model: Model, table: CalibrationTable | None = None, calibrator: str = "EntropyCalibration2"
 ) -> TrtCache:
-    """A calibration cache for TensorRT 8.6 to 10.16 from a Q/DQ model's own scales, or from a model and a table.
+    """A calibration cache for TensorRT 8.6 to 10.16 from the scales of a Q/DQ model, or from a model and a table.
 
     Args:
         model: A Q/DQ model, or an FP32 model with `table`.
@@ -160,8 +184,7 @@ def tensorrt_cache(model: Model, table: CalibrationTable, calibrator: str = "Ent
     """
     proto = load_model(model)
     amax = dict(table.amax)
-    copied = operators("copies_scale") if calibrator in ("EntropyCalibration2", "MinMaxCalibration") else frozenset()
-    for node in fold(proto).graph.node if copied else ():
-        if node.op_type in copied and node.input[0] in amax and node.output[0] in amax:
+    for node in fold(proto).graph.node if calibrator in _COPYING else ():
+        if row_of(node.op_type, node.domain).copies_scale and node.input[0] in amax and node.output[0] in amax:
             amax[node.output[0]] = amax[node.input[0]]
     return cache_from_table(replace(table, amax=amax), calibrator=calibrator)

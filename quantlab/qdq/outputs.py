@@ -65,16 +65,18 @@ def _save_ep_table(scales: Scales, path: Path) -> None:
     save_ep_table(table_from_cache(scales.cache()), path)
 
 
-OUTPUTS: Mapping[str, OutputKind] = MappingProxyType({
-    kind.suffix: kind
-    for kind in (
-        OutputKind(".json", "a calibration table", QDQ_TENSORS, _save_table),
-        OutputKind(".cache", "a TensorRT calibration cache", ALL_TENSORS, _save_cache),
-        OutputKind(".flatbuffers", "a calibration table of ONNX Runtime", ALL_TENSORS, _save_ep_table),
-        OutputKind(".npz", "a part of the data to be merged"),
-        OutputKind(".onnx", "a Q/DQ model"),
-    )
-})
+OUTPUTS: Mapping[str, OutputKind] = MappingProxyType(
+    {
+        kind.suffix: kind
+        for kind in (
+            OutputKind(".json", "a calibration table", QDQ_TENSORS, _save_table),
+            OutputKind(".cache", "a TensorRT calibration cache", ALL_TENSORS, _save_cache),
+            OutputKind(".flatbuffers", "a calibration table of ONNX Runtime", ALL_TENSORS, _save_ep_table),
+            OutputKind(".npz", "a part of the data to be merged"),
+            OutputKind(".onnx", "a Q/DQ model"),
+        )
+    }
+)
 
 
 def output_kind(path: Path, allowed: Collection[str]) -> OutputKind:

@@ -9,24 +9,45 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from quantlab.errors import Notice
 from quantlab.onnx_model import STANDARD_DOMAINS
+from quantlab.qdq.graph import feeds_one_reader
 from quantlab.qdq.payoff import does_not_pay
-from quantlab.qdq.rules import OPERATORS, RULES, QdqRule
+from quantlab.qdq.rules import RULES, QdqRule, row_of
 from quantlab.qdq.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A node that stays float, and why."""
+    """A node that stays float.
+
+    Attributes:
+        node: Its name.
+        op: Its operator.
+        reason: Why it stays float.
+    """
 
     node: str
     op: str
     reason: str
 
+    @property
+    def lacks(self) -> str:
+        """The tensor that has no scale, if that is the reason, else ''."""
+        reason = self.reason
+        return reason.tensor if isinstance(reason, Notice) and reason.kind == "no_scale" else ""
+
 
 @dataclass(frozen=True, slots=True)
 class WeightSite:
-    """A constant input that becomes int8 with one scale per index of `axis`, or one scale if that is None."""
+    """A constant input that becomes int8.
+
+    Attributes:
+        node: The layer that reads it.
+        input: The index of that input.
+        tensor: The constant.
+        axis: One scale per index of this axis; None for one scale.
+    """
 
     node: str
     input: int
@@ -36,8 +57,14 @@ class WeightSite:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """activations: (node, input index, tensor) that read a per-tensor Q/DQ; one pair serves all readers of a tensor.
-    groups: tensors that take one scale, so that INT8 passes between them unchanged."""
+    """Where Q/DQ goes.
+
+    Attributes:
+        activations: (node, input index, tensor) that read a per-tensor pair; one pair serves all readers of a tensor.
+        weights: The constants that become int8.
+        skipped: The nodes that stay float.
+        groups: Tensors that take one scale, so that INT8 passes between them unchanged.
+    """
 
     activations: tuple[tuple[str, int, str], ...]
     weights: tuple[WeightSite, ...]
@@ -88,8 +115,21 @@ def plan(
     keep_float: Mapping[str, str] | None = None,
     rules: Mapping[str, QdqRule] = RULES,
 ) -> Placement:
-    """Apply the rules to a prepared model. scaled: the tensors that have a scale, where not all can have one.
-    keep_float: nodes that stay float -> why, if the model has them. rules: operator -> rule."""
+    """Apply the rules to a prepared model.
+
+    Args:
+        prepared: The model, see `prepare`.
+        selection: Which nodes to quantize or to leave in float.
+        scaled: The tensors that have a scale, where not all can have one.
+        keep_float: Nodes that stay float -> why, if the model has them.
+        rules: Operator -> rule.
+
+    Returns:
+        Where Q/DQ goes.
+
+    Raises:
+        GraphError: A pattern of the selection matches no node.
+    """
     graph = gs.import_onnx(prepared)
     selection, nodes = selection or Selection(), [(n.name, n.op) for n in graph.nodes]
     inside = {name for name, _ in nodes}
@@ -102,16 +142,16 @@ def plan(
     for node in graph.nodes:
         if node.name in left_out:
             continue
-        rule = _row_of(node, rules)
-        if rule is not None and rule.weight_input is not None:
+        rule = row_of(node.op, node.domain, rules)
+        if rule.weight_input is not None:
             reason = _why_not(node, rule) or _without_scale(node, rule, scaled)
             if reason is None and node.name not in asked_for:
                 reason = does_not_pay(node)
             if reason is None:
                 _read_weighted(node, rule, reads, weights)
-        elif _row_of(node, OPERATORS) is not None and OPERATORS[node.op].residual:
+        elif row_of(node.op, node.domain).residual:
             reason = _read_residual(node, graph, order, reads, scaled)
-        elif rule is None:
+        elif not rule.activation_inputs:
             reason = _stays_float(node)
         else:
             continue
@@ -152,8 +192,8 @@ def _lacks(tensor: gs.Tensor, scaled: Collection[str] | None) -> bool:
     return scaled is not None and tensor.name not in scaled
 
 
-def _no_scale(tensor: str) -> str:
-    return f"tensor '{tensor}' has no scale"
+def _no_scale(tensor: str) -> Notice:
+    return Notice(f"tensor '{tensor}' has no scale", "no_scale", tensor)
 
 
 def _read_weighted(node: gs.Node, rule: QdqRule, reads: dict[tuple[str, int], str], weights: list[WeightSite]) -> None:
@@ -187,18 +227,20 @@ def _read_residual(
         return "both inputs are the same tensor"
     if _broadcasts(branches[0], branches[1]):
         return "one input is broadcast over the other"
-    epilogue = [
-        i for i, t in enumerate(branches)
-        if t.inputs and (t.inputs[0].name, 0) in reads and len(t.outputs) == 1 and t not in graph.outputs
-        and OPERATORS[t.inputs[0].op].epilogue
-    ]  # fmt: skip
-    if not epilogue:
+    fusing = [i for i, t in enumerate(branches) if feeds_one_reader(graph, t) and _is_int8_convolution(t, reads)]
+    if not fusing:
         return "neither input is an INT8 convolution whose kernel could take the addition"
-    skip = 1 - max(epilogue, key=lambda i: order[branches[i].inputs[0].name])
+    skip = 1 - max(fusing, key=lambda i: order[branches[i].inputs[0].name])
     if _lacks(branches[skip], scaled):
         return _no_scale(branches[skip].name)
     reads[node.name, skip] = branches[skip].name
     return None
+
+
+def _is_int8_convolution(tensor: gs.Tensor, reads: Mapping[tuple[str, int], str]) -> bool:
+    """Whether a tensor is made by a convolution that is quantized."""
+    maker = tensor.inputs[0] if tensor.inputs else None
+    return maker is not None and (maker.name, 0) in reads and row_of(maker.op, maker.domain).epilogue
 
 
 def _other_type(tensor: gs.Tensor) -> str | None:
@@ -219,10 +261,6 @@ def _broadcasts(a: gs.Tensor, b: gs.Tensor) -> bool:
     return len(a.shape) != len(b.shape) or any(
         m != n and (1 in (m, n) or (isinstance(m, int) and isinstance(n, int))) for m, n in pairs
     )
-
-
-def _row_of(node: gs.Node, rules: Mapping[str, QdqRule]) -> QdqRule | None:
-    return rules.get(node.op) if node.domain in STANDARD_DOMAINS else None
 
 
 def _settle(
@@ -255,8 +293,8 @@ def _read_through(
     groups: list[set[str]] = []
     int8 = set(reads.values())  # tensors that are read in INT8, at once or behind nodes that only move them
     for node in reversed(graph.nodes):
-        rule = _row_of(node, rules)
-        if rule is None or rule.weight_input is not None or node.name in reasons:
+        rule = row_of(node.op, node.domain, rules)
+        if not rule.activation_inputs or rule.weight_input is not None or node.name in reasons:
             continue
         wanted = any(t.name in int8 for t in node.outputs)
         indices = range(len(node.inputs)) if rule.all_inputs else rule.activation_inputs
@@ -308,7 +346,6 @@ def _join(groups: list[set[str]], names: Iterable[str]) -> None:
 def _stays_float(node: gs.Node) -> str:
     if any(isinstance(v, gs.Graph) for v in node.attrs.values()):
         return "it holds a subgraph, whose nodes are left alone"
-    row = _row_of(node, OPERATORS)
-    if row is None and node.domain not in STANDARD_DOMAINS:
+    if node.domain not in STANDARD_DOMAINS:
         return f"custom domain '{node.domain}'"
-    return row.why_float if row is not None and row.why_float else f"no rule quantizes {node.op}"
+    return row_of(node.op, node.domain).why_float or f"no rule quantizes {node.op}"

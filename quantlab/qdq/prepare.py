@@ -11,9 +11,9 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from quantlab.onnx_model import STANDARD_DOMAINS, infer_shapes, opset_of, raise_opset
-from quantlab.qdq.graph import export_graph, fresh_names, name_nodes
-from quantlab.qdq.rules import OPERATORS
+from quantlab.onnx_model import infer_shapes, opset_of, raise_opset
+from quantlab.qdq.graph import export_graph, feeds_one_reader, fresh_names, name_nodes
+from quantlab.qdq.rules import row_of
 
 OPSET = 13  # the first with per-channel QuantizeLinear and DequantizeLinear
 _LOG = logging.getLogger(__name__)
@@ -50,9 +50,9 @@ def _drop_casts(graph: gs.Graph) -> None:
         source, result = cast.inputs[0], cast.outputs[0]
         if id(result) in outputs or source.dtype is None or cast.attrs.get("to") is None:
             continue
-        own = source.dtype  # an ONNX number where numpy has no such type (bfloat16, float8)
-        known = own if isinstance(own, int) else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(own))
-        if known != int(cast.attrs["to"]):
+        dtype = source.dtype  # an ONNX number where numpy has no such type (bfloat16, float8)
+        kind = dtype if isinstance(dtype, int) else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        if kind != int(cast.attrs["to"]):
             continue
         for reader in list(result.outputs):
             reader.inputs = [source if t is result else t for t in reader.inputs]
@@ -62,22 +62,17 @@ def _drop_casts(graph: gs.Graph) -> None:
 def _fold_affine(graph: gs.Graph) -> None:
     """What only scales and shifts the channels of a convolution becomes part of it, in float64: BatchNorm, and its
     forms with Mul, Div, Add and Sub of a constant."""
-    outputs = {id(t) for t in graph.outputs}
     names = fresh_names(graph)
     for node in list(graph.nodes):
         affine = _affine(node)
-        if affine is None:
+        conv = affine.source.inputs[0] if affine is not None and len(affine.source.inputs) == 1 else None
+        if affine is None or conv is None or not feeds_one_reader(graph, affine.source):
             continue
-        source = affine.source
-        conv = source.inputs[0] if len(source.inputs) == 1 else None
-        alone = len(source.outputs) == 1 and id(source) not in outputs
-        rule = OPERATORS.get(conv.op) if conv is not None else None
-        if conv is None or rule is None or not rule.epilogue or not alone:
-            continue
-        if not all(isinstance(t, gs.Constant) for t in conv.inputs[1:]):
+        row = row_of(conv.op, conv.domain)
+        if not row.epilogue or not all(isinstance(t, gs.Constant) for t in conv.inputs[1:]):
             continue
         weight = conv.inputs[1].values
-        axis = rule.axis(conv.attrs, weight.ndim)
+        axis = row.axis(conv.attrs, weight.ndim)
         if axis is None:  # no axis of the weight is the output channels
             continue
         channels = _per_channel(affine, weight.shape[axis], weight.ndim)
@@ -95,12 +90,11 @@ def _fold_affine(graph: gs.Graph) -> None:
 
 def _merge_slices(graph: gs.Graph) -> None:
     """Two Slices in a row over different axes become one: TensorRT runs each as a kernel of its own."""
-    outputs = {id(t) for t in graph.outputs}
     names = fresh_names(graph)
     for node in [n for n in graph.nodes if n.op == "Slice"]:
         middle = node.inputs[0]
         before = middle.inputs[0] if len(middle.inputs) == 1 else None
-        if before is None or before.op != "Slice" or len(middle.outputs) != 1 or id(middle) in outputs:
+        if before is None or before.op != "Slice" or not feeds_one_reader(graph, middle):
             continue
         first, second = _slice_ranges(before), _slice_ranges(node)
         if first is None or second is None or set(first[2]) & set(second[2]):
@@ -126,7 +120,14 @@ def _slice_ranges(node: gs.Node) -> tuple[list[int], ...] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Affine:
-    """`y = source * factor + shift`; (C,) along axis 1 if by_channel, else shaped as ONNX broadcasts them."""
+    """A node as `y = source * factor + shift`.
+
+    Attributes:
+        source: The tensor.
+        factor: Of shape (C,) along axis 1 if `by_channel`, else as ONNX broadcasts it.
+        shift: As `factor`.
+        by_channel: Whether there is one value per channel.
+    """
 
     source: gs.Tensor
     factor: NDArray[np.float64]
@@ -136,8 +137,8 @@ class _Affine:
 
 def _affine(node: gs.Node) -> _Affine | None:
     """A node as `y = x * factor + shift` with constants, or None."""
-    row = OPERATORS.get(node.op)
-    if node.domain not in STANDARD_DOMAINS or row is None or not row.affine:
+    row = row_of(node.op, node.domain)
+    if not row.affine:
         return None
     if node.op == "BatchNormalization":
         # in training mode it normalizes by the batch's own statistics
@@ -149,17 +150,27 @@ def _affine(node: gs.Node) -> _Affine | None:
         factor = gamma / np.sqrt(var + node.attrs.get("epsilon", 1e-5))
         return _Affine(node.inputs[0], factor, beta - mean * factor, by_channel=True)
     left, right = node.inputs
-    if isinstance(left, gs.Constant) and node.op in ("Mul", "Add"):
+    if isinstance(left, gs.Constant) and row.commutes:
         left, right = right, left
     if isinstance(left, gs.Constant) or not isinstance(right, gs.Constant):
         return None
-    value = right.values.astype(np.float64)
-    if node.op == "Div" and not np.all(value):
-        return None
+    parts = _factor_and_shift(node.op, right.values.astype(np.float64))
+    return None if parts is None else _Affine(left, *parts, by_channel=False)
+
+
+def _factor_and_shift(op: str, value: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """`y = x op value` as a factor and a shift of x, or None."""
     one, zero = np.ones_like(value), np.zeros_like(value)
-    factor = {"Mul": value, "Div": 1 / value if node.op == "Div" else one}.get(node.op, one)
-    shift = {"Add": value, "Sub": -value}.get(node.op, zero)
-    return _Affine(left, factor, shift, by_channel=False)
+    match op:
+        case "Mul":
+            return value, zero
+        case "Div":
+            return (1 / value, zero) if np.all(value) else None
+        case "Add":
+            return one, value
+        case "Sub":
+            return one, -value
+    return None
 
 
 def _per_channel(affine: _Affine, channels: int, ndim: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

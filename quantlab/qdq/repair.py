@@ -7,22 +7,22 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from quantlab.data import Batch, Batches, BatchSize, made_up_batch
+from quantlab.data import Batch, Batches, BatchSize, made_up_batch, notices_of
 from quantlab.errors import GraphError, in_batch
 from quantlab.numerics import ErrorSums, error_sums
 from quantlab.onnx_model import (
     QDQ_OPS,
-    FreshNames,
     GraphView,
     Model,
     TensorSpec,
     copy_model,
     input_specs,
     load_model,
+    unique_names,
 )
 from quantlab.ort import Session
 from quantlab.qdq.requantize import Repaired, requantize
-from quantlab.qdq.rules import WEIGHTED
+from quantlab.qdq.rules import weighted_nodes
 
 MIN_SQNR_DB = 15.0
 """Below this a repair is refused: the repaired model is then not the model that was given."""
@@ -40,7 +40,7 @@ def repair(model: Model, batches: Batches | None = None, min_sqnr_db: float = MI
 
     Args:
         model: A model with Q/DQ, from any exporter.
-        batches: Real inputs; without them at least 8 seeded random samples are used, and said.
+        batches: Real inputs; without them at least 8 seeded random samples are used, see `Repaired.made_up`.
         min_sqnr_db: The least SQNR that every output of the repaired model must have against the given one.
 
     Returns:
@@ -59,7 +59,8 @@ def repair(model: Model, batches: Batches | None = None, min_sqnr_db: float = MI
     specs = input_specs(proto)
     size = BatchSize.of(specs)
     samples = 0
-    for number, batch in enumerate(size.whole(batches) if batches is not None else _made_up(specs)):
+    whole = size.whole(batches if batches is not None else _made_up(specs))
+    for number, batch in enumerate(whole):
         with in_batch(number):
             samples += size.count(batch)
             want, got = before.run(batch), after.run(batch)
@@ -72,17 +73,18 @@ def repair(model: Model, batches: Batches | None = None, min_sqnr_db: float = MI
             f"the repair would move output '{worst}' to {moved[worst].sqnr_db:.1f} dB SQNR, less than {min_sqnr_db:g}",
             hint="quantize the float model (quantlab calibrate, quantlab quantize), or give --data and a lower bound",
         )
-    return replace(done, moved=moved, samples=samples, made_up=batches is None)
+    notes = (*done.notes, *notices_of(whole))
+    return replace(done, moved=moved, notes=notes, samples=samples, made_up=batches is None)
 
 
 def _named(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with a name for every node."""
-    if all(node.name for node in proto.graph.node):
+    """The model with a name for every node that no other has: layers that stay float are known by it."""
+    names = unique_names((node.name, node.op_type) for node in proto.graph.node)
+    if all(node.name == name for node, name in zip(proto.graph.node, names, strict=True)):
         return proto
     result = copy_model(proto)
-    names = FreshNames(node.name for node in result.graph.node)
-    for node in result.graph.node:
-        node.name = node.name or names.numbered(node.op_type)
+    for node, name in zip(result.graph.node, names, strict=True):
+        node.name = name
     return result
 
 
@@ -90,11 +92,10 @@ def _float_layers(proto: onnx.ModelProto) -> dict[str, str]:
     """Weighted nodes none of whose operands has Q/DQ -> why they stay float."""
     view = GraphView(proto)
     found = {}
-    for node in proto.graph.node:
-        if node.op_type in WEIGHTED and node.name:
-            makers = [view.producer.get(name) for name in node.input[:2]]
-            if not any(maker is not None and maker.op_type in QDQ_OPS for maker in makers):
-                found[node.name] = "it was float in the given model"
+    for node, weight_input in weighted_nodes(proto.graph):
+        makers = [view.producer.get(node.input[index]) for index in (0, weight_input)]
+        if not any(maker is not None and maker.op_type in QDQ_OPS for maker in makers):
+            found[node.name] = "it was float in the given model"
     return found
 
 

@@ -48,9 +48,7 @@ def import_scales(model: Model) -> CalibrationTable:
     """The activation scales of a Q/DQ model from any exporter as a table. GraphError if it has none."""
     proto = load_model(model)
     require_qdq(proto)
-    return CalibrationTable(
-        dict(strip(proto).amax), Provenance(algorithm="imported", source="scales of a Q/DQ model")
-    )
+    return CalibrationTable(dict(strip(proto).amax), Provenance(algorithm="imported", source="scales of a Q/DQ model"))
 
 
 def requantize(

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import onnx
+
+from quantlab.onnx_model import STANDARD_DOMAINS
+
 Attrs = Mapping[str, Any]
 
 
@@ -44,6 +48,7 @@ class QdqRule:
         heads: TensorRT fuses an activation behind it.
         fused: TensorRT fuses it into the kernel before it.
         affine: With constants it scales and shifts channels, and is folded into the convolution before it.
+        commutes: Its two inputs may change places.
         not_negative: It gives no negative values.
         shape: It makes shapes or indices out of a tensor.
         shape_step: It stands in computations of shapes.
@@ -66,6 +71,7 @@ class QdqRule:
     heads: bool = False
     fused: bool = False
     affine: bool = False
+    commutes: bool = False
     not_negative: bool = False
     shape: bool = False
     shape_step: bool = False
@@ -103,7 +109,7 @@ OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
         QdqRule("ConvTranspose", (0,), 1, _conv_transpose_axis, bias_input=2, epilogue=True, heads=True),
         QdqRule("Gemm",          (0,), 1, _gemm_axis,           bias_input=2, heads=True),
         QdqRule("MatMul",        (0,), 1, -1, dynamic_weight=True, heads=True),
-        QdqRule("Add", residual=True, heads=True, affine=True, shape_step=True),
+        QdqRule("Add", residual=True, heads=True, affine=True, commutes=True, shape_step=True),
         QdqRule("MaxPool",     (0,), kernel=True, share_scale=True, copies_scale=True),
         QdqRule("AveragePool", (0,), kernel=True, copies_scale=True),
         QdqRule("GlobalAveragePool", (0,), kernel=True),
@@ -122,7 +128,7 @@ OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
         *_each("LogSoftmax LayerNormalization InstanceNormalization GroupNormalization Gelu Erf Log Pow Reciprocal "
                "ReduceMean ReduceSum", why_float=_EXACT),
         *_each("Div", affine=True, why_float=_EXACT),
-        *_each("Mul", affine=True, shape_step=True, why_float=_ELEMENTWISE),
+        *_each("Mul", affine=True, commutes=True, shape_step=True, why_float=_ELEMENTWISE),
         *_each("Sub", affine=True, why_float=_ELEMENTWISE),
         *_each("Max Min", why_float=_ELEMENTWISE),
         *_each("Abs", not_negative=True),
@@ -139,8 +145,30 @@ RULES: Mapping[str, QdqRule] = MappingProxyType({op: rule for op, rule in OPERAT
 
 def operators(column: str) -> frozenset[str]:
     """The operators whose row has something in a column of the table."""
-    return frozenset(op for op, rule in OPERATORS.items() if getattr(rule, column) not in (False, None, (), ""))
+    return frozenset(op for op, rule in OPERATORS.items() if getattr(rule, column) != getattr(QdqRule(op), column))
 
 
 WEIGHTED = operators("weight_input")
 """The operators that take weights: their precision decides how fast a network is."""
+
+
+def row_of(op: str, domain: str | None, rules: Mapping[str, QdqRule] = OPERATORS) -> QdqRule:
+    """Look a node up in the table.
+
+    Args:
+        op: Its operator.
+        domain: The domain of that.
+        rules: The table, or a part of it.
+
+    Returns:
+        Its row; an empty one where there is none, or the operator is of another domain and only bears the name.
+    """
+    return rules.get(op, QdqRule(op)) if domain in STANDARD_DOMAINS else QdqRule(op)
+
+
+def weighted_nodes(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, int]]:
+    """The nodes of a graph that take weights, each with the index of that input."""
+    for node in graph.node:
+        weight_input = row_of(node.op_type, node.domain).weight_input
+        if weight_input is not None and len(node.input) > weight_input:
+            yield node, weight_input

@@ -13,18 +13,25 @@ from numpy.typing import NDArray
 
 from quantlab.errors import GraphError
 from quantlab.numerics import amax_from_scale
-from quantlab.onnx_model import QDQ_OPS, FreshNames, QdqParameters, code_type, qdq_nodes
-from quantlab.qdq.graph import export_graph, fold_around_qdq, fresh_names, node_label
-from quantlab.qdq.rules import OPERATORS
+from quantlab.onnx_model import QDQ_OPS, FreshNames, QdqParameters, code_type, inner_nodes
+from quantlab.qdq.graph import DEQUANTIZED, export_graph, fold_around_qdq, fresh_names, node_label
+from quantlab.qdq.rules import row_of
 
 WeightAmax = tuple[NDArray[np.float32], int | None]
+"""The amax of a weight and its axis; None for one amax."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stripped:
-    """model: float, without Q/DQ. amax: per activation that had a pair. aliases: tensor of `model` that was made in
-    place of another -> that other, whose amax it has. notes: what was more than removal. weight_amax: constants of
-    `model` that had symmetric int8 codes -> (their amax, its axis or None), with which those codes come back."""
+    """A model whose Q/DQ were taken out.
+
+    Attributes:
+        model: The float model.
+        amax: Per activation that had a pair.
+        aliases: Tensor of `model` that was made in place of another -> that other, whose amax it has.
+        notes: What was more than removal.
+        weight_amax: Constants of `model` that had symmetric int8 codes -> their amax, with which those codes come back.
+    """
 
     model: onnx.ModelProto
     amax: Mapping[str, np.float32]
@@ -54,11 +61,13 @@ def strip(proto: onnx.ModelProto) -> Stripped:
 
     A dequantized constant becomes its float values. Asymmetric ranges give `amax = max(|low|, |high|)`. Where a range
     begins at 0 the pair also worked as a Relu or a Clip (ONNX Runtime removes such a node before its pair): a Clip to
-    the range takes its place, unless the tensor cannot be negative anyway. GraphError for what cannot be taken apart:
-    int8 inputs or outputs, computed or blocked scales, codes other than 8 or 16 bits, scales that are no numbers or
-    FP16, pairs in subgraphs.
+    the range takes its place, unless the tensor cannot be negative anyway.
+
+    Raises:
+        GraphError: Something cannot be taken apart: int8 inputs or outputs, computed or blocked scales, codes other
+            than 8 or 16 bits, scales that are no numbers or FP16, pairs in subgraphs.
     """
-    if len(qdq_nodes(proto)) != sum(n.op_type in QDQ_OPS for n in proto.graph.node):
+    if any(inner.op_type in QDQ_OPS for node in proto.graph.node for inner in inner_nodes(node)):
         raise GraphError("the model has Q/DQ inside If, Loop or Scan", hint="start from its float version")
     graph = fold_around_qdq(proto)
     _drop_clips_of_codes(graph)
@@ -85,23 +94,27 @@ def _drop_clips_of_codes(graph: gs.Graph) -> None:
         clip = dq.inputs[0].inputs[0] if dq.inputs[0].inputs else None
         if clip is None or clip.op != "Clip" or not clip.inputs[0].inputs:
             continue
-        q = clip.inputs[0].inputs[0]
-        bounds = [t.values if isinstance(t, gs.Constant) else None for t in clip.inputs[1:3]]
-        if q.op != "QuantizeLinear" or len(bounds) != 2 or any(b is None for b in bounds):
+        q, bounds = clip.inputs[0].inputs[0], _bounds(clip)
+        if q.op != "QuantizeLinear" or bounds is None:
             continue
-        if any(b is not None and b.size != 1 for b in bounds):
-            continue
-        low, high = (int(b.reshape(-1)[0]) for b in bounds if b is not None)
         if isinstance(q.inputs[0], gs.Constant):
-            codes = np.clip(_codes(q.inputs[0].values, q), low, high)
+            codes = np.clip(_codes(q.inputs[0].values, q), *bounds)
             dq.inputs[0] = gs.Constant(f"{clip.outputs[0].name}_codes", codes)
-        elif (
-            low <= -127 and high == 127 and _parameters(q).code_type == np.int8
-        ):  # the symmetric range: code -128 stands for no value that amax keeps
-            dq.inputs[0] = clip.inputs[0]
+        elif bounds[0] <= -127 and bounds[1] == 127 and _parameters(q).code_type == np.int8:
+            dq.inputs[0] = clip.inputs[0]  # the symmetric range: code -128 stands for no value that amax keeps
 
 
-_SUFFIXES = ("_dequantized", "_DequantizeLinear_Output", "_dequant")
+def _bounds(clip: gs.Node) -> tuple[int, int] | None:
+    """The two ends of a Clip of codes, or None if they are not constant."""
+    bounds = clip.inputs[1:3]
+    if len(bounds) != 2 or not all(isinstance(b, gs.Constant) and b.values.size == 1 for b in bounds):
+        return None
+    low, high = (int(b.values.item()) for b in bounds)
+    return low, high
+
+
+_SUFFIXES = (DEQUANTIZED, "_DequantizeLinear_Output", "_dequant")
+"""What tools append to a weight's name for its dequantized values: quantlab, ONNX Runtime, PyTorch."""
 
 
 def _float_name(names: FreshNames, dequantized: str) -> str:
@@ -163,11 +176,11 @@ def _never_negative(tensor: gs.Tensor) -> bool:
     if maker.op == "Clip":
         low = maker.inputs[1] if len(maker.inputs) > 1 else None
         return isinstance(low, gs.Constant) and bool((low.values >= 0).all())
-    rule = OPERATORS.get(maker.op)
-    if rule is not None and (rule.share_scale or rule.kernel):
-        sources = maker.inputs if rule.all_inputs else maker.inputs[:1]
+    row = row_of(maker.op, maker.domain)
+    if row.share_scale or row.kernel:
+        sources = maker.inputs if row.all_inputs else maker.inputs[:1]
         return all(_never_negative(source) for source in sources)
-    return rule is not None and rule.not_negative
+    return row.not_negative
 
 
 def _with_clip(work: _Work, q: gs.Node, tensor: gs.Tensor, high: float) -> gs.Variable:

@@ -27,8 +27,16 @@ def load_document(path: Path) -> dict[str, Any]:
 
 
 def changes_since(baseline: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Per model that both have: new minus old of accuracy (0..1) and SQNR (dB), and the ratio of latencies; and the
-    models that only one has."""
+    """Compare with an earlier report.
+
+    Args:
+        baseline: The earlier document.
+        models: The models of the new one.
+
+    Returns:
+        Per model that both have: new minus old of accuracy (0..1), metric and SQNR (dB), and new over old of the
+        latencies, None where one of them is not known; and the names of models that only one has.
+    """
     old = {m["name"]: m for m in baseline["comparison"]["models"]}
     new = {m["name"]: m for m in models}
     return {

@@ -25,7 +25,7 @@ from quantlab.comparison.named_backends import BackendSet, default_specs, parse_
 from quantlab.data import Batch, Batches
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.runtime import Runtime
-from quantlab.errors import ConfigError, QuantlabError
+from quantlab.errors import ConfigError, Notice, QuantlabError
 from quantlab.files import check_folder
 from quantlab.onnx_model import has_qdq, load_model
 from quantlab.report.document import Evidence, build_document
@@ -47,7 +47,7 @@ class ComparisonRequest:
         batches: The data to compare on; a stream with labels brings its own.
         calibration: Calibration data for backends that are built here.
         backends: Names of such backends; None for all that may work, if there are calibration data.
-        metric: The user's own.
+        metric: Of the user, None for none.
         baseline: An earlier report document to compare with.
         settings: For TensorRT engines.
         title: Of the report.
@@ -79,12 +79,14 @@ class ComparisonReport:
     Attributes:
         comparison: What was measured.
         paths: The files.
+        left_out: What was left out of the calibration data.
         skipped: Why some backends are missing.
         untraced: Why it cannot be shown where the error of some models comes from.
     """
 
     comparison: Comparison
     paths: ReportPaths
+    left_out: tuple[Notice, ...]
     skipped: tuple[str, ...]
     untraced: tuple[str, ...]
 
@@ -113,9 +115,7 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
         candidates += opened.backends
         if not candidates:
             raise ConfigError("nothing to compare with: ort:fp32 is always there", hint="name a quantized backend")
-        result = compare_models(
-            request.fp32, candidates, request.batches, on_batch=on_batch, metric=request.metric
-        )
+        result = compare_models(request.fp32, candidates, request.batches, on_batch=on_batch, metric=request.metric)
     models |= {f"ort:qdq:{name}": q.model for name, q in opened.quantized.items()}
     few = list(islice(request.batches, SHOWN_BATCHES))
     traces, untraced = _traces(request.fp32, models, result, few)
@@ -123,9 +123,10 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     evidence = Evidence(
         activation_ranges(request.fp32, models, few), chosen.placement if chosen else None, traces, request.baseline
     )
-    warnings = [*opened.skipped, *(w for table in opened.tables.values() for w in table.warnings)]
-    document = build_document(request.title, result, evidence, request.command, warnings)
-    return ComparisonReport(result, write_document(document, folder), tuple(opened.skipped), tuple(untraced))
+    document = build_document(request.title, result, evidence, request.command, [*opened.skipped, *opened.notices])
+    left_out = dict.fromkeys(notice for notice in opened.notices if notice.kind in ("short_batch", "bad_images"))
+    paths = write_document(document, folder)
+    return ComparisonReport(result, paths, tuple(left_out), tuple(opened.skipped), tuple(untraced))
 
 
 def _open(opened: BackendSet, request: ComparisonRequest) -> None:
@@ -140,7 +141,8 @@ def _open(opened: BackendSet, request: ComparisonRequest) -> None:
         specs = default_specs()
     if clash := sorted({spec.name for spec in specs} & request.files.keys()):
         raise ConfigError(
-            f"'{clash[0]}' is also the name of a backend", hint=f"name the file otherwise: mine={request.files[clash[0]]}"
+            f"'{clash[0]}' is also the name of a backend",
+            hint=f"name the file otherwise: mine={request.files[clash[0]]}",
         )
     engines = {name: path for name, path in request.files.items() if path.suffix in ENGINES}
     if specs or engines:

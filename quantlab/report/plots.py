@@ -216,7 +216,15 @@ def plot_latency(models: Sequence[Mapping[str, Any]]) -> str:
 
 
 def plot_error_trace(trace: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
-    """SQNR of every tensor along the network, one line per model."""
+    """Draw the SQNR of every tensor along the network, one line per model.
+
+    Args:
+        trace: The error trace of a document.
+        models: Its models, FP32 first: they have the same colours as in the other plots.
+
+    Returns:
+        SVG text.
+    """
     tensors = trace["tensors"]
     names = list(dict.fromkeys(name for t in tensors for name in t["sqnr_db"]))
     colors = colors_of([m["name"] for m in models[1:]] or names)

@@ -21,7 +21,14 @@ from quantlab.report.document import build_document
 
 @dataclass(frozen=True, slots=True)
 class ReportPaths:
-    """Where a report was written."""
+    """Where a report was written.
+
+    Attributes:
+        json: The document.
+        markdown: For a pull request.
+        html: The page.
+        csv: A row per model.
+    """
 
     json: Path
     markdown: Path

@@ -5,8 +5,9 @@ from __future__ import annotations
 import onnx
 
 from quantlab.data import Batch
-from quantlab.engines.audit import Audit, Inspection, audit_inspection, layer_rows
+from quantlab.engines.audit import Audit, audit_inspection
 from quantlab.engines.engine import Engine
+from quantlab.engines.inspector import Inspection, layer_rows
 from quantlab.trt.features import trt
 from quantlab.trt.run import Lane, Runner
 

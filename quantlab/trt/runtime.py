@@ -8,8 +8,8 @@ import onnx
 
 from quantlab.calibration import CalibrationTable
 from quantlab.data import Batch, Batches
-from quantlab.engines.audit import Inspection
 from quantlab.engines.engine import Engine
+from quantlab.engines.inspector import Inspection
 from quantlab.engines.int8 import Int8Source
 from quantlab.engines.options import BuildOptions
 from quantlab.engines.stream_calibrator import CalibratorOptions

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from quantlab.calibration import CalibrationTable, Progress, RunOptions, run_calibration
-from quantlab.data import Batch, Batches, BatchSize, DerivedBatches
+from quantlab.data import Batch, Batches, BatchSize, DerivedBatches, notices_of
 from quantlab.errors import DataError, Notice
 from quantlab.numerics import sqnr_db
 from quantlab.observers import OBSERVERS, Observer
@@ -84,7 +84,8 @@ def calibrate_auto(
         GraphError: The model cannot be calibrated.
     """
     proto = load_model(model)
-    rest = _Rest(BatchSize.of(input_specs(proto)).whole(batches))
+    whole = BatchSize.of(input_specs(proto)).whole(batches)
+    rest = _Rest(whole)
     target = calibration_target(proto)
     run = run_calibration(target, rest, observers or OBSERVERS, RunOptions(), on_batch)
     held = rest.held_back
@@ -110,7 +111,7 @@ def calibrate_auto(
         "choice",
     )
     warnings = tuple(w for w in table.warnings if w.kind != "saturated")
-    result = CalibrationTable(kept, provenance, (*warnings, head, *notes))
+    result = CalibrationTable(kept, provenance, (*notices_of(whole), *warnings, head, *notes))
     return AutoResult(result, base, sqnr, tuple(choices))
 
 

@@ -16,45 +16,46 @@ from onnx import helper, numpy_helper
 
 from quantlab.calibration import Progress
 from quantlab.data import Batches, BatchSize, notices_of
-from quantlab.errors import DataError, in_batch
+from quantlab.errors import DataError, GraphError, in_batch
 from quantlab.onnx_model import (
     QDQ_OPS,
     FreshNames,
     GraphView,
     Model,
     attribute,
-    check_model,
     copy_model,
     input_specs,
     load_model,
     opset_of,
     tensor_names,
+    why_invalid,
 )
 from quantlab.ort import Session
 from quantlab.qdq import Quantized, prepare
-from quantlab.qdq.rules import operators
-
-_BIASED = operators("bias_input")  # MatMul has no bias to correct
+from quantlab.qdq.rules import row_of
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A quantized layer. mean: the output of the probe that holds E[y - y_q], float32 (channels,)."""
+    """A quantized layer.
 
-    node: str
+    Attributes:
+        output: What it gives.
+        mean: The output of the probe that holds E[y - y_q], float32 (channels,).
+    """
+
     output: str
     mean: str
 
 
-def correct_bias(
-    model: Model, quantized: Quantized, batches: Batches, on_batch: Progress | None = None
-) -> Quantized:
+def correct_bias(model: Model, quantized: Quantized, batches: Batches, on_batch: Progress | None = None) -> Quantized:
     """Correct the biases of a quantized model; scales, weights and nodes stay as they are.
 
     Args:
         model: The FP32 model that it was made from.
         quantized: The quantized model.
-        batches: Calibration data. A last batch too short for a network with a fixed batch size is left out, and said.
+        batches: Calibration data. A last batch too short for a network with a fixed batch size is left out; the
+            warnings name it.
         on_batch: Called after every batch with the number of samples so far.
 
     Returns:
@@ -63,6 +64,7 @@ def correct_bias(
 
     Raises:
         DataError: There are no batches, they do not fit, or no layer has a bias to correct.
+        GraphError: ONNX Runtime cannot run the model.
     """
     prepared = prepare(load_model(model))
     probe, layers = _probe(prepared, quantized.model)
@@ -88,7 +90,9 @@ def correct_bias(
     for node in corrected.graph.node:
         if node.output[0] in shifts:
             _add_to_bias(corrected, node, shifts[node.output[0]], names)
-    check_model(corrected, full_check=True)
+    reason = why_invalid(corrected)
+    if reason is not None:
+        raise GraphError(f"the corrected model is not valid ONNX: {reason}", hint="please report this model")
     note = f"the biases of {len(layers)} layers were corrected with {samples} samples"
     return replace(quantized, model=corrected, warnings=(*quantized.warnings, note, *notices_of(whole)))
 
@@ -98,24 +102,23 @@ def _probe(prepared: onnx.ModelProto, qdq: onnx.ModelProto) -> tuple[onnx.ModelP
     view = GraphView(qdq)
     probe = copy_model(prepared)
     graph = probe.graph
+    names = FreshNames(tensor_names(prepared) | tensor_names(qdq))
     known = {t.name for t in graph.initializer}
     graph.initializer.extend(t for t in qdq.graph.initializer if t.name not in known)
     graph.node.extend(n for n in qdq.graph.node if n.op_type in QDQ_OPS)
     layers = []
     for node in qdq.graph.node:
-        if node.op_type not in _BIASED or not _can_correct(view, node):
+        if row_of(node.op_type, node.domain).bias_input is None or not _can_correct(view, node):
             continue
         twin = onnx.NodeProto()
         twin.CopyFrom(node)
         output = node.output[0]
-        twin.name, twin.output[0] = f"{node.name}/twin", f"{output}/twin"
-        layer = _Layer(node.name, output, f"{output}/mean")
-        graph.node.extend([twin, helper.make_node("Sub", [output, twin.output[0]], [f"{output}/error"])])
-        weight = view.constant(view.source(node.input[1]))  # float behind a pair, else its codes
-        if weight is None and node.input[1] in view.producer:
-            weight = view.constant(view.producer[node.input[1]].input[0])
+        twin.name, twin.output[0] = f"{node.name}/twin", names.new(f"{output}/twin")
+        layer, error = _Layer(output, names.new(f"{output}/mean")), names.new(f"{output}/error")
+        graph.node.extend([twin, helper.make_node("Sub", [output, twin.output[0]], [error])])
+        weight = view.weight(view.producer[node.input[1]])
         rank = 2 if node.op_type == "Gemm" or weight is None else weight.ndim
-        _append_mean(probe, f"{output}/error", layer.mean, rank)
+        _append_mean(probe, error, layer.mean, rank, names)
         layers.append(layer)
     del graph.output[:]
     graph.output.extend(onnx.ValueInfoProto(name=layer.mean) for layer in layers)
@@ -125,32 +128,29 @@ def _probe(prepared: onnx.ModelProto, qdq: onnx.ModelProto) -> tuple[onnx.ModelP
 
 
 def _can_correct(view: GraphView, node: onnx.NodeProto) -> bool:
-    makers = [view.producer.get(name) for name in node.input[:2]]
-    quantized = all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers)
+    quantized = all(view.maker(name, "DequantizeLinear") is not None for name in node.input[:2])
     has_bias = len(node.input) > 2 and bool(node.input[2])
     bias = view.constant(node.input[2]) if has_bias else None
     plain = not has_bias or (bias is not None and bias.ndim == 1)
     return quantized and plain and attribute(node, "beta", 1.0) == 1.0
 
 
-def _append_mean(probe: onnx.ModelProto, error: str, mean: str, rank: int) -> None:
+def _append_mean(probe: onnx.ModelProto, error: str, mean: str, rank: int, names: FreshNames) -> None:
     """`mean` (C,) of `error` (N, C, ...): over all axes but the channels."""
-    moved, flat = f"{error}/moved", f"{error}/flat"
+    moved, flat = names.new(f"{error}/moved"), names.new(f"{error}/flat")
     order = [1, 0, *range(2, rank)]
     probe.graph.node.append(helper.make_node("Transpose", [error], [moved], perm=order))
     probe.graph.node.append(helper.make_node("Flatten", [moved], [flat], axis=1))
     if opset_of(probe) < 18:
         probe.graph.node.append(helper.make_node("ReduceMean", [flat], [mean], axes=[1], keepdims=0))
         return
-    axes = f"{mean}/axes"  # an input since opset 18
+    axes = names.new(f"{mean}/axes")  # an input since opset 18
     probe.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), axes))
     probe.graph.node.append(helper.make_node("ReduceMean", [flat, axes], [mean], keepdims=0))
 
 
-def _add_to_bias(
-    model: onnx.ModelProto, node: onnx.NodeProto, shift: NDArray[np.float32], names: FreshNames
-) -> None:
-    """A bias of its own for this node: other nodes may share the old one."""
+def _add_to_bias(model: onnx.ModelProto, node: onnx.NodeProto, shift: NDArray[np.float32], names: FreshNames) -> None:
+    """A new bias for this node alone: other nodes may share the old one."""
     old = next((t for t in model.graph.initializer if len(node.input) > 2 and t.name == node.input[2]), None)
     value = shift + (numpy_helper.to_array(old) if old is not None else np.float32(0))
     name = names.new(f"{node.output[0]}_bias")

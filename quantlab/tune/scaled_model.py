@@ -15,7 +15,17 @@ from quantlab.ort import Session
 
 
 class ScaledModel:
-    """Measures the error of the outputs against FP32 for any amax of every tensor."""
+    """Measures the error of the outputs against FP32 for any amax of every tensor.
+
+    Args:
+        fp32: The FP32 model.
+        qdq: A Q/DQ model made from it.
+        tensors: Those whose scales are fed.
+        batches: On which the error is measured.
+
+    Raises:
+        DataError: The model has no floating point output, or a batch does not fit.
+    """
 
     def __init__(
         self, fp32: onnx.ModelProto, qdq: onnx.ModelProto, tensors: Sequence[str], batches: Sequence[Batch]
@@ -29,10 +39,7 @@ class ScaledModel:
                 "the model has no floating point output to measure an error at", hint="choose one algorithm"
             )
         self._wanted = [reference.run(b, reference.float_outputs) for b in self._batches]
-        self._power = {
-            name: sum(float(squares(w[name])) for w in self._wanted)
-            for name in reference.float_outputs
-        }
+        self._power = {name: sum(float(squares(w[name])) for w in self._wanted) for name in reference.float_outputs}
 
     def error(self, amax: Mapping[str, np.float32]) -> float:
         """Squared error over power, the mean over the outputs: `10 ** (-SQNR / 10)` for a single one."""

@@ -21,10 +21,13 @@ import numpy as np
 import onnx
 
 import quantlab
+from quantlab.api import calibrate_all
 from quantlab.data import ArrayBatches, ImageBatches, read_arrays
 from quantlab.data.images import image_files
-from quantlab.onnx_model import input_specs, load_model
 from quantlab.data.sample import PRESET, sample_folder
+from quantlab.observers import OBSERVERS
+from quantlab.onnx_model import input_specs, load_model
+from quantlab.tune import calibrate_auto
 
 PEERS = ("nvidia-modelopt[onnx]==0.47.0", "torch", "onnxruntime")
 
@@ -98,8 +101,8 @@ def peers_python(given: Path | None) -> Path:
 
 def measure(case: Case, python: Path) -> dict[str, dict[str, float | None]]:
     """Model name -> SQNR in dB and top-1."""
-    run = quantlab.calibrate_all(case.model, case.calibration, quantlab.OBSERVERS)
-    tables = dict(run.tables) | {"auto": quantlab.calibrate_auto(case.model, case.calibration).table}
+    run = calibrate_all(case.model, case.calibration, OBSERVERS)
+    tables = dict(run.tables) | {"auto": calibrate_auto(case.model, case.calibration).table}
     quantized = {name: quantlab.quantize(case.model, table) for name, table in tables.items()}
     for name in ("auto", "mse"):
         quantized[f"{name}+bias"] = quantlab.correct_bias(case.model, quantized[name], case.calibration)

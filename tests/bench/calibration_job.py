@@ -68,7 +68,8 @@ def forward(job: Job) -> Run:
 
 
 def quantlab_calibration(algorithm: str, tensors: str, job: Job) -> Run:
-    from quantlab import OBSERVERS, calibrate, calibrate_all
+    from quantlab.api import calibrate, calibrate_all
+    from quantlab.observers import OBSERVERS
 
     batches = _batches(job)
 
@@ -89,7 +90,8 @@ def quantlab_without_numba(algorithm: str, tensors: str, job: Job) -> Run:
 def quantlab_quantization(job: Job) -> Run:
     import onnx
 
-    from quantlab import OBSERVERS, calibrate, quantize
+    from quantlab.api import calibrate, quantize
+    from quantlab.observers import OBSERVERS
 
     batches = _batches(job)
 

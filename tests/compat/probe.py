@@ -23,10 +23,10 @@ def api() -> list[str]:
     """Every attribute, enum member and keyword that quantlab.trt uses and this TensorRT does not have."""
     from usage import uses
 
-    import quantlab.trt
+    import quantlab
 
     problems = []
-    for use in uses(Path(quantlab.trt.__file__).parent):
+    for use in uses(Path(quantlab.__file__).parent):
         owner = trt if not use.owner else getattr(trt, use.owner, None)
         if owner is None or (use.name not in MEMBERS and not hasattr(owner, use.name)):
             problems.append(f"{use.owner or 'tensorrt'}.{use.name}")

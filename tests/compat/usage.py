@@ -22,7 +22,7 @@ CLASS_OF = {
     "_runtime": "Runtime",
     "inspector": "EngineInspector",
 }
-"""The variables of quantlab/trt that hold TensorRT's objects, by the names that are used for nothing else there."""
+"""The variables of `quantlab.trt` that hold TensorRT's objects, by the names that are used for nothing else there."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,10 @@ class Use:
     keywords: tuple[str, ...] = ()
 
 
-def uses(folder: Path) -> list[Use]:
-    """Every use of TensorRT in the Python files of a folder."""
-    return [use for file in sorted(folder.glob("*.py")) for use in _uses(file)]
+def uses(package: Path) -> list[Use]:
+    """Every use of TensorRT in quantlab: in the files of `trt`, and where a source of INT8 ranges is handed over."""
+    files = [*sorted((package / "trt").glob("*.py")), package / "engines" / "int8.py"]
+    return [use for file in files for use in _uses(file)]
 
 
 def _uses(file: Path) -> Iterator[Use]:
@@ -60,6 +61,8 @@ def _owner(value: ast.expr, file: Path) -> str | None:
     if isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name) and value.value.id == "trt":
         return value.attr  # trt.BuilderFlag.TF32
     name = value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
+    if file.parent.name == "engines":
+        return {"config": "IBuilderConfig", "tensor": "ITensor"}.get(name)
     if name == "engine" and file.name == "run.py" and isinstance(value, ast.Name):
         return "ICudaEngine"
     if name == "error" and file.name != "build.py":

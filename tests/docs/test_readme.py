@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -42,8 +44,16 @@ def test_python_of_the_readme_runs(project: Path, capsys: pytest.CaptureFixture[
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)  # the README's own text
+    assert (project / "report" / "report.html").is_file()
     assert "Skipped" in capsys.readouterr().out
     assert (project / "calibration.cache").read_text().startswith("TRT-8600-EntropyCalibration2\ninput: ")
+
+
+def test_python_of_the_readme_passes_a_strict_type_checker(tmp_path: Path) -> None:
+    (tmp_path / "snippets.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)))
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "snippets.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["Success: no issues found in 1 source file"], done.stdout + done.stderr
 
 
 def test_commands_and_options_of_the_readme_exist() -> None:

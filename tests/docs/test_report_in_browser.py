@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from hostile_report import ATTACK, document
-from quantlab.report import write_report
+from quantlab.report import write_document
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -46,7 +46,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def report(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made only where there is a browser."""
-    return write_report(document(), tmp_path_factory.mktemp("page")).html
+    return write_document(document(), tmp_path_factory.mktemp("page")).html
 
 
 class Seen(NamedTuple):
@@ -106,7 +106,7 @@ def test_page_fetches_nothing_complains_of_nothing_and_runs_no_name(show: Open, 
 def test_every_plot_is_drawn_and_has_a_label(show: Open) -> None:
     plots = show().page.locator("svg")
     labels = [plot.get_attribute("aria-label") for plot in plots.all()]
-    assert len(labels) == 8  # quality, trade-off, latency, origin, weights, classes, amax, histograms
+    assert len(labels) == 8  # quality, trade-off, latency, error trace, weights, classes, amax, histograms
     assert len(set(labels)) == 8
     for plot in plots.all():
         assert plot.get_attribute("role") == "img"

@@ -12,7 +12,7 @@ import pytest
 
 import quantlab
 from models import initializers, run, sqnr_db
-from quantlab.qdq import lint
+from quantlab.qdq import import_scales, lint, repair, requantize
 
 GRAPHS = Path(__file__).parent / "peer_graphs"
 REFERENCES = np.load(GRAPHS / "references.npz")  # what PyTorch made of the float networks
@@ -130,7 +130,7 @@ def test_lint_of_a_peers_graph_finds_what_tensorrt_would_do(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_scales_of_a_peers_graph_are_imported_as_they_are(name: str) -> None:
     model = repairable(name)
-    wanted, table = scales_in(model), quantlab.import_scales(model)
+    wanted, table = scales_in(model), import_scales(model)
     assert len(wanted) >= 5
     assert table.amax.keys() == wanted.keys()
     for tensor, scale in wanted.items():
@@ -141,7 +141,7 @@ def test_scales_of_a_peers_graph_are_imported_as_they_are(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_repair_of_a_peers_graph_lints_clean_and_moves_it_less_than_quantization_did(name: str) -> None:
     given, batch = repairable(name), example(name)
-    result = quantlab.repair(given, [batch])
+    result = repair(given, [batch])
     assert {f.code for f in result.before} == codes_of(given) == CODES[name] - {"Q11"}
     assert result.after == ()
     assert not result.made_up
@@ -163,7 +163,7 @@ def test_repair_keeps_the_weight_codes_of_a_peers_graph(name: str) -> None:
     # BatchNorm goes into the scales alone: its factors are positive. PyTorch's QAT divides by 127.5, so that the
     # largest code of a channel can be -128, which the repaired model does not use: it has other codes there
     given = weight_codes(repairable(name))
-    repaired = weight_codes(quantlab.requantize(repairable(name)).model)
+    repaired = weight_codes(requantize(repairable(name)).model)
     assert repaired.keys() == given.keys()
     assert len(given) >= 3
     for layer, codes in given.items():
@@ -172,14 +172,14 @@ def test_repair_keeps_the_weight_codes_of_a_peers_graph(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_repair_of_a_peers_graph_twice_gives_the_same_bytes(name: str) -> None:
-    first, second = (quantlab.repair(repairable(name)).model.SerializeToString(deterministic=True) for _ in range(2))
+    first, second = (repair(repairable(name)).model.SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_repair_of_a_repaired_graph_changes_no_operator_and_no_number(name: str) -> None:
-    once = quantlab.repair(repairable(name)).model
-    again = quantlab.repair(once)
+    once = repair(repairable(name)).model
+    again = repair(once)
     assert again.before == ()
     assert [n.op_type for n in again.model.graph.node] == [n.op_type for n in once.graph.node]
     batch = example(name)
@@ -188,13 +188,13 @@ def test_repair_of_a_repaired_graph_changes_no_operator_and_no_number(name: str)
 
 def test_repair_of_modelopts_default_fp16_graph_is_refused_with_the_reason() -> None:
     with pytest.raises(quantlab.QuantlabError, match=r"scale of '.*QuantizeLinear' is float16.*high_precision_dtype"):
-        quantlab.repair(stored("modelopt_fp16_conv"))
+        repair(stored("modelopt_fp16_conv"))
 
 
 def test_repair_of_torch_fx_graph_as_exported_equals_that_without_its_clips() -> None:
-    result = quantlab.repair(stored("torch_fx_conv"), [example("torch_fx_conv")])
+    result = repair(stored("torch_fx_conv"), [example("torch_fx_conv")])
     assert result.after == ()
-    without = quantlab.repair(repairable("torch_fx_conv")).model
+    without = repair(repairable("torch_fx_conv")).model
     batch = example("torch_fx_conv")
     np.testing.assert_array_equal(run(result.model, batch)[0], run(without, batch)[0])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import quantlab
-from quantlab.data import ImageBatches
+from quantlab.data import ImageBatches, open_data
 from quantlab.data.images import image_files
 from quantlab.data.source import DataOptions
 from quantlab.onnx_model import load_model
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.models
 def test_resnet20_int8_stays_within_one_point(real_data: Path) -> None:
     npz, model = real_data / "cifar10_jpeg.npz", real_data / "models" / "resnet20_cifar10.onnx"
     preset = quantlab.PRESETS["cifar10"]
-    calibration = quantlab.open_data(f"{npz}:calib", ["input"], preset, DataOptions(64))
+    calibration = open_data(f"{npz}:calib", ["input"], preset, DataOptions(64))
     table = quantlab.calibrate(model, calibration, quantlab.Mse())
-    test = quantlab.open_data(f"{npz}:test", ["input"], preset, DataOptions(100, labels=f"{npz}:test_labels"))
+    test = open_data(f"{npz}:test", ["input"], preset, DataOptions(100, labels=f"{npz}:test_labels"))
     result = quantlab.compare(model, {"mse": quantlab.quantize(model, table).model}, test)
     assert result.best is not None
     assert result.fp32.top1 is not None
@@ -64,9 +64,7 @@ def test_resnet20_scales_are_those_of_tensorrts_cache(
 ) -> None:
     """TensorRT 8.6.0 calibrated the same 512 images in batches of 64 on an H200; its convolutions round otherwise."""
     model = real_data / "models" / "resnet20_cifar10_b64.onnx"
-    data = quantlab.open_data(
-        f"{real_data / 'cifar10_jpeg.npz'}:calib", ["input"], quantlab.PRESETS["cifar10"], DataOptions(64)
-    )
+    data = open_data(f"{real_data / 'cifar10_jpeg.npz'}:calib", ["input"], quantlab.PRESETS["cifar10"], DataOptions(64))
     theirs = quantlab.TrtCache.load(real_data / "trt_caches" / f"r20_b64_{name}_bs64_n512_tf320.cache").scales
     table = quantlab.calibrate(model, data, observer, tensors="all")
     ours = quantlab.tensorrt_cache(model, table, calibrator).scales

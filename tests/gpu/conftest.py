@@ -67,10 +67,10 @@ def no_leak() -> Iterator[None]:
     A first build loads TensorRT's kernels, which stay in the process: it is done before the measurement.
     """
     from models import conv_net, image_batches
+    from quantlab.engines.options import BuildOptions
     from quantlab.memory import open_driver
     from quantlab.trt.build import build
     from quantlab.trt.calibrators import EntropyCalibrator2
-    from quantlab.engines.options import BuildOptions
 
     build(conv_net("6"), BuildOptions("int8", optimization_level=0), EntropyCalibrator2(image_batches(2)))
     driver = open_driver()

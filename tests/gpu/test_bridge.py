@@ -13,14 +13,15 @@ pytest.importorskip("tensorrt")
 
 import quantlab
 from models import sqnr_db
-from quantlab.calibration import load_table
+from quantlab.calibration import load_table, table_from_cache
 from quantlab.data import ArrayBatches
+from quantlab.engines.engine import Engine
+from quantlab.engines.options import BuildOptions
 from quantlab.onnx_model import load_model
+from quantlab.qdq import migrate_to_qdq
 from quantlab.trt.audit import Audit, audit
 from quantlab.trt.build import build
 from quantlab.trt.calibrators import EntropyCalibrator2, TableCalibrator
-from quantlab.engines.engine import Engine
-from quantlab.engines.options import BuildOptions
 from quantlab.trt.run import Runner
 
 
@@ -43,7 +44,7 @@ def test_engine_from_an_offline_cache_agrees_with_the_one_that_tensorrt_calibrat
 ) -> None:
     own = build(resnet20, int8(timing_cache), EntropyCalibrator2(calibration))
     cache = quantlab.tensorrt_cache(resnet20, quantlab.calibrate(resnet20, calibration, tensors="all"))
-    calibrator = TableCalibrator(quantlab.table_from_cache(cache))
+    calibrator = TableCalibrator(table_from_cache(cache))
     offline = build(resnet20, int8(timing_cache), calibrator)
     assert not calibrator.asked_for_batches
     proto, batch = load_model(resnet20), next(iter(calibration))
@@ -59,7 +60,7 @@ def test_migrated_cache_gives_the_outputs_of_the_implicit_engine_from_it(
     resnet20: Path, calibration: ArrayBatches, test_images: ArrayBatches, real_data: Path, timing_cache: Path
 ) -> None:
     table = load_table(real_data / "trt_caches" / "r20_b64_entropy2_bs64_n512_tf320.cache")
-    migrated = quantlab.migrate_to_qdq(resnet20, table)
+    migrated = migrate_to_qdq(resnet20, table)
     implicit = build(resnet20, int8(timing_cache), TableCalibrator(table))
     explicit = build(migrated.model, int8(timing_cache))
     agreement = sqnr_db(logits(implicit, test_images), logits(explicit, test_images))

@@ -13,7 +13,10 @@ trt = pytest.importorskip("tensorrt")
 import quantlab
 from quantlab.calibration import TrtCache
 from quantlab.data import ArrayBatches, IterableBatches
-from quantlab.errors import DataError
+from quantlab.engines.int8 import ForeignCalibrator
+from quantlab.engines.options import BuildOptions
+from quantlab.errors import ConfigError, DataError
+from quantlab.memory import open_memory
 from quantlab.trt.build import build
 from quantlab.trt.calibrators import (
     CALIBRATORS,
@@ -22,7 +25,6 @@ from quantlab.trt.calibrators import (
     LegacyCalibrator,
     TableCalibrator,
 )
-from quantlab.engines.options import BuildOptions
 from quantlab.trt.run import Runner
 
 REFERENCE = {"entropy2": "entropy2", "minmax": "minmax", "entropy": "entropy1", "legacy": "legacy"}
@@ -135,8 +137,6 @@ def test_table_from_any_algorithm_builds_without_a_batch(
 def test_device_arrays_are_passed_on_without_a_copy(
     resnet20: Path, calibration: ArrayBatches, timing_cache: Path
 ) -> None:
-    from quantlab.memory import open_memory
-
     class OnDevice:
         def __init__(self, address: int, x: np.ndarray) -> None:
             self.__cuda_array_interface__ = {
@@ -185,6 +185,35 @@ def test_polygraphy_script(resnet20: Path, calibration: ArrayBatches) -> None:
         engine = trt_backend.engine_from_network(trt_backend.network_from_onnx_path(str(resnet20)), config)
     assert engine is not None
     assert calibrator.feeder.count == 8
+
+
+def test_calibrator_that_is_not_ours_builds_in_its_wrapper(
+    resnet20: Path, calibration: ArrayBatches, timing_cache: Path
+) -> None:
+    class Bare(trt.IInt8EntropyCalibrator2):
+        def __init__(self, address: int) -> None:
+            trt.IInt8EntropyCalibrator2.__init__(self)
+            self.left = [address]
+
+        def get_batch_size(self) -> int:
+            return 64
+
+        def get_batch(self, names: list[str]) -> list[int] | None:
+            return [self.left.pop()] if self.left else None
+
+        def read_calibration_cache(self) -> None:
+            return None
+
+        def write_calibration_cache(self, cache: object) -> None:
+            pass
+
+    freed: list[int] = []
+    with open_memory() as memory:
+        bare = Bare(memory.upload("input", next(iter(calibration))["input"]))
+        with pytest.raises(ConfigError, match="a Bare was given as the source of INT8 ranges"):
+            build(resnet20, fast(timing_cache), bare)
+        engine = build(resnet20, fast(timing_cache), ForeignCalibrator(bare, lambda: freed.append(1)))
+    assert (engine.record.int8, bare.left, freed) == ("Bare", [], [1])
 
 
 def test_users_subclass_and_isinstance() -> None:

@@ -12,17 +12,20 @@ pytest.importorskip("tensorrt")
 
 import quantlab
 from models import conv_net, encoder, floats, image_batches, parse, quantized, sqnr_db
-from quantlab.comparison.named_backends import BuildSettings
+from quantlab.comparison.named_backends import BackendSet, parse_backend
 from quantlab.data import ArrayBatches
+from quantlab.engines.bench import BenchOptions, ratio_of
+from quantlab.engines.engine import Engine
+from quantlab.engines.int8 import DynamicRanges
+from quantlab.engines.options import BuildOptions, BuildSettings, Profile
 from quantlab.errors import BuildError, ConfigError, DataError
+from quantlab.fp16 import to_fp16
 from quantlab.onnx_model import load_model
 from quantlab.trt.audit import audit
-from quantlab.trt.bench import BenchOptions, bench, ratio_of
-from quantlab.trt.build import DynamicRanges, build
+from quantlab.trt.bench import bench
+from quantlab.trt.build import build
 from quantlab.trt.calibrators import EntropyCalibrator2, MinMaxCalibrator, TableCalibrator
-from quantlab.engines.engine import Engine
 from quantlab.trt.features import MAJOR
-from quantlab.engines.options import BuildOptions, Profile
 from quantlab.trt.run import Runner
 
 
@@ -172,7 +175,7 @@ def test_unsupported_operator_is_named() -> None:
 
 def test_half_scales_are_refused_with_the_way_out_where_tensorrt_cannot_read_them() -> None:
     result = quantized(conv_net("2"), image_batches(2, 2))
-    model = quantlab.to_fp16(result.model).model
+    model = to_fp16(result.model).model
     if MAJOR < 10:
         with pytest.raises(BuildError, match="cannot parse the model") as caught:
             build(model, BuildOptions("best"))
@@ -198,6 +201,8 @@ def test_requests_that_do_not_fit_together_are_refused_before_building() -> None
     table = quantlab.CalibrationTable({"elsewhere": np.float32(1)})
     with pytest.raises(DataError, match="no tensor of this network"):
         build(conv_net("2"), BuildOptions("int8"), DynamicRanges(table))
+    with pytest.raises(ConfigError, match="ForeignCalibrator"):
+        build(conv_net("2"), BuildOptions("int8"), object())  # type: ignore[arg-type]
 
 
 def test_layer_precisions_are_obeyed(timing_cache: Path) -> None:
@@ -305,8 +310,8 @@ def test_encoder_rounds_as_its_qdq_model_does(shape: tuple[int, int, int]) -> No
 def test_backends_of_a_comparison_are_built_measured_and_judged(timing_cache: Path) -> None:
     names = ["ort:qdq:mse", "trt:fp32", "trt:fp16", "trt:int8:entropy", "trt:int8:mse", "trt:qdq:mse"]
     batches = image_batches(4, 8)
-    with quantlab.BackendSet(conv_net(), batches, BuildSettings(timing_cache, 1)) as opened:
-        opened.open([quantlab.parse_backend(name) for name in names], batches[0], asked_for=True)
+    with BackendSet(conv_net(), batches, BuildSettings(timing_cache, 1)) as opened:
+        opened.open([parse_backend(name) for name in names], batches[0], asked_for=True)
         result = quantlab.compare(conv_net(), {b.name: b for b in opened.backends}, image_batches(4, 8, seed=50))
     rows = {row.name: row for row in result.results}
     print(*(f"{n}: {rows[n].worst_sqnr_db:.1f} dB {dict(rows[n].facts)}" for n in names), sep="\n")

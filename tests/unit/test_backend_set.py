@@ -14,8 +14,8 @@ import pytest
 
 import quantlab
 from models import conv_net, floats, image_batches, run
-from quantlab.comparison.named_backends import BackendSet, BackendSpec, default_specs, parse_backend
 from quantlab.comparison import Backend
+from quantlab.comparison.named_backends import BackendSet, BackendSpec, default_specs, parse_backend
 from quantlab.errors import DeviceError
 from quantlab.ort import Session
 
@@ -181,7 +181,7 @@ def test_cli_builds_what_is_asked_for_and_reports_it(cli: Callable, work: Path, 
     assert [m["name"] for m in document["comparison"]["models"]] == ["fp32", *backends.split(",")[1:]]
     assert document["verdict"].startswith("Ship trt:qdq:mse: 0.500 ms per batch, 2.00 times as fast as trt:fp16")
     assert document["comparison"]["models"][-1]["runtime_sqnr_db"] > 60
-    assert document["origin"]["tensors"]
+    assert document["error_trace"]["tensors"]
     page = (work / "report" / "report.html").read_text()
     assert "Speed and cost on TensorRT" in page
     assert page.count("<svg") >= 6

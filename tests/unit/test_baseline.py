@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,22 @@ def test_what_only_one_report_has_or_is_no_number_has_no_difference(old: dict[st
     assert found == {"name": "a", "top1": None, "metric": None, "sqnr_db": None, "latency_ratio": None}
 
 
+def test_report_of_the_version_before_can_be_a_baseline(tmp_path: Path) -> None:
+    """Format 3 renamed what a baseline does not need (the error trace, the class of a worst sample)."""
+    older = earlier(row("fp32", 0.5), row("a", 0.25)) | {"format": "quantlab.report", "version": 2, "origin": None}
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(older))
+    assert load_document(path) == older
+    changes = changes_since(load_document(path), [row("fp32", 0.5), row("a", 0.5)])
+    assert [m["top1"] for m in changes["models"]] == [0.0, 0.25]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"format": "quantlab.report", "version": 1}', "format 'quantlab.report' version 1, expected 2"),
+        ('{"format": "quantlab.report", "version": 1}', "format 'quantlab.report' version 1, expected 3"),
+        ('{"format": "quantlab.report", "version": 4}', "format 'quantlab.report' version 4, expected 3"),
+        ('{"format": "quantlab.report", "version": 3, "comparison": {}}', "is not a report of this version: 'models'"),
         ('{"format": "quantlab.calibration_table", "version": 2}', "format 'quantlab.calibration_table' version 2"),
         ('{"version": 2}', "is not a report of this version: 'format'"),
         ("[1, 2]", "is not a report of this version"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -20,7 +23,6 @@ def compiled() -> object:
     return binning._compiled()
 
 
-@settings(deadline=None)
 @given(values, st.floats(2.0**-20, 2.0**20, width=32))
 def test_compiled_counts_equal_numpys(x: np.ndarray, factor: float) -> None:
     counts, amax = compiled()(x, np.float32(factor))  # type: ignore[operator]
@@ -38,25 +40,95 @@ def test_compiled_counts_equal_numpys_at_every_bin_edge() -> None:
         np.testing.assert_array_equal(compiled()(x, factor)[0], expected)  # type: ignore[operator]
 
 
-def test_choice_is_made_by_the_amount_of_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    used = []
-    monkeypatch.setattr(binning, "_binned", 0)
-    kernel = lambda x, f: used.append(x.size) or (binning.with_numpy(x, f), np.float32(1))  # noqa: E731
+@pytest.fixture
+def compiled_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the arrays that machine code counts, in a process that has counted nothing; 100 values pay for it."""
+    sizes: list[int] = []
+
+    def kernel(x: np.ndarray, factor: np.float32) -> tuple[np.ndarray, np.float32]:
+        sizes.append(x.size)
+        return binning.with_numpy(x, factor), np.float32(1)
+
+    monkeypatch.setattr(binning, "_WORKLOAD", binning._Workload())
+    monkeypatch.setattr(binning, "_WORTH_COMPILING", 100)
     monkeypatch.setattr(binning, "_compiled", lambda: kernel)
-    binning.count_magnitudes(np.ones(10, np.float32), np.float32(1))
-    assert used == []
-    monkeypatch.setattr(binning, "_binned", binning._WORTH_COMPILING)
-    binning.count_magnitudes(np.ones(10, np.float32), np.float32(1))
-    assert used == [10]
+    return sizes
 
 
-def test_values_that_were_announced_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binning, "_binned", 0)
-    monkeypatch.setattr(binning, "_ahead", 0)
-    binning.expect(15)
-    for _ in range(2):
-        binning.count_magnitudes(np.ones(10, np.float32), np.float32(1))
-    assert (binning._binned, binning._ahead) == (20, 0)
+def count(*sizes: int) -> None:
+    for size in sizes:
+        binning.count_magnitudes(np.ones(size, np.float32), np.float32(1))
+
+
+def test_machine_code_is_used_once_there_is_more_than_pays_for_it(compiled_sizes: list[int]) -> None:
+    count(60, 40)
+    assert compiled_sizes == []
+    count(1, 5)
+    assert compiled_sizes == [1, 5]
+
+
+def test_announced_values_pay_for_machine_code_from_the_first_on(compiled_sizes: list[int]) -> None:
+    binning.expect(101)
+    count(10)
+    assert compiled_sizes == [10]
+
+
+def test_announced_values_count_once(compiled_sizes: list[int]) -> None:
+    binning.expect(70)
+    count(40, 40)  # 70 announced and 10 more
+    assert compiled_sizes == []
+    count(20)  # 100
+    assert compiled_sizes == []
+    count(1)
+    assert compiled_sizes == [1]
+
+
+def test_announcements_add_up(compiled_sizes: list[int]) -> None:
+    binning.expect(50)
+    binning.expect(51)
+    count(10)
+    assert compiled_sizes == [10]
+
+
+def test_workload_counts_every_value_of_many_threads() -> None:
+    workload = binning._Workload()
+    workload.announce(5000)
+
+    def work(_: int) -> None:
+        for _ in range(500):
+            workload.is_worth_compiling(2)
+
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+    finally:
+        sys.setswitchinterval(switch)
+    assert (workload._values, workload._ahead) == (8000, 0)
+
+
+def test_more_values_than_machine_code_can_count_go_to_numpy(
+    compiled_sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binning.expect(1000)
+    monkeypatch.setattr(binning, "_MOST", 10)
+    count(9, 10)
+    assert compiled_sizes == [9]
+
+
+def test_without_numba_everything_is_counted_by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binning, "find_spec", lambda name: None)
+    binning._compiled.cache_clear()
+    try:
+        assert binning._compiled() is None
+        monkeypatch.setattr(binning, "_WORKLOAD", binning._Workload())
+        binning.expect(2 * binning._WORTH_COMPILING)
+        counts, amax = binning.count_magnitudes(np.array([0.5, -1], np.float32), np.float32(1))
+    finally:
+        binning._compiled.cache_clear()
+    assert counts is not None
+    assert (np.flatnonzero(counts).tolist(), float(amax)) == ([1024, 2047], 1.0)
 
 
 def test_arrays_that_cannot_be_written_are_counted() -> None:
@@ -70,9 +142,10 @@ def test_arrays_that_cannot_be_written_are_counted() -> None:
 def test_value_that_is_no_number_is_refused(
     enough: bool, value: float, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(binning, "_WORKLOAD", binning._Workload())
     if enough:
         compiled()
-        monkeypatch.setattr(binning, "_binned", binning._WORTH_COMPILING)
+        binning.expect(binning._WORTH_COMPILING + 1)
     x = floats(3000)
     x[1500] = value
     with pytest.raises(quantlab.QuantlabError, match=kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,36 @@ def test_cache_without_or_with_a_broken_record_is_refused(cache: Path) -> None:
     record_path(cache).unlink()
     with pytest.raises(DataError, match=r"has no record c\.cache\.json"):
         refusals(cache, RECORD)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"format": "quantlab.engine"}, "unknown format"),
+        ({"format": "quantlab.calibration_cache.2"}, "unknown format"),
+        ({"format": None}, "unknown format"),
+        ({"color": "red"}, r"unknown keys \['color'\]"),
+    ],
+)
+def test_record_of_another_kind_is_refused(cache: Path, change: dict[str, object], match: str) -> None:
+    values = json.loads(record_path(cache).read_text())
+    record_path(cache).write_text(json.dumps(values | change))
+    with pytest.raises(DataError, match=rf"cache record .*c\.cache\.json cannot be read: {match}"):
+        refusals(cache, RECORD)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '"text"'])
+def test_record_that_is_no_json_object_is_refused(cache: Path, text: str) -> None:
+    record_path(cache).write_text(text)
+    with pytest.raises(DataError, match="cannot be read"):
+        load_record(cache)
+
+
+def test_record_that_says_less_than_is_known_is_a_reason(cache: Path) -> None:
+    save_cache(cache, CONTENT, CacheRecord("EntropyCalibration2"))
+    reasons = refusals(cache, RECORD)
+    assert len(reasons) == 7
+    assert "its gpu is unknown, this calibration's a GPU" in reasons
 
 
 def test_corrupt_cache_raises_with_its_line(cache: Path) -> None:

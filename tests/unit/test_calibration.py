@@ -10,8 +10,9 @@ import pytest
 
 import quantlab
 from models import conv_net, floats, image_batches, parse
+from quantlab.api import calibrate_all
 from quantlab.errors import ConfigError, DataError, GraphError
-from quantlab.observers import MinMax
+from quantlab.observers import OBSERVERS, MinMax
 
 
 def every_activation(model, batches) -> dict[str, list[np.ndarray]]:
@@ -69,8 +70,8 @@ def test_every_batch_reaches_the_observer_once_in_order_with_its_own_content() -
 
 def test_several_algorithms_in_one_pass_equal_one_at_a_time() -> None:
     batches = image_batches()
-    run = quantlab.calibrate_all(conv_net(), batches, quantlab.OBSERVERS)
-    for name, observer in quantlab.OBSERVERS.items():
+    run = calibrate_all(conv_net(), batches, OBSERVERS)
+    for name, observer in OBSERVERS.items():
         assert run.tables[name].amax == quantlab.calibrate(conv_net(), batches, observer).amax
         assert run.tables[name].provenance.algorithm == name
 
@@ -115,7 +116,7 @@ def test_fixed_batch_leaves_out_a_short_end_and_says_so() -> None:
 
 def test_fixed_batch_with_a_short_middle_raises() -> None:
     batches = [*image_batches(1, 6), *image_batches(1, 4), *image_batches(1, 6)]
-    with pytest.raises(DataError, match="batch 1 has 4 samples, fewer than"):
+    with pytest.raises(DataError, match="batch 1, it has 4 samples, the network takes 6"):
         quantlab.calibrate(conv_net(batch="6"), batches)
 
 
@@ -144,7 +145,7 @@ def test_all_zero_tensor_is_a_warning_not_a_crash() -> None:
 @pytest.mark.parametrize(
     ("batch", "match"),
     [
-        ({"picture": floats(2, 3, 8, 8)}, r"batch 1 has input\(s\) picture, the model has image"),
+        ({"picture": floats(2, 3, 8, 8)}, r"batch 1, it has input\(s\) picture, the model has image"),
         (
             {"image": floats(2, 8, 8, 3)},
             r"batch 1, input 'image': got float32 \(2, 8, 8, 3\), expected float32 \(N, 3, 8",
@@ -152,7 +153,7 @@ def test_all_zero_tensor_is_a_warning_not_a_crash() -> None:
         ({"image": floats(3, 8, 8)}, r"batch 1, input 'image': got float32 \(3, 8, 8\)"),
         ({"image": floats(2, 3, 8, 8).astype(np.float64)}, "batch 1, input 'image': got float64"),
         ({"image": [1, 2]}, "batch 1, input 'image': got list"),
-        ({"image": floats(0, 3, 8, 8)}, "batch 1 is empty"),
+        ({"image": floats(0, 3, 8, 8)}, "batch 1, it is empty"),
         ({"image": np.full((2, 3, 8, 8), np.nan, np.float32)}, "batch 1, input 'image' contains NaN"),
         ({"image": np.full((2, 3, 8, 8), np.inf, np.float32)}, "batch 1, input 'image' contains infinity"),
     ],
@@ -218,7 +219,7 @@ def test_table_warns_where_an_algorithm_cuts_off_much() -> None:
         def compute_amax(self) -> np.ndarray:
             return super().compute_amax() / np.float32(10)
 
-    run = quantlab.calibrate_all(conv_net(), image_batches(), {"minmax": MinMax(), "tenth": Tenth()})
+    run = calibrate_all(conv_net(), image_batches(), {"minmax": MinMax(), "tenth": Tenth()})
     assert not run.tables["minmax"].warnings
     assert any(w.startswith("tenth saturates") and "'image'" in w for w in run.tables["tenth"].warnings)
 
@@ -235,7 +236,7 @@ def test_share_above_is_the_share_of_values_above() -> None:
 
 
 def test_batches_that_are_no_mappings_raise_with_a_remedy() -> None:
-    with pytest.raises(DataError, match="batch 0 is a list.*LoaderBatches"):
+    with pytest.raises(DataError, match="batch 0, it is a list.*LoaderBatches"):
         quantlab.calibrate(conv_net(), [[floats(2, 3, 8, 8)]])
 
 
@@ -328,12 +329,12 @@ def test_error_of_an_earlier_batch_comes_before_that_of_a_later_one() -> None:
         quantlab.calibrate(model, batches, tensors="all")
 
 
-def test_range_that_grows_a_million_times_at_once_is_told() -> None:
+def test_range_that_grows_a_million_times_at_once_is_noted() -> None:
     model = parse("m (float[N,4] x) => (float[N,4] y) { y = MatMul (x, w) }", {"w": floats(4, 4)})
     small = {"x": np.full((2, 4), 1e-6, np.float32)}
-    for largest, told in ((2.0, True), (0.5, False)):
+    for largest, jumps in ((2.0, True), (0.5, False)):
         data = [small, {"x": np.full((2, 4), largest, np.float32)}]
         table = quantlab.calibrate(model, data, quantlab.Entropy())
-        assert any("grew a million times" in w for w in table.warnings) == told
+        assert ([(w.kind, w.tensor) for w in table.warnings] == [("jumped", "x")]) == jumps
         free = quantlab.calibrate(model, data, quantlab.Entropy(), order_independent=True)
-        assert not any("grew a million times" in w for w in free.warnings)
+        assert "jumped" not in {w.kind for w in free.warnings}

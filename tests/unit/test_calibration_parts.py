@@ -2,45 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 import quantlab
 from models import conv_net, floats, image_batches, parse
+from quantlab.api import calibrate_all
 from quantlab.calibration import offline
-from quantlab.calibration.offline import RunOptions
-from quantlab.observers import MinMax
+from quantlab.calibration.offline import CalibrationTarget, RunOptions
+from quantlab.observers import OBSERVERS, Entropy, MinMax
+
+SAMPLE_BYTES = 4 * (3 * 64 + 5 * 8 * 64 + 8 + 8 + 5)
+"""What all tensors of `conv_net` take for one sample: the image, a, r, c, s, t; the pooled and flat one; the logits."""
 
 
-@pytest.mark.parametrize("part_bytes", [1, 20_000])
-def test_batch_in_parts_gives_the_table_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch, part_bytes: int) -> None:
+@pytest.fixture
+def read_sizes(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+    """Parts of so many samples of `conv_net`, and the sizes of those that are read from then on."""
+
+    def in_parts_of(samples: int) -> list[int]:
+        sizes: list[int] = []
+        read_part = offline.ActivationReader.read_part
+
+        def spy(reader: offline.ActivationReader, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            sizes.append(len(batch["image"]))
+            return read_part(reader, batch)
+
+        monkeypatch.setattr(offline, "PART_BYTES", samples * SAMPLE_BYTES)
+        monkeypatch.setattr(offline.ActivationReader, "read_part", spy)
+        return sizes
+
+    return in_parts_of
+
+
+def test_bytes_of_a_sample_are_those_of_all_tensors() -> None:
+    reader = offline.ActivationReader(conv_net())
+    assert reader.bytes_per_sample(image_batches(1)[0]) == SAMPLE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("part", "first", "second"),
+    [(1, [1] * 7, [1] * 5), (2, [2, 2, 2, 1], [2, 2, 1]), (3, [3, 3, 1], [3, 2]), (6, [6, 1], [5])],
+)
+def test_batch_in_parts_gives_the_table_of_the_whole_batch(
+    read_sizes: Callable[[int], list[int]], part: int, first: list[int], second: list[int]
+) -> None:
     batches = [{"image": np.zeros((7, 3, 8, 8), np.float32)}, *image_batches(3, 7), {"image": 9 * floats(5, 3, 8, 8)}]
-    whole = quantlab.calibrate_all(conv_net(), batches, quantlab.OBSERVERS, tensors="all")
-    sizes: list[int] = []
-    read_part = offline.ActivationReader.read_part
-
-    def spy(self: object, batch: dict, number: int = 0) -> dict:
-        sizes.append(len(batch["image"]))
-        return read_part(self, batch, number)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(offline, "PART_BYTES", part_bytes)
-    monkeypatch.setattr(offline.ActivationReader, "read_part", spy)
-    parts = quantlab.calibrate_all(conv_net(), batches, quantlab.OBSERVERS, tensors="all")
-    assert sizes
-    assert max(sizes) < 7
+    whole = calibrate_all(conv_net(), batches, OBSERVERS, tensors="all")
+    sizes = read_sizes(part)
+    parts = calibrate_all(conv_net(), batches, OBSERVERS, tensors="all")
+    # the image is all zero in the first batch, so its range is looked for in it and in the second: they are run twice
+    assert sizes == [*first * 2, *first * 2, *first * 2, *second]
     for name, table in whole.tables.items():
         assert parts.tables[name].provenance == table.provenance
         np.testing.assert_allclose(list(parts.tables[name].amax.values()), list(table.amax.values()), rtol=1e-6)
+    for name, histogram in whole.histograms.items():
+        assert parts.histograms[name].total == histogram.total, name
 
 
-def test_users_own_observer_gets_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Own(MinMax):
+@pytest.mark.parametrize("sample", range(7))
+@pytest.mark.parametrize("part", [2, 3, 4])
+def test_every_sample_of_a_batch_in_parts_is_seen(
+    read_sizes: Callable[[int], list[int]], part: int, sample: int
+) -> None:
+    x = floats(7, 3, 8, 8)
+    x[sample, 0, 0, 0] = -50  # the largest of all, in one sample alone
+    sizes = read_sizes(part)
+    run = calibrate_all(conv_net(), [{"image": x}], {"minmax": MinMax(), "entropy": Entropy()}, tensors="all")
+    assert max(sizes) == part
+    assert run.tables["minmax"].amax["image"] == 50
+    histogram = run.histograms["image"]
+    assert (histogram.range, histogram.total, histogram.counts[-1]) == (50, x.size, 1)
+
+
+def test_observer_that_a_user_wrote_gets_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Written(MinMax):
         pass
 
     sizes: list[int] = []
-    Own.observe = lambda self, x: sizes.append(len(x)) or MinMax.observe(self, x)  # type: ignore[method-assign]
+    Written.observe = lambda self, x: sizes.append(len(x)) or MinMax.observe(self, x)  # type: ignore[method-assign]
     monkeypatch.setattr(offline, "PART_BYTES", 1)
-    quantlab.calibrate(conv_net(), image_batches(2, 6), Own(), tensors=["r"])
+    quantlab.calibrate(conv_net(), image_batches(2, 6), Written(), tensors=["r"])
     assert sizes == [6, 6]
 
 
@@ -81,10 +125,9 @@ def test_part_read_into_buffers_equals_the_same_samples_read_anew() -> None:
 
 
 def test_minmax_alone_fills_no_histogram() -> None:
-    run = offline.run_calibration(
-        conv_net(), image_batches(), {"minmax": MinMax()}, options=RunOptions(keep_histograms=False)
-    )
-    kept = offline.run_calibration(conv_net(), image_batches(), {"minmax": MinMax()})
+    target = CalibrationTarget(conv_net())
+    run = offline.run_calibration(target, image_batches(), {"minmax": MinMax()}, RunOptions(keep_histograms=False))
+    kept = offline.run_calibration(target, image_batches(), {"minmax": MinMax()})
     assert run.histograms == {}
     assert run.tables["minmax"].amax == kept.tables["minmax"].amax
     zero = [{"image": np.zeros((4, 3, 8, 8), np.float32)}]

@@ -16,22 +16,19 @@ import onnx
 import pytest
 
 from conftest import CliResult
-from models import conv_net, floats
+from models import conv_net, floats, run
 
 Cli = Callable[..., CliResult]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """A model, calibration arrays, labelled test arrays."""
-    import onnxruntime
-
     onnx.save(conv_net(), tmp_path / "m.onnx")
     np.save(tmp_path / "calib.npy", floats(20, 3, 8, 8, seed=1))
     x = floats(40, 3, 8, 8, seed=2)
-    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
-    labels = session.run(None, {"image": x})[0].argmax(1).astype(np.int64)
-    np.savez(tmp_path / "test.npz", images=x, labels=labels)
+    np.savez(tmp_path / "test.npz", images=x, labels=run(conv_net(), {"image": x})[0].argmax(1))
     return tmp_path
 
 
@@ -88,13 +85,6 @@ def test_presets_lists_and_prints_json_that_preprocess_takes(cli: Cli, work: Pat
     Image.new("RGB", (8, 8)).save(work / "images" / "a.png")
     args = ("--data", work / "images", "--preprocess", work / "p.json", "-o", work / "t2.json")
     assert cli("calibrate", work / "m.onnx", *args).code == 0
-
-
-@pytest.mark.parametrize("command", ["demo", "calibrate", "quantize", "compare", "inspect", "presets"])
-def test_help_of_every_command_has_an_example(cli: Cli, command: str) -> None:
-    result = cli(command, "--help")
-    assert result.code == 0
-    assert f"Example:\n    quantlab {command}" in result.out or f"Example:\n  quantlab {command}" in result.out
 
 
 def test_percentile_of_any_share_by_name(cli: Cli, work: Path) -> None:
@@ -157,7 +147,6 @@ BAD = {
         ("compare", "m.onnx", "m.onnx", "--data", "calib.npy", "--labels", "few.txt"),
         "labels have shape (2,), expected (20,)",
     ),
-    "same names": (("compare", "m.onnx", "a=m.onnx", "a=m.onnx", "--data", "calib.npy"), "the same name"),
 }
 
 
@@ -171,10 +160,10 @@ def test_bad_input_is_one_error_with_a_hint_exit_2_and_no_file(
     args, expected = BAD[case]
     result = cli(*args, "-o", "out.json")
     assert result.code == 2
-    assert expected in result.err
-    assert "error: " in result.err
-    assert "hint: " in result.err
-    assert "Traceback" not in result.err
+    error, hint = result.err.splitlines()
+    assert error.startswith("error: ")
+    assert expected in error
+    assert hint.startswith("hint: ")
     left = sorted(p for p in work.rglob("*") if p.is_file() and p not in before)
     assert not left
 
@@ -222,44 +211,63 @@ def test_read_only_folder_is_refused(cli: Cli, work: Path) -> None:
     assert "cannot be written" in result.err
 
 
-def test_unknown_option_is_exit_2(cli: Cli) -> None:
-    assert cli("calibrate", "--nope").code == 2
+CHILD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+"""First of all in a child: under nohup it would inherit that SIGINT is ignored."""
 
 
 def test_a_bug_is_a_traceback_and_exit_1(work: Path) -> None:
     code = (
-        "import sys, quantlab.pipeline as p, quantlab.cli as c\n"
+        "import sys, quantlab.api.calibration_job as job, quantlab.cli\n"
         "def broken(*a, **k): raise RuntimeError('a bug')\n"
-        "p.calibrate = broken\n"
-        f"sys.argv = ['quantlab', 'calibrate', {str(work / 'm.onnx')!r}, '--data', {str(work / 'calib.npy')!r},"
-        f" '-o', {str(work / 't.json')!r}]\n"
-        "c.main()\n"
+        "job.calibrate_to_file = broken\n"
+        "quantlab.cli.main()\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    args = ["calibrate", work / "m.onnx", "--data", work / "calib.npy", "-o", work / "t.json"]
+    result = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "RuntimeError: a bug" in result.stderr
 
 
-def test_ctrl_c_is_one_line_exit_2_and_no_file(work: Path) -> None:
-    np.save(work / "many.npy", np.zeros((200_000, 3, 8, 8), np.float32) + floats(3, 8, 8))
-    args = ["calibrate", work / "m.onnx", "--data", work / "many.npy", "--batch-size", "8", "-o", work / "t.json"]
+ENDLESS = """
+from pathlib import Path
+import numpy as np
+
+def load_data():
+    x = np.random.default_rng(0).standard_normal((8, 3, 8, 8)).astype(np.float32)
+    for k in range(10**9):
+        if k == 3:
+            Path("reached").touch()
+        yield {"image": x}
+"""
+
+
+@pytest.mark.parametrize("command", ["calibrate", "compare"])
+def test_ctrl_c_is_exit_2_without_a_traceback_or_half_a_file(work: Path, command: str) -> None:
+    (work / "data.py").write_text(ENDLESS)
+    what = {"calibrate": ["-o", "t.json"], "compare": ["same=m.onnx", "-o", "report"]}[command]
     process = subprocess.Popen(
-        [sys.executable, "-m", "quantlab", *map(str, args)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    time.sleep(0.1)
+        [sys.executable, "-c", f"{CHILD}from quantlab.cli import main; main()", command, "m.onnx", "--data", "data.py", *what],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=work, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not Path(f"/proc/{process.pid}/task").exists() or len(os.listdir(f"/proc/{process.pid}/task")) < 2:  # noqa: PTH208
+    while not (work / "reached").exists():
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(1.0)  # inside the calibration
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "interrupted" in err
     assert "Traceback" not in err
-    assert not (work / "t.json").exists()
-    assert not list(work.glob(".quantlab-*"))
+    if command == "calibrate":
+        assert err.splitlines()[-1] == "interrupted: unfinished results were not written"
+        assert not (work / "t.json").exists()
+    else:
+        assert err.splitlines()[-1] == "interrupted: the report is partial"
+        document = json.loads((work / "report" / "report.json").read_text())
+        assert document["partial"]
+        assert document["comparison"]["samples"] % 8 == 0
+        assert f"interrupted after {document['comparison']['samples']} samples" in " ".join(document["warnings"])
+    assert not list(work.rglob(".quantlab-*"))
 
 
 def test_compare_report_shows_what_the_models_keep(cli: Cli, work: Path) -> None:
@@ -307,10 +315,12 @@ def test_doctor_says_what_works(cli: Cli) -> None:
     assert "calibrate, quantize, compare (CPU)" in result.out
 
 
-def test_placement_file_overwrites_nothing(cli: Cli, work: Path) -> None:
+def test_placement_file_is_one_line_per_decision_and_overwrites_nothing(cli: Cli, work: Path) -> None:
     table = calibrated(cli, work)
     quantize = ["quantize", work / "m.onnx", "--table", table, "-o", work / "q.onnx", "--placement"]
     assert "is the input" in cli(*quantize, table).err
     assert "are one file" in cli(*quantize, work / "q.onnx").err
     assert cli(*quantize, work / "p.txt").code == 0
-    assert (work / "p.txt").read_text().startswith("activation image: read by ")
+    lines = (work / "p.txt").read_text().splitlines()
+    assert lines[0].startswith("activation image: read by ")
+    assert lines == cli("inspect", work / "m.onnx", "--placement").out.splitlines()

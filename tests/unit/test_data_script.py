@@ -200,9 +200,9 @@ def test_unreadable_script_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("body", "cause", "match"),
     [
-        ("x = 1\nimport no_such_module\n", ImportError, r"data\.py, line 2: the script raised ModuleNotFoundError"),
-        ("def load_data(:\n", SyntaxError, r"data\.py, line 1: the script raised SyntaxError"),
-        ("raise SystemExit(3)\n", SystemExit, r"data\.py, line 1: the script raised SystemExit: 3"),
+        ("x = 1\nimport no_such_module\n", ImportError, r"data\.py, line 2: the data script raised ModuleNotFoundError"),
+        ("def load_data(:\n", SyntaxError, r"data\.py, line 1: the data script raised SyntaxError"),
+        ("raise SystemExit(3)\n", SystemExit, r"data\.py, line 1: the data script raised SystemExit: 3"),
         ("def load_data():\n    return {}['x']\n", KeyError, r"line 2: load_data\(\) raised KeyError: 'x'"),
         ("def load_data(n):\n    pass\n", TypeError, r"data\.py: load_data\(\) raised TypeError: .*missing 1"),
         (
@@ -212,7 +212,7 @@ def test_unreadable_script_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ),
     ],
 )
-def test_script_that_fails_raises_with_its_own_error_as_the_cause(
+def test_script_that_fails_raises_with_its_error_as_the_cause(
     tmp_path: Path, body: str, cause: type[BaseException], match: str
 ) -> None:
     path = list(sys.path)
@@ -225,13 +225,13 @@ def test_script_that_fails_raises_with_its_own_error_as_the_cause(
 @pytest.mark.parametrize(
     "body",
     [
-        "from quantlab.errors import DataError\nraise DataError('own words')\n",
-        "from quantlab.errors import DataError\ndef load_data():\n    raise DataError('own words')\n",
-        "from quantlab.errors import DataError\ndef load_data():\n    raise DataError('own words')\n    yield\n",
+        "from quantlab.errors import DataError\nraise DataError('its words')\n",
+        "from quantlab.errors import DataError\ndef load_data():\n    raise DataError('its words')\n",
+        "from quantlab.errors import DataError\ndef load_data():\n    raise DataError('its words')\n    yield\n",
     ],
 )
 def test_error_of_quantlab_inside_a_script_passes_as_it_is(tmp_path: Path, body: str) -> None:
-    with pytest.raises(DataError, match="^own words$"):
+    with pytest.raises(DataError, match="^its words$"):
         list(script_batches(script(tmp_path, body), "load_data", ["x"]))
 
 

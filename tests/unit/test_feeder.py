@@ -17,9 +17,20 @@ from quantlab.memory import DeviceMemory, HostDriver
 from quantlab.onnx_model import input_specs
 
 
-def feeder(batches: object, driver: HostDriver | None = None, expected: int | None = None) -> BatchFeeder:
+def feeder(
+    batches: object, driver: HostDriver | None = None, expected: int | None = None, batch: str = "N"
+) -> BatchFeeder:
     driver = driver or HostDriver()
-    return BatchFeeder(batches, input_specs(conv_net()), lambda: DeviceMemory(driver), expected)  # type: ignore[arg-type]
+    return BatchFeeder(batches, input_specs(conv_net(batch)), lambda: DeviceMemory(driver), expected)  # type: ignore[arg-type]
+
+
+class OnDevice:
+    """Data on the device, at a made-up address."""
+
+    def __init__(self, x: np.ndarray, address: int = 777) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": x.shape, "typestr": x.dtype.str, "data": (address, False), "version": 3,
+        }  # fmt: skip
 
 
 def drain(feed: BatchFeeder) -> int:
@@ -71,7 +82,7 @@ def test_everything_is_freed_at_the_end_and_after_an_error() -> None:
     feed = feeder(image_batches(2), driver)
     assert feed.next_batch(["image"]) is None
     assert (driver.live, driver.pinned, driver.active) == ({}, 0, 0)
-    with pytest.raises(DeviceError, match="batch 0: out of device memory"):
+    with pytest.raises(DeviceError, match="batch 0, out of device memory"):
         feed.raise_problem()
 
 
@@ -94,7 +105,7 @@ def test_middle_batch_that_raises_comes_out_with_its_number_and_its_own_type() -
         ({"image": floats(6, 3, 8, 9)}, r"batch 1, input 'image': got float32 \(6, 3, 8, 9\)"),
         ({"image": floats(6, 3, 8, 8).astype(np.float64)}, "batch 1, input 'image': got float64"),
         ({"image": floats(6, 3, 8, 8) * np.nan}, "batch 1, input 'image' contains NaN"),
-        ({"other": floats(6, 3, 8, 8)}, r"batch 1 has input\(s\) other"),
+        ({"other": floats(6, 3, 8, 8)}, r"batch 1, it has input\(s\) other"),
     ],
 )
 def test_bad_middle_batch_is_never_fed(bad: dict[str, np.ndarray], match: str) -> None:
@@ -138,8 +149,81 @@ def test_short_last_batch_is_left_out_and_reported_and_a_short_middle_one_is_an_
     assert feed.warnings == ("the last 4 samples do not fill a batch of 6 and were left out",)
     feed = feeder([*image_batches(1, 6), *image_batches(1, 4), *image_batches(1, 6)])
     drain(feed)
-    with pytest.raises(DataError, match="batch 1: it has 4 samples, the ones before 6"):
+    with pytest.raises(DataError, match="batch 1, it has 4 samples, the ones before 6"):
         feed.raise_problem()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch", "fed", "match"),
+    [
+        ((4,), "6", 0, "batch 0, it has 4 samples, the network takes 6 Hint: give at least 6 samples"),
+        ((4, 6), "6", 0, "batch 0, it has 4 samples, the network takes 6"),
+        ((6, 4, 6), "6", 1, "batch 1, it has 4 samples, the network takes 6"),
+        ((8, 6), "6", 0, r"batch 0, input 'image': got float32 \(8, 3, 8, 8\), expected float32 \(6, 3, 8, 8\)"),
+        ((4, 6), "N", 1, "batch 1, it has 6 samples, the ones before 4 Hint: make batches of one size"),
+        ((6, 0, 6), "N", 1, "batch 1, it is empty"),
+    ],
+)
+def test_batch_of_another_size_is_an_error_with_its_number(
+    sizes: tuple[int, ...], batch: str, fed: int, match: str
+) -> None:
+    feed = feeder([{"image": floats(n, 3, 8, 8)} for n in sizes], batch=batch)
+    assert drain(feed) == fed
+    with pytest.raises(DataError, match=match):
+        feed.raise_problem()
+
+
+def test_short_last_batch_is_no_missing_batch_of_those_expected() -> None:
+    for expected in (None, 3):
+        feed = feeder([*image_batches(2, 6), *image_batches(1, 4)], expected=expected)
+        drain(feed)
+        feed.raise_problem()
+        assert [w.kind for w in feed.warnings] == ["short_batch"]
+    feed = feeder([*image_batches(2, 6), *image_batches(1, 4)], expected=4)
+    drain(feed)
+    with pytest.raises(DataError, match="ended after 2 batches, expected 4"):
+        feed.raise_problem()
+
+
+def test_short_last_batch_on_the_device_is_left_out() -> None:
+    feed = feeder([{"image": OnDevice(floats(n, 3, 8, 8))} for n in (6, 6, 2)])
+    assert drain(feed) == 2
+    feed.raise_problem()
+    assert feed.warnings == ("the last 2 samples do not fill a batch of 6 and were left out",)
+    assert (feed.samples, feed.batch_size) == (12, 6)
+
+
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    [
+        ([floats(6, 3, 8, 8)], "batch 1, it is a list, expected a mapping of input name to array"),
+        (7, "batch 1, it is a int, expected a mapping"),
+        ({"image": [[1, 2], [3]]}, "batch 1, input 'image': got a ragged list, expected a numpy array"),
+        ({"image": [1, 2, 3, 4, 5, 6]}, "batch 1, input 'image': got list, expected a numpy array"),
+        ({}, r"batch 1, it has input\(s\) none, the model has image"),
+        ({"image": OnDevice(np.float32(1))}, r"batch 1, input 'image': got float32 \(\), expected float32"),
+    ],
+    ids=["list", "number", "ragged", "list of numbers", "nothing", "scalar on the device"],
+)
+def test_batch_that_is_no_mapping_of_arrays_is_an_error_with_the_remedy(bad: object, match: str) -> None:
+    feed = feeder([*image_batches(1), bad])
+    assert drain(feed) == 1
+    with pytest.raises(DataError, match=match) as caught:
+        feed.raise_problem()
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("bad", [[1], 7, {"image": [[1, 2], [3]]}], ids=["list", "number", "ragged"])
+def test_stream_that_cannot_be_counted_has_no_fingerprint(bad: object) -> None:
+    with pytest.raises(DataError, match="batch 1, .*expected a "):
+        fingerprint([*image_batches(1), bad])  # type: ignore[list-item]
+
+
+def test_fingerprint_of_data_on_the_device_is_the_feeders() -> None:
+    batches = [{"image": OnDevice(floats(6, 3, 8, 8), address)} for address in (7, 8)]
+    feed = feeder(batches)
+    drain(feed)
+    assert fingerprint(batches) == (feed.data_hash, 2, 6)  # type: ignore[arg-type]
 
 
 def test_names_that_tensorrt_asks_for_must_be_the_networks() -> None:
@@ -150,12 +234,6 @@ def test_names_that_tensorrt_asks_for_must_be_the_networks() -> None:
 
 
 def test_data_on_the_device_is_passed_on_as_it_is() -> None:
-    class OnDevice:
-        def __init__(self, x: np.ndarray) -> None:
-            self.__cuda_array_interface__ = {
-                "shape": x.shape, "typestr": x.dtype.str, "data": (777, False), "version": 3,
-            }  # fmt: skip
-
     driver = HostDriver()
     feed = feeder([{"image": OnDevice(floats(6, 3, 8, 8))}], driver)
     assert feed.next_batch(["image"]) == [777]

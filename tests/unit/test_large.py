@@ -10,7 +10,7 @@ import pytest
 
 import quantlab
 from models import conv_net, floats, image_batches, parse, run
-from quantlab import large
+from quantlab.onnx_model import large
 from quantlab.onnx_model import load_model, model_hash
 from quantlab.ort import Session
 
@@ -86,7 +86,7 @@ def test_interrupted_save_leaves_no_model_with_other_weights(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(large.files, "write_bytes", stop)
+    monkeypatch.setattr(large, "write_bytes", stop)
     with pytest.raises(KeyboardInterrupt):
         large.save_model(conv_net(), tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()

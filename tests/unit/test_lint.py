@@ -11,7 +11,7 @@ import pytest
 
 import quantlab
 from models import conv_net, floats, image_batches, parse
-from quantlab.qdq import lint
+from quantlab.qdq import import_scales, lint, requantize
 from quantlab.qdq.codes import CODES
 
 INT8 = {"s": np.float32(0.1), "z": np.int8(0), "s2": np.float32(0.2)}
@@ -192,7 +192,7 @@ def test_codes_of_another_size_and_pairs_in_subgraphs_are_found() -> None:
     outer = inner.replace("y = If (c)", "q0 = QuantizeLinear (x, s, z)\n d0 = DequantizeLinear (q0, s, z)\n y = If (c)")
     mixed = parse(outer, {n: np.asarray(v) for n, v in INT8.items()})
     with pytest.raises(quantlab.QuantlabError, match="inside If, Loop or Scan"):
-        quantlab.requantize(mixed)
+        requantize(mixed)
 
 
 def test_type_of_codes_is_taken_from_output_dtype_without_a_zero_point() -> None:
@@ -205,9 +205,9 @@ def test_type_of_codes_is_taken_from_output_dtype_without_a_zero_point() -> None
     header = '<ir_version: 10, opset_import: ["" : 21]>'
     model = parse(text, {"s": np.asarray(np.float32(0.05)), "w": floats(4, 4)}, header)
     assert {f.code for f in lint(model)} == {"Q16"}
-    result = quantlab.requantize(model)
+    result = requantize(model)
     assert "Clip" not in [n.op_type for n in result.model.graph.node]
-    assert quantlab.import_scales(model).amax["a"] / np.float32(127) == np.float32(0.05)
+    assert import_scales(model).amax["a"] / np.float32(127) == np.float32(0.05)
 
 
 def test_constants_computed_in_the_graph_are_no_dynamic_scales() -> None:

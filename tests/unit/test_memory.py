@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from models import floats
 from quantlab.errors import ConfigError, DeviceError, MissingDependencyError
 from quantlab.memory import PROVIDERS, DeviceMemory, HostDriver, open_driver
 from quantlab.memory.buffers import device_address
+from quantlab.memory.energy import EnergyMeter
 
 
 def test_upload_download_round_trip_and_reuse_of_buffers() -> None:
@@ -81,3 +85,56 @@ def test_data_on_the_device_is_recognised_if_contiguous() -> None:
     assert device_address(OnDevice(x)) == (4242, (2, 3), np.dtype(np.float32))
     assert device_address(OnDevice(x, (12, 4))) == (4242, (2, 3), np.dtype(np.float32))
     assert device_address(OnDevice(x, (4, 8))) is None
+
+
+class Nvml(types.ModuleType):
+    """NVML with one GPU, whose counter adds 250 mJ at every look."""
+
+    def __init__(self, has_counter: bool = True) -> None:
+        super().__init__("pynvml")
+        self.asked: list[str] = []
+        self.open, self.used, self.has_counter = 0, 1000, has_counter
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.open -= 1
+
+    def nvmlDeviceGetHandleByPciBusId(self, bus: str) -> str:  # noqa: N802
+        self.asked.append(bus)
+        return f"handle of {bus}"
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:  # noqa: N802
+        if not self.has_counter:
+            raise RuntimeError("Not Supported")
+        assert handle == "handle of 0000:01:00.0"
+        self.used += 250
+        return self.used
+
+
+def test_energy_is_the_counter_of_the_gpu_at_that_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = Nvml()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    meter = EnergyMeter.open("0000:01:00.0")
+    assert meter is not None
+    assert meter.millijoules() - meter.millijoules() == -250
+    meter.close()
+    assert (nvml.asked, nvml.open) == (["0000:01:00.0"], 0)
+
+
+def test_energy_is_unknown_without_nvml_or_without_a_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert EnergyMeter.open("0000:01:00.0") is None
+    nvml = Nvml(has_counter=False)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert EnergyMeter.open("0000:01:00.0") is None
+    assert nvml.open == 0
+
+
+def test_host_driver_counts_what_is_in_use() -> None:
+    driver = HostDriver()
+    with DeviceMemory(driver) as memory:
+        memory.reserve("x", (3, 5), np.dtype(np.float32))
+        assert driver.memory_used() == 60
+    assert driver.memory_used() == 0

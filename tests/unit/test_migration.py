@@ -13,6 +13,7 @@ import quantlab
 from models import CONCAT, conv_net, floats, image_batches, parse
 from quantlab.calibration import TrtCache, cache_from_table, load_table, table_from_cache
 from quantlab.errors import DataError, GraphError
+from quantlab.qdq import import_scales
 from quantlab.qdq.migrate import migrate_to_cache, migrate_to_qdq
 
 Array = NDArray[np.generic]
@@ -26,7 +27,7 @@ def test_cache_to_qdq_keeps_every_scale_bit_for_bit() -> None:
     given = cache()
     result = migrate_to_qdq(conv_net(), table_from_cache(given))
     assert result.largest_difference == 0
-    back = quantlab.import_scales(result.model)
+    back = import_scales(result.model)
     for tensor, amax in back.amax.items():
         assert amax / np.float32(127) == given.scales[tensor]
     assert set(back.amax) == {"image", "r", "t", "f"}
@@ -38,7 +39,7 @@ def test_view_whose_name_the_cache_lacks_takes_the_scale_of_what_it_shows() -> N
     given = cache()  # as entropy v1 and legacy caches, which hold what survives fusion only
     partial = TrtCache(given.header, {t: s for t, s in given.scales.items() if t != "f"})
     result = migrate_to_qdq(conv_net(), table_from_cache(partial))
-    assert quantlab.import_scales(result.model).amax["f"] == np.float32(given.scales["p"] * np.float32(127))
+    assert import_scales(result.model).amax["f"] == np.float32(given.scales["p"] * np.float32(127))
     assert len(result.placement.weights) == 3
 
 
@@ -62,7 +63,7 @@ def test_layer_for_which_int8_does_not_pay_is_migrated_all_the_same() -> None:
 def scales_used(text: str, weights: dict[str, Array], scales: dict[str, float]) -> dict[str, float]:
     given = TrtCache("TRT-8600-EntropyCalibration2", {t: np.float32(s) for t, s in scales.items()})
     result = migrate_to_qdq(parse(text, weights), table_from_cache(given))
-    used = {t: float(s) for t, s in quantlab.import_scales(result.model).amax.items()}
+    used = {t: float(s) for t, s in import_scales(result.model).amax.items()}
     return {tensor: round(amax / 127, 6) for tensor, amax in used.items()}
 
 
@@ -183,7 +184,7 @@ def test_migrate_command_in_both_directions(cli, tmp_path: Path) -> None:  # typ
     got, want = TrtCache.load(tmp_path / "back.cache").scales, cache().scales
     assert got == {t: want[t] for t in got}
     for args, text in (
-        (("-o", tmp_path / "x.bin"), "neither .onnx nor .cache"),
+        (("-o", tmp_path / "x.bin"), "has suffix '.bin', which says nothing about what to write"),
         (("-o", tmp_path / "x.onnx"), "no scales were given"),
     ):
         refused = cli("migrate", tmp_path / "m.onnx", *args)

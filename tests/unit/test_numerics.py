@@ -112,12 +112,31 @@ def test_amax_of_bad_scale_raises(scale: float) -> None:
         amax_from_scale(np.float32(scale))
 
 
-def test_amax_of_values_is_largest_magnitude_and_positive_zero() -> None:
-    x = np.array([[1, -3], [0, 0]], np.float32)
-    assert amax_of(x) == 3
-    np.testing.assert_array_equal(amax_of(x, PerChannel(0)), [3, 0])
-    assert not np.signbit(amax_of(np.zeros(3, np.float32)))
-    assert amax_of(np.zeros((0, 3), np.float32)) == 0
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [([1, -3], 3), ([-1, 3], 3), ([-3, -1], 3), ([1, 3], 3), ([0, 0], 0), ([-2, 2], 2), ([-0.0], 0), ([], 0)],
+)
+def test_amax_is_the_largest_magnitude_of_either_sign(values: list[float], wanted: float) -> None:
+    amax = amax_of(np.array(values, np.float32))
+    assert (amax.shape, amax.dtype, float(amax)) == ((), np.float32, wanted)
+    assert not np.signbit(amax)
+
+
+def test_amax_per_channel_is_that_of_every_channel() -> None:
+    x = np.array([[[1, -3], [0, 0]], [[2, 5], [-7, 6]]], np.float32)
+    np.testing.assert_array_equal(amax_of(x, PerChannel(0)), [3, 7])
+    np.testing.assert_array_equal(amax_of(x, PerChannel(1)), [5, 7])
+    np.testing.assert_array_equal(amax_of(x, PerChannel(-1)), [7, 6])
+    np.testing.assert_array_equal(amax_of(np.zeros((0, 3), np.float32), PerChannel(1)), [0, 0, 0])
+    with pytest.raises(ConfigError, match=r"axis 3 does not exist in a tensor of 3 dimensions Hint: use an axis in \["):
+        amax_of(x, PerChannel(3))
+
+
+def test_asymmetric_range_is_kept_at_its_larger_end() -> None:
+    # int8 is symmetric here: a range [-6, 1] needs amax 6, or everything below -1 saturates
+    x = np.array([-6, 1], np.float32)
+    assert scale_from_amax(amax_of(x)) == np.float32(np.float32(6) / np.float32(127))
+    np.testing.assert_allclose(fake_quantize(x, amax_of(x)), x, atol=float(scale_from_amax(amax_of(x))) / 2)
 
 
 @pytest.mark.parametrize(("bad", "word"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import subprocess
 import sys
+import typing
+from collections.abc import Iterator
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -12,8 +16,8 @@ from PIL import Image
 
 import quantlab
 from quantlab.data.images import image_files
-from quantlab.errors import MissingDependencyError
 from quantlab.data.sample import sample_folder
+from quantlab.errors import MissingDependencyError
 
 HEAVY = ("tensorrt", "pycuda", "cuda", "onnxruntime", "matplotlib", "onnx", "torch")
 
@@ -26,7 +30,7 @@ def test_import_loads_nothing_heavy() -> None:
 def test_main_job_loads_neither_tensorrt_nor_cuda_nor_matplotlib() -> None:
     heavy = ("tensorrt", "pycuda", "cuda", "matplotlib")
     code = (
-        f"import sys; old = set(sys.modules); import quantlab.pipeline; print(set({heavy!r}) & set(sys.modules) - old)"
+        f"import sys; old = set(sys.modules); import quantlab.api; print(set({heavy!r}) & set(sys.modules) - old)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
@@ -37,6 +41,38 @@ def test_every_public_name_loads() -> None:
     assert set(quantlab.__all__) <= set(dir(quantlab))
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         _ = quantlab.nope  # type: ignore[attr-defined]
+
+
+def test_public_names_are_few_and_hold_every_type_that_their_signatures_name() -> None:
+    assert len(quantlab.__all__) <= 28
+    for name in quantlab.__all__:
+        function = getattr(quantlab, name)
+        if not inspect.isfunction(function):
+            continue
+        for used in types_in(typing.get_type_hints(function)):
+            if used.__module__.startswith("quantlab") and not is_protocol_of_a_function(used):
+                assert used.__name__ in quantlab.__all__, f"{name} names {used.__name__}"
+
+
+def types_in(hint: object) -> Iterator[type]:
+    """The classes of a type hint, those inside unions, mappings and callables too."""
+    if isinstance(hint, dict):
+        yield from (used for value in hint.values() for used in types_in(value))
+    elif isinstance(hint, (list, tuple)):
+        yield from (used for value in hint for used in types_in(value))
+    elif typing.get_args(hint):
+        yield from (used for value in typing.get_args(hint) for used in types_in(value))
+    elif isinstance(hint, type):
+        yield hint
+
+
+def is_protocol_of_a_function(used: type) -> bool:
+    """Whether a class only says what a user's own object has to offer: nobody imports it to call the function."""
+    return getattr(used, "_is_protocol", False) and used is not quantlab.Observer
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert quantlab.__version__ == metadata.version("quantlab")
 
 
 def test_sample_counts_labels_and_checksums() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 import quantlab
 from models import floats, parse
+from quantlab.qdq import import_scales, repair, requantize
 
 INT8 = {"s": np.float32(0.1), "z": np.int8(0), "s2": np.float32(0.2)}
 PAIR = """m (float[N,4] x) => (float[N,4] y) {{
@@ -19,7 +20,7 @@ PAIR = """m (float[N,4] x) => (float[N,4] y) {{
 def test_sixteen_bit_scale_becomes_the_int8_scale_of_its_range() -> None:
     header = '<ir_version: 10, opset_import: ["" : 21]>'
     model = parse(PAIR.format(a=""), {"s": np.asarray(np.float32(1e-4)), "z": np.asarray(np.int16(0))}, header)
-    assert quantlab.import_scales(model).amax["x"] == pytest.approx(3.2767)
+    assert import_scales(model).amax["x"] == pytest.approx(3.2767)
 
 
 def test_clip_that_the_zero_point_stood_for_keeps_both_its_ends() -> None:
@@ -35,7 +36,7 @@ def test_clip_that_the_zero_point_stood_for_keeps_both_its_ends() -> None:
     x = np.array([[-3, 1, 5.5, 40]], np.float32)
     np.testing.assert_allclose(Session(stripped.model).run({"x": x})["y"], [[0, 1, 5.5, 6]], rtol=1e-6)
     assert any("a Clip takes the place" in note for note in stripped.notes)
-    assert set(quantlab.import_scales(model).amax) == {"x"}
+    assert set(import_scales(model).amax) == {"x"}
 
 
 def test_learned_scale_of_a_float_weight_is_kept() -> None:
@@ -52,14 +53,14 @@ def test_learned_scale_of_a_float_weight_is_kept() -> None:
         text,
         {"s": np.asarray(np.float32(0.03)), "z": np.asarray(np.int8(0)), "ws": np.asarray(np.float32(3 / 127)), "w": w},
     )
-    result = quantlab.repair(model, min_sqnr_db=40)
+    result = repair(model, min_sqnr_db=40)
     assert result.after == ()
 
 
 def test_nan_is_never_proof() -> None:
     model = parse(PAIR.format(a=""), {"s": np.asarray(np.float32(np.nan)), "z": np.asarray(np.int8(0))})
     with pytest.raises(quantlab.QuantlabError, match="NaN, infinite or negative"):
-        quantlab.repair(model)
+        repair(model)
     text = """m (float[N,4] x) => (float[N,4] y) {
         q = QuantizeLinear (x, s, z)
         d = DequantizeLinear (q, s, z)
@@ -68,7 +69,7 @@ def test_nan_is_never_proof() -> None:
     }"""
     nan = parse(text, {n: np.asarray(v) for n, v in INT8.items()})
     with pytest.raises(quantlab.QuantlabError, match="NaN or infinity"):
-        quantlab.repair(nan)
+        repair(nan)
 
 
 def test_model_with_integer_outputs_only_is_refused_with_a_reason() -> None:
@@ -79,7 +80,7 @@ def test_model_with_integer_outputs_only_is_refused_with_a_reason() -> None:
     }"""
     model = parse(text, {n: np.asarray(v) for n, v in INT8.items()})
     with pytest.raises(quantlab.QuantlabError, match="no floating point output to compare"):
-        quantlab.repair(model)
+        repair(model)
 
 
 def test_shared_scale_is_said_by_requantize() -> None:
@@ -98,5 +99,5 @@ def test_shared_scale_is_said_by_requantize() -> None:
         y = Conv (dc, u)
     }"""
     constants = INT8 | {"big": np.float32(4.0), "w": floats(4, 4, 1, 1), "u": floats(4, 8, 1, 1)}
-    result = quantlab.requantize(parse(text, {n: np.asarray(v) for n, v in constants.items()}))
+    result = requantize(parse(text, {n: np.asarray(v) for n, v in constants.items()}))
     assert any(note.startswith("'a' shares a scale and gives up 32.0 dB") for note in result.notes)

@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import quantlab
-from models import conv_net, image_batches
+from models import conv_net, image_batches, parse
+from quantlab.api import calibrate_all
+from quantlab.comparison import trace_error
+from quantlab.errors import ConfigError
+from quantlab.observers import OBSERVERS
 from quantlab.ort import Session
-from quantlab.report import Evidence, build_document, render_html, render_markdown, write_report
+from quantlab.report import (
+    Evidence,
+    ReportPaths,
+    build_document,
+    render_csv,
+    render_html,
+    render_markdown,
+    write_document,
+    write_report,
+)
 
 EVIL = '<script>alert("x")</script>|`'
 
 
+ALGORITHMS = {name: OBSERVERS[name] for name in ("minmax", "mse")}
+
+
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    run = quantlab.calibrate_all(conv_net(), image_batches(), quantlab.OBSERVERS)
+    run = calibrate_all(conv_net(), image_batches(), ALGORITHMS)
     quantized = {name: quantlab.quantize(conv_net(), table) for name, table in run.tables.items()}
     models = {n: q.model for n, q in quantized.items()} | {EVIL: quantized["mse"].model}
     result = quantlab.compare(conv_net(), models, image_batches(2, seed=9))
-    traces = {n: quantlab.trace_error(conv_net(), q.model, image_batches(1)) for n, q in quantized.items()}
+    traces = {n: trace_error(conv_net(), q.model, image_batches(1)) for n, q in quantized.items()}
     evidence = Evidence(run, quantized["mse"].placement, traces)
     return build_document("A title", result, evidence, ["quantlab", "x"], [EVIL])
+
+
+@pytest.fixture(scope="module")
+def written(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> ReportPaths:
+    return write_document(document, tmp_path_factory.mktemp("report") / "new" / "folder")
 
 
 class Page(html.parser.HTMLParser):
@@ -61,18 +85,21 @@ class Page(html.parser.HTMLParser):
 
 def test_document_is_json_and_has_every_model_and_tensor(document: dict[str, Any]) -> None:
     again = json.loads(json.dumps(document, allow_nan=False))
-    assert [m["name"] for m in again["comparison"]["models"]] == ["fp32", *quantlab.OBSERVERS, EVIL]
+    assert [m["name"] for m in again["comparison"]["models"]] == ["fp32", *ALGORITHMS, EVIL]
     assert [t["name"] for t in again["calibration"]["tensors"]] == ["image", "r", "t", "f"]
     for tensor in again["calibration"]["tensors"]:
-        assert set(tensor["amax"]) == set(quantlab.OBSERVERS)
+        assert list(tensor["amax"]) == list(ALGORITHMS)
+        assert all(0 < amax <= tensor["range"] * (1 + 2**-24) for amax in tensor["amax"].values())  # amax is float32
     image = next(t for t in again["calibration"]["tensors"] if t["name"] == "image")
-    assert sum(image["counts"]) == 4 * 6 * 3 * 8 * 8
+    x = np.concatenate([batch["image"] for batch in image_batches()])
+    assert sum(image["counts"]) == x.size
+    assert image["amax"]["minmax"] == pytest.approx(np.abs(x).max(), rel=1e-7)
     assert again["provenance"]["calibration"]["samples"] == 24
 
 
-def test_html_is_well_formed_self_contained_and_escaped(document: dict[str, Any]) -> None:
+def test_html_is_well_formed_self_contained_and_escaped(document: dict[str, Any], written: ReportPaths) -> None:
     page = Page()
-    text = render_html(document)
+    text = written.html.read_text()
     page.feed(text)
     assert page.open == []
     assert len(set(page.ids)) == len(page.ids)
@@ -95,36 +122,85 @@ def test_markdown_rows_have_equal_cells_and_names_cannot_break_them(document: di
         assert len(widths) == 1, block
 
 
-def test_pages_come_from_the_json_alone(document: dict[str, Any], tmp_path: Path) -> None:
-    paths = write_report(document, tmp_path / "new" / "folder")
-    loaded = json.loads(paths.json.read_text())
-    assert render_html(loaded) == paths.html.read_text()
-    assert render_markdown(loaded) == paths.markdown.read_text()
+def test_pages_come_from_the_json_alone(written: ReportPaths) -> None:
+    loaded = json.loads(written.json.read_text())
+    assert render_html(loaded) == written.html.read_text()
+    assert render_markdown(loaded) == written.markdown.read_text()
+    assert render_csv(loaded) == written.csv.read_text()
+    assert [path.name for path in vars_of(written)] == ["report.json", "report.md", "report.html", "report.csv"]
 
 
-def test_report_without_calibration_or_candidates(tmp_path: Path) -> None:
+def vars_of(paths: ReportPaths) -> list[Path]:
+    return [getattr(paths, field.name) for field in dataclasses.fields(paths)]
+
+
+def numbers(row: str) -> list[str]:
+    """The cells of a row of a Markdown table."""
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+
+
+def test_markdown_shows_the_figures_of_the_document(document: dict[str, Any]) -> None:
+    text = render_markdown(document)
+    fp32, minmax = (next(r for r in text.splitlines() if r.startswith(f"| {name} |")) for name in ("fp32", "minmax"))
+    model = document["comparison"]["models"][1]
+    assert numbers(fp32) == ["fp32", *["–"] * 4, "100.00 %", "–", "–", "∞", f"{document_kib(document, 0)}"]
+    assert numbers(minmax)[5] == f"{100 * model['agreement']:.2f} %"
+    assert numbers(minmax)[8:] == [f"{model['sqnr_db']:.2f}", document_kib(document, 1)]
+    output = model["outputs"]["logits"]
+    expected = ["minmax", "logits", f"{output['cosine']:.6f}", f"{output['sqnr_db']:.2f}"]
+    assert [*expected, f"{output['max_abs']:.5f}", f"{output['mean_abs']:.5f}"] in map(numbers, text.splitlines())
+
+
+def document_kib(document: dict[str, Any], model: int) -> str:
+    return f"{document['comparison']['models'][model]['size_bytes'] / 1024:,.0f}"
+
+
+def test_report_without_calibration_has_the_equal_outputs_as_infinite() -> None:
     session = Session(conv_net(), optimize=False)
     result = quantlab.compare(conv_net(), {"same": session.run}, image_batches(1))
     text = render_html(build_document("t", result))
     assert "infinite (equal outputs)" in text
     assert "∞" in text
-    alone = quantlab.compare(conv_net(), {}, image_batches(1))
-    assert "no quantized model" in build_document("t", alone)["verdict"]
-    floats_only = quantlab.compare(conv_net(), {"float": conv_net()}, image_batches(1))
-    assert "no quantized model" in build_document("t", floats_only)["verdict"]
-    broken = quantlab.compare(conv_net(), {"broken": lambda batch: {}}, image_batches(1))
-    document = build_document("t", broken)
-    assert document["verdict"] == "Every quantized model failed."
-    write_report(document, tmp_path)
+    assert text.count("<svg") == 1  # quality; no sample suffers
+
+
+@pytest.mark.parametrize(
+    ("models", "sentence"),
+    [
+        ({}, "There is no quantized model in this comparison."),
+        ({"float": conv_net()}, "There is no quantized model in this comparison."),
+        ({"broken": lambda batch: {}}, "Every quantized model failed."),
+    ],
+)
+def test_report_without_a_sound_model_is_written_and_says_so(
+    models: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    paths = write_report(quantlab.compare(conv_net(), models, image_batches(1)), tmp_path, "A title")
+    for path in (paths.html, paths.markdown):
+        assert sentence in path.read_text()
+        assert "A title" in path.read_text()
+
+
+def test_interrupted_comparison_says_so_on_every_page() -> None:
+    class Stream:
+        def __iter__(self) -> Iterator[Any]:
+            yield from image_batches(1)
+            raise KeyboardInterrupt
+
+    document = build_document("t", quantlab.compare(conv_net(), {}, Stream()))
+    assert "Interrupted: the first 6 samples only" in render_markdown(document)
+    assert "it covers the first 6 samples only" in render_html(document)
+
+
+def test_what_is_no_comparison_is_not_reported(document: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="what is reported is a dict, expected a Comparison"):
+        write_report(document, tmp_path / "new")  # type: ignore[arg-type]
+    assert not (tmp_path / "new").exists()
 
 
 def test_infinite_and_minus_infinite_sqnr_are_told_apart() -> None:
-    from models import parse
-
     zero = parse("m (float[N,4] x) => (float[N,4] y) { t = Sub (x, x)  y = Identity (t) }")
     one = parse("m (float[N,4] x) => (float[N,4] y) { t = Sub (x, x)  y = Exp (t) }")
-    import numpy as np
-
     result = quantlab.compare(zero, {"wrong": one, "right": zero}, [{"x": np.ones((2, 4), np.float32)}])
     document = build_document("t", result)
     assert [m["sqnr_db"] for m in document["comparison"]["models"]] == ["inf", "-inf", "inf"]

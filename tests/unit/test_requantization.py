@@ -10,7 +10,7 @@ import pytest
 
 import quantlab
 from models import conv_net, floats, image_batches, parse
-from quantlab.qdq import lint
+from quantlab.qdq import import_scales, lint, repair, requantize
 
 INT8 = {"s": np.float32(0.1), "z": np.int8(0)}
 
@@ -43,7 +43,7 @@ def test_repair_of_onnx_runtimes_graphs_lints_clean_and_keeps_the_network(tmp_pa
     }[flavour]
     theirs = ort_static(tmp_path, **options)
     assert any(f.severity == "error" for f in lint(theirs))
-    result = quantlab.repair(theirs, image_batches(2))
+    result = repair(theirs, image_batches(2))
     assert result.after == ()
     assert result.moved["logits"].sqnr_db > 20
     ops = [n.op_type for n in result.model.graph.node]
@@ -59,13 +59,13 @@ def test_repair_of_onnx_runtimes_graphs_lints_clean_and_keeps_the_network(tmp_pa
 
 def test_scales_of_our_own_model_come_back_bit_for_bit() -> None:
     table = quantlab.calibrate(conv_net(), image_batches())
-    back = quantlab.import_scales(quantlab.quantize(conv_net(), table).model)
+    back = import_scales(quantlab.quantize(conv_net(), table).model)
     assert back.amax == table.amax
 
 
 def test_requantize_of_our_own_model_changes_no_number() -> None:
     first = quantlab.quantize(conv_net(), quantlab.calibrate(conv_net(), image_batches())).model
-    again = quantlab.requantize(first).model
+    again = requantize(first).model
     from quantlab.ort import Session
 
     batch = image_batches(1)[0]
@@ -76,9 +76,9 @@ def test_requantize_of_our_own_model_changes_no_number() -> None:
 def test_requantize_with_another_table_and_selection() -> None:
     first = quantlab.quantize(conv_net(), quantlab.calibrate(conv_net(), image_batches())).model
     table = quantlab.calibrate(conv_net(), image_batches(), quantlab.MinMax())
-    again = quantlab.requantize(first, table, quantlab.Selection(exclude=("op:Gemm",)))
+    again = requantize(first, table, quantlab.Selection(exclude=("op:Gemm",)))
     assert "excluded by 'op:Gemm'" in [s.reason for s in again.placement.skipped]
-    assert quantlab.import_scales(again.model).amax["image"] == table.amax["image"]
+    assert import_scales(again.model).amax["image"] == table.amax["image"]
 
 
 def test_node_without_a_scale_stays_float_with_the_reason() -> None:
@@ -89,7 +89,7 @@ def test_node_without_a_scale_stays_float_with_the_reason() -> None:
         y = MatMul (a, w)
     }"""
     model = parse(text, {"s": np.asarray(np.float32(0.1)), "z": np.asarray(np.int8(0)), "w": floats(4, 4)})
-    result = quantlab.requantize(model)
+    result = requantize(model)
     assert [s.reason for s in result.placement.skipped] == ["tensor 'a' has no scale"]
 
 
@@ -101,22 +101,22 @@ def test_repair_that_would_move_the_outputs_too_far_is_refused() -> None:
     }"""
     constants = {"s": np.asarray(np.float32(0.05)), "z": np.asarray(np.int8(127)), "w": floats(4, 4)}
     with pytest.raises(quantlab.QuantlabError, match="the repair would move output 'y'"):
-        quantlab.repair(parse(text, constants), min_sqnr_db=60.0)
+        repair(parse(text, constants), min_sqnr_db=60.0)
 
 
 def test_float_model_and_integer_entries_are_refused() -> None:
     with pytest.raises(quantlab.QuantlabError, match="has no Q/DQ nodes"):
-        quantlab.repair(conv_net())
+        repair(conv_net())
     entry = "m (int8[N,4] x) => (float[N,4] y) { d = DequantizeLinear (x, s, z)  y = Relu (d) }"
     with pytest.raises(quantlab.QuantlabError, match="has no counterpart"):
-        quantlab.requantize(parse(entry, {n: np.asarray(v) for n, v in INT8.items()}))
+        requantize(parse(entry, {n: np.asarray(v) for n, v in INT8.items()}))
     computed = """m (float[N,4] x, float s) => (float[N,4] y) {
         q = QuantizeLinear (x, s, z)
         d = DequantizeLinear (q, s, z)
         y = Relu (d)
     }"""
     with pytest.raises(quantlab.QuantlabError, match=r"scale of .* is computed"):
-        quantlab.requantize(parse(computed, {"z": np.asarray(np.int8(0))}))
+        requantize(parse(computed, {"z": np.asarray(np.int8(0))}))
 
 
 def test_repair_and_requantize_commands(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -145,9 +145,9 @@ WEIGHT_CODES = """m (float[N,6] x) => (float[N,4] y) {
 def test_repair_keeps_codes_that_do_not_fill_their_range(largest: int) -> None:
     codes = np.random.default_rng(0).integers(-largest, min(largest, 127), (6, 4)).astype(np.int8)
     model = parse(WEIGHT_CODES, INT8 | {"w_quantized": codes, "ws": np.asarray(np.float32(0.02))})
-    result = quantlab.repair(model)
+    result = repair(model)
     assert result.moved["y"].sqnr_db == np.inf
-    again = quantlab.repair(result.model)
+    again = repair(result.model)
     assert again.model.SerializeToString(deterministic=True) == result.model.SerializeToString(deterministic=True)
 
 
@@ -157,27 +157,25 @@ def test_repair_leaves_a_layer_in_float_that_was_float_and_requantize_does_not()
     model = parse(text, INT8 | weights)
     for node in model.graph.node:
         node.name = node.output[0]
-    assert [(s.node, s.reason) for s in quantlab.repair(model).placement.skipped] == [
-        ("t", "it was float in the given model")
-    ]
-    assert quantlab.requantize(model).placement.skipped == ()
+    assert [(s.node, s.reason) for s in repair(model).placement.skipped] == [("t", "it was float in the given model")]
+    assert requantize(model).placement.skipped == ()
 
 
 def test_clip_on_activation_codes_of_the_symmetric_range_is_no_obstacle() -> None:
     text = WEIGHT_CODES.replace("d = DequantizeLinear (q", "k = Clip (q, low, high)\n d = DequantizeLinear (k")
     weights = {"w_quantized": np.ones((6, 4), np.int8), "ws": np.asarray(np.float32(0.02))}
     bounds = {"low": np.asarray(np.int8(-127)), "high": np.asarray(np.int8(127))}
-    result = quantlab.requantize(parse(text, INT8 | weights | bounds))
+    result = requantize(parse(text, INT8 | weights | bounds))
     assert [n.op_type for n in result.model.graph.node].count("Clip") == 0
     narrow = bounds | {"low": np.asarray(np.int8(0))}  # a Relu in integers: not ours to drop
     with pytest.raises(quantlab.QuantlabError, match="has no counterpart"):
-        quantlab.requantize(parse(text, INT8 | weights | narrow))
+        requantize(parse(text, INT8 | weights | narrow))
 
 
 def test_repair_leaves_an_unnamed_float_layer_in_float() -> None:
     text = WEIGHT_CODES.replace("(float[N,4] y)", "(float[N,4] y, float[N,4] t)").replace("}", " t = MatMul (x, v)\n}")
     weights = {"w_quantized": np.ones((6, 4), np.int8), "ws": np.asarray(np.float32(0.02)), "v": floats(6, 4)}
-    result = quantlab.repair(parse(text, INT8 | weights))
+    result = repair(parse(text, INT8 | weights))
     assert [s.reason for s in result.placement.skipped] == ["it was float in the given model"]
     assert result.moved["t"].sqnr_db == np.inf
 
@@ -192,11 +190,11 @@ def test_weight_behind_a_transpose_keeps_its_codes() -> None:
     }"""
     codes = np.random.default_rng(0).integers(-90, 90, (4, 6)).astype(np.int8)
     scales = {"ws": np.full(4, 0.02, np.float32), "wz": np.zeros(4, np.int8)}
-    assert quantlab.repair(parse(text, INT8 | scales | {"codes": codes})).moved["y"].sqnr_db == np.inf
+    assert repair(parse(text, INT8 | scales | {"codes": codes})).moved["y"].sqnr_db == np.inf
 
 
 def test_clip_of_codes_with_bounds_of_one_element_is_taken_apart() -> None:
     text = WEIGHT_CODES.replace("d = DequantizeLinear (q", "k = Clip (q, low, high)\n d = DequantizeLinear (k")
     weights = {"w_quantized": np.ones((6, 4), np.int8), "ws": np.asarray(np.float32(0.02))}
     bounds = {"low": np.full(1, -127, np.int8), "high": np.full(1, 127, np.int8)}
-    assert "Clip" not in [n.op_type for n in quantlab.requantize(parse(text, INT8 | weights | bounds)).model.graph.node]
+    assert "Clip" not in [n.op_type for n in requantize(parse(text, INT8 | weights | bounds)).model.graph.node]

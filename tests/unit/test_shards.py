@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 import quantlab
 from models import conv_net, floats, image_batches
+from quantlab.api import calibrate_all, calibrate_shard, calibrate_shards
 from quantlab.calibration import CalibrationShard, merge_minmax, merge_shards
-from quantlab.observers import OBSERVERS, Histogram
+from quantlab.observers import OBSERVERS, Entropy, Histogram, MinMax
 
 batches_of_values = st.lists(
     st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 7.9, 8.0, 1e-3, 1e-36]), min_size=1, max_size=9),
@@ -33,7 +35,6 @@ def state(h: Histogram) -> tuple[list[int], float, float, int]:
     return h.counts.tolist(), float(h.range), float(h.amax), h.zeros_before
 
 
-@settings(deadline=None)
 @given(batches_of_values, st.randoms(use_true_random=False))
 def test_counts_depend_on_the_values_alone(batches: list[list[float]], random: object) -> None:
     """any order and any batches of the same values give the same counts"""
@@ -48,7 +49,6 @@ def test_counts_depend_on_the_values_alone(batches: list[list[float]], random: o
         assert first.range / 2 <= np.abs(x).max() < first.range
 
 
-@settings(deadline=None)
 @given(batches_of_values, st.integers(0, 6))
 def test_merged_parts_equal_the_whole(batches: list[list[float]], cut: int) -> None:
     """merge(a, b) = one pass over both, in either order"""
@@ -79,12 +79,12 @@ def test_order_independent_scales_do_not_depend_on_the_batches() -> None:
 
 @pytest.fixture
 def shards() -> list[CalibrationShard]:
-    return [quantlab.calibrate_shard(conv_net(), image_batches(2, seed=seed)) for seed in (0, 10, 20)]
+    return [calibrate_shard(conv_net(), image_batches(2, seed=seed)) for seed in (0, 10, 20)]
 
 
 def test_merged_shards_give_every_algorithms_table_of_one_pass(shards: list[CalibrationShard]) -> None:
     everything = [batch for seed in (0, 10, 20) for batch in image_batches(2, seed=seed)]
-    whole = quantlab.calibrate_all(conv_net(), everything, OBSERVERS, order_independent=True)
+    whole = calibrate_all(conv_net(), everything, OBSERVERS, order_independent=True)
     merged = merge_shards(shards[::-1])
     for name, observer in OBSERVERS.items():
         table = merged.table(observer)
@@ -110,25 +110,45 @@ def test_shards_that_do_not_belong_together_are_refused(shards: list[Calibration
         merge_shards([shards[0], shards[0]])
     with pytest.raises(quantlab.QuantlabError, match="there are no calibration shards"):
         merge_shards([])
-    other = quantlab.calibrate_shard(conv_net(), image_batches(2, seed=30), tensors=["image"])
+    other = calibrate_shard(conv_net(), image_batches(2, seed=30), tensors=["image"])
     with pytest.raises(quantlab.QuantlabError, match="different tensors"):
         merge_shards([shards[0], other])
     model = conv_net()
-    model.graph.initializer[0].CopyFrom(quantlab.model.numpy_helper.from_array(floats(8, 3, 3, 3, seed=9), "w1"))
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(floats(8, 3, 3, 3, seed=9), "w1"))
     with pytest.raises(quantlab.QuantlabError, match="differ in model_hash"):
-        merge_shards([shards[0], quantlab.calibrate_shard(model, image_batches(2, seed=30))])
+        merge_shards([shards[0], calibrate_shard(model, image_batches(2, seed=30))])
 
 
 def test_algorithm_that_needs_the_values_is_refused(shards: list[CalibrationShard]) -> None:
-    class Own:
+    class Bare:
         def observe(self, x: np.ndarray) -> None:
             raise AssertionError
 
         def compute_amax(self) -> np.ndarray:
             raise AssertionError
 
-    with pytest.raises(quantlab.QuantlabError, match="'own' cannot work from a histogram"):
-        shards[0].table(Own())
+    class Halved(Entropy):
+        name = "halved"
+
+        def observe(self, x: np.ndarray) -> None:
+            super().observe(x / np.float32(2))
+
+    class Tenth(MinMax):
+        name = "tenth"
+
+        def compute_amax(self) -> np.ndarray:
+            return super().compute_amax() / np.float32(10)
+
+    for observer, name in ((Bare(), "bare"), (Halved(), "halved"), (Tenth(), "tenth")):
+        with pytest.raises(quantlab.QuantlabError, match=f"'{name}' cannot work from a histogram"):
+            shards[0].table(observer)
+
+
+def test_shard_takes_an_algorithm_by_name_and_as_a_class(shards: list[CalibrationShard]) -> None:
+    wanted = shards[0].table(Entropy())
+    assert shards[0].table("entropy") == shards[0].table(Entropy) == wanted
+    with pytest.raises(quantlab.QuantlabError, match="there is no algorithm 'entropie'"):
+        shards[0].table("entropie")
 
 
 def test_minmax_tables_merge_and_others_say_why_not() -> None:
@@ -145,11 +165,11 @@ def test_joblib_runs_the_parts(shards: list[CalibrationShard]) -> None:
     joblib = pytest.importorskip("joblib")
     with joblib.parallel_config(backend="threading"):
         parts = [image_batches(2, seed=seed) for seed in (0, 10, 20)]
-        merged = quantlab.calibrate_shards(conv_net(), parts, n_jobs=2)
+        merged = calibrate_shards(conv_net(), parts, n_jobs=2)
     wanted = merge_shards(shards)
     assert {n: state(h) for n, h in merged.histograms.items()} == {n: state(h) for n, h in wanted.histograms.items()}
     with pytest.raises(quantlab.QuantlabError, match="there are no parts"):
-        quantlab.calibrate_shards(conv_net(), [])
+        calibrate_shards(conv_net(), [])
 
 
 def test_cli_calibrates_parts_and_merges_them(cli: Callable, tmp_path: Path) -> None:
@@ -170,10 +190,10 @@ def test_cli_calibrates_parts_and_merges_them(cli: Callable, tmp_path: Path) -> 
     assert (mixed.code, "mixed" in mixed.err) == (2, True)
 
 
-def test_samples_left_out_of_a_shard_are_told() -> None:
+def test_samples_left_out_of_a_shard_are_noted() -> None:
     model = conv_net(batch="4")
     part = [{"image": floats(4, 3, 8, 8)}, {"image": floats(2, 3, 8, 8)}]
-    shard = quantlab.calibrate_shard(model, part)
+    shard = calibrate_shard(model, part)
     assert any("last 2 samples do not fill" in w for w in shard.warnings)
     assert any("last 2 samples do not fill" in w for w in shard.table(quantlab.MinMax()).warnings)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models import floats
 from quantlab.data import ArrayBatches, ImageBatches, image_folder, read_arrays
 from quantlab.data.decode import open_image
 from quantlab.data.images import image_files
@@ -203,9 +204,45 @@ def test_labels_from_csv_by_name_with_header(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "l.csv", "", ["sub/a.png", "b.png"]).tolist() == [3, 7]
 
 
-def test_labels_one_per_line(tmp_path: Path) -> None:
-    (tmp_path / "l.txt").write_text("1\n2\n3\n")
-    assert read_labels(tmp_path / "l.txt", "", None).tolist() == [1, 2, 3]
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("1\n2\n3\n", [1, 2, 3]),  # no header: the first line counts
+        ("label\n1\n2\n3\n", [1, 2, 3]),
+        ("\ufeffclass\n4\n", [4]),
+        ("\n1\n\n2\n", [1, 2]),
+        (" 7 \n-1\n", [7, -1]),
+        ("label\n", []),
+        ("", []),
+    ],
+)
+def test_labels_one_per_line_with_or_without_a_header(tmp_path: Path, text: str, wanted: list[int]) -> None:
+    (tmp_path / "l.txt").write_text(text, encoding="utf-8")
+    labels = read_labels(tmp_path / "l.txt", "", None)
+    assert (labels.tolist(), labels.dtype) == (wanted, np.int64)
+
+
+def test_labels_by_name_without_a_header_count_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("a.png,3\nb.png,7\n")
+    assert read_labels(tmp_path / "l.csv", "", ["b.png", "a.png"]).tolist() == [7, 3]
+
+
+def test_only_the_first_line_may_be_a_header(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("file,label\nimage,class\na.png,3\n")
+    with pytest.raises(DataError, match="'image,class' has no class number Hint: end the line with one"):
+        read_labels(tmp_path / "l.csv", "", ["a.png"])
+
+
+def test_labels_are_found_by_file_name_where_the_path_is_not_named(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("a.png,3\nsub/b.png,7\nb.png,1\n")
+    assert read_labels(tmp_path / "l.csv", "", ["deep/a.png", "sub/b.png"]).tolist() == [3, 7]
+
+
+def test_labels_beyond_the_limit_are_left_out(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", floats(5, 2))
+    (tmp_path / "l.txt").write_text("0\n1\n2\n3\n4\n")
+    batches = open_data(tmp_path / "x.npy", ["x"], None, DataOptions(2, limit=3, labels=str(tmp_path / "l.txt")))
+    assert [None if y is None else y.tolist() for _, y in batches.labeled()] == [[0, 1], [2]]
 
 
 @pytest.mark.parametrize(
@@ -246,8 +283,20 @@ def test_arrays_of_every_disguise_are_read_or_refused(tmp_path: Path) -> None:
     for name in ("npy_inside.npz", "npz_inside.npy", "UPPER.NPY"):
         assert next(iter(read_arrays(tmp_path / name).values())).shape == (2, 3)
     np.save(tmp_path / "scalar.npy", np.float32(1))
-    with pytest.raises(DataError, match="no array with at least one dimension"):
-        read_arrays(tmp_path / "scalar.npy")
+    np.savez(tmp_path / "scalars.npz", a=np.float32(1), b=2)
+    for name in ("scalar.npy", "scalars.npz"):
+        with pytest.raises(DataError, match="no array with at least one dimension"):
+            read_arrays(tmp_path / name)
+
+
+def test_scalars_beside_the_arrays_of_an_npz_are_passed_over(tmp_path: Path) -> None:
+    # what other tools write along: a count, a version, a name
+    np.savez(tmp_path / "a.npz", x=floats(3, 2), count=3, version=np.array("1.0"), scale=np.float32(0.5))
+    assert list(read_arrays(tmp_path / "a.npz")) == ["x"]
+    (batch,) = open_data(tmp_path / "a.npz", ["image"], None)  # the only array, whatever its name
+    np.testing.assert_array_equal(batch["image"], floats(3, 2))
+    with pytest.raises(DataError, match=r"has no array 'count' Hint: choose one: .*a\.npz:x$"):
+        open_data(f"{tmp_path / 'a.npz'}:count", ["image"], None)
 
 
 def test_corrupt_array_files_never_crash(tmp_path: Path) -> None:

@@ -11,20 +11,42 @@ import pytest
 import quantlab
 from models import conv_net, floats, image_batches, parse
 from quantlab.calibration import CalibrationTable, Provenance, TrtCache, cache_from_table, load_table, table_from_cache
-from quantlab.errors import DataError
+from quantlab.errors import ConfigError, DataError, Notice
 from quantlab.observers import MinMax
 
 
 def table() -> CalibrationTable:
     amax = {"a": np.float32(0.1), "b": np.float32(3.4e38), "zero": np.float32(0)}
-    return CalibrationTable(amax, Provenance("entropy", "m", "d", {"color": "rgb"}, 1, 2, 2), ("careful",))
+    warnings = (Notice("careful"), Notice("tensor 'zero' is all zero in the calibration data", "all_zero", "zero"))
+    return CalibrationTable(amax, Provenance("entropy", "m", "d", {"color": "rgb"}, 1, 2, 2), warnings)
+
+
+def kinds(made: CalibrationTable) -> list[tuple[str, str]]:
+    return [(warning.kind, warning.tensor) for warning in made.warnings]
 
 
 def test_table_survives_json_bit_for_bit(tmp_path: Path) -> None:
     table().save(tmp_path / "t.json")
     back = CalibrationTable.load(tmp_path / "t.json")
-    assert back == table()
-    assert load_table(tmp_path / "t.json") == table()
+    assert back == table() == load_table(tmp_path / "t.json")
+    assert {n: a.tobytes() for n, a in back.amax.items()} == {n: a.tobytes() for n, a in table().amax.items()}
+    assert kinds(back) == kinds(table()) == [("", ""), ("all_zero", "zero")]
+
+
+def test_table_of_a_user_may_have_plain_texts_for_warnings() -> None:
+    made = CalibrationTable({"a": np.float32(1)}, warnings=("careful",))  # type: ignore[arg-type]
+    assert kinds(CalibrationTable.from_json(made.to_json())) == [("", "")]
+    assert made.warnings == ("careful",)
+
+
+def test_table_file_of_an_earlier_or_later_version_keeps_its_warnings() -> None:
+    content = json.loads(table().to_json())
+    earlier = {key: value for key, value in content.items() if key != "warning_kinds"}
+    read = CalibrationTable.from_json(json.dumps(earlier))
+    assert (read.warnings, kinds(read)) == (table().warnings, [("", ""), ("", "")])
+    later = content | {"warning_kinds": [["not_known_yet", ""], ["all_zero", "zero"]]}
+    read = CalibrationTable.from_json(json.dumps(later))
+    assert (read.warnings, kinds(read)) == (table().warnings, [("", ""), ("all_zero", "zero")])
 
 
 def test_table_scale_of_missing_tensor_raises() -> None:
@@ -32,27 +54,42 @@ def test_table_scale_of_missing_tensor_raises() -> None:
         table().scale("x")
 
 
+def test_table_scale_is_amax_over_127_and_never_zero() -> None:
+    assert table().scale("a") == np.float32(np.float32(0.1) / np.float32(127))
+    assert table().scale("zero") == 1
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1])
 def test_table_with_bad_amax_raises(bad: float) -> None:
-    with pytest.raises(DataError, match="amax of tensor 'a'"):
+    with pytest.raises(DataError, match=f"amax of tensor 'a' is {bad}.*, expected finite and >= 0"):
         CalibrationTable({"a": np.float32(bad)})
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "match"),
     [
-        {"format": "other"},
-        {"version": 2},
-        {"provenance": {"surprise": 1}},
-        {"amax": {"a": "x"}},
-        {"amax": [1]},
-        {"amax": {"a": -1}},
+        ({"format": "other"}, r"f is not a quantlab calibration table \(version 1\): format 'other' version 1"),
+        ({"version": 2}, "format 'quantlab.calibration_table' version 2"),
+        ({"provenance": {"surprise": 1}}, r"unknown provenance keys \['surprise'\]"),
+        ({"provenance": 3}, "f is not a quantlab calibration table.*not iterable"),
+        ({"amax": {"a": "x"}}, "f is not a quantlab calibration table.*could not convert"),
+        ({"amax": [1]}, "f is not a quantlab calibration table.*'list' object"),
+        ({"amax": {"a": -1}}, "amax of tensor 'a' is -1.0, expected finite and >= 0"),
+        ({"warning_kinds": [["", ""]]}, "f is not a quantlab calibration table.*shorter"),
     ],
 )
-def test_table_file_with_wrong_content_raises(change: dict[str, object]) -> None:
+def test_table_file_with_wrong_content_raises(change: dict[str, object], match: str) -> None:
     text = json.dumps(json.loads(table().to_json()) | change)
-    with pytest.raises(DataError):
-        CalibrationTable.from_json(text)
+    with pytest.raises(DataError, match=match):
+        CalibrationTable.from_json(text, "f")
+
+
+@pytest.mark.parametrize("key", ["format", "version", "provenance", "amax"])
+def test_table_file_without_a_key_raises(key: str) -> None:
+    content = json.loads(table().to_json())
+    del content[key]
+    with pytest.raises(DataError, match=f"not a quantlab calibration table.*'{key}'"):
+        CalibrationTable.from_json(json.dumps(content))
 
 
 def test_table_file_broken_or_missing_raises(tmp_path: Path) -> None:
@@ -109,6 +146,31 @@ def test_cache_with_windows_line_ends_is_read() -> None:
 def test_name_with_a_line_break_cannot_be_cached() -> None:
     with pytest.raises(DataError, match="cannot stand in a calibration cache"):
         TrtCache("TRT-8600-MinMaxCalibration", {"a\nb": np.float32(1)}).to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("version", "digits"), [("8.6.0", "8600"), ("8.6.1", "8601"), ("9.3.0", "9300"), ("10.16.1", "101601")]
+)
+def test_cache_for_another_tensorrt_has_its_digits_and_the_same_calibrator(version: str, digits: str) -> None:
+    cache = TrtCache("TRT-8600-MinMaxCalibration", {"x": np.float32(1)})
+    moved = cache.for_tensorrt(version)
+    assert (moved.header, moved.scales) == (f"TRT-{digits}-MinMaxCalibration", cache.scales)
+
+
+@pytest.mark.parametrize("version", ["", "8", "8.6", "10.x.1", "10.16.1.11"])
+def test_cache_for_something_that_is_no_version_raises(version: str) -> None:
+    with pytest.raises(ConfigError, match=f"TensorRT '{version}' is no version"):
+        TrtCache("TRT-8600-MinMaxCalibration", {"x": np.float32(1)}).for_tensorrt(version)
+
+
+def test_saved_cache_is_read_back(tmp_path: Path) -> None:
+    cache = cache_from_table(table(), calibrator="MinMaxCalibration", tensorrt="101601")
+    cache.save(tmp_path / "t.cache")
+    assert (tmp_path / "t.cache").read_bytes().startswith(b"TRT-101601-MinMaxCalibration\n")
+    assert TrtCache.load(tmp_path / "t.cache") == cache
+    read = load_table(tmp_path / "t.cache")
+    assert (read.amax, read.provenance.source) == (table_from_cache(cache).amax, str(tmp_path / "t.cache"))
+    assert read.provenance.algorithm == "TRT-101601-MinMaxCalibration"
 
 
 def test_missing_cache_raises(tmp_path: Path) -> None:

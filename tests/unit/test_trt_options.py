@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from quantlab.cli.trt_options import parse_shapes, to_build_options
+from quantlab.engines.options import BuilderFlags, BuildOptions, Profile, builder_flags, precision_from_flags
 from quantlab.errors import ConfigError
-from quantlab.engines.options import BuildOptions, Profile
 
 NONE: dict[str, Any] = {
     "fp16": False, "int8": False, "best": False, "no_tf32": False, "shapes": (), "min_shapes": (), "opt_shapes": (),
@@ -89,3 +89,53 @@ def test_options_for_the_record_are_plain_and_without_the_timing_cache() -> None
     values = BuildOptions("int8", profiles=(Profile.fixed({"x": (1, 2)}),)).to_dict()
     assert "timing_cache" not in values
     assert json.loads(json.dumps(values))["profiles"][0]["opt"] == {"x": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        (BuildOptions("fp32"), BuilderFlags(cleared=("TF32",))),
+        (BuildOptions("tf32"), BuilderFlags()),
+        (BuildOptions("fp16"), BuilderFlags(precision=("FP16",))),
+        (BuildOptions("int8"), BuilderFlags(precision=("INT8",))),
+        (BuildOptions("best"), BuilderFlags(precision=("INT8", "FP16"))),
+        (BuildOptions("best", strongly_typed=True), BuilderFlags()),
+        (BuildOptions("fp32", strongly_typed=True), BuilderFlags(cleared=("TF32",))),
+        (BuildOptions("tf32", sparsity=True), BuilderFlags(others=("SPARSE_WEIGHTS",))),
+        (BuildOptions("tf32", refit=True), BuilderFlags(others=("REFIT",))),
+        (BuildOptions("tf32", version_compatible=True), BuilderFlags(others=("VERSION_COMPATIBLE",))),
+        (BuildOptions("tf32", dla_core=0, gpu_fallback=True), BuilderFlags(others=("GPU_FALLBACK",))),
+        (BuildOptions("tf32", precision_constraints="obey"), BuilderFlags(constraints=("OBEY_PRECISION_CONSTRAINTS",))),
+        (
+            BuildOptions("fp16", precision_constraints="prefer", refit=True, sparsity=True),
+            BuilderFlags(("FP16",), ("PREFER_PRECISION_CONSTRAINTS",), ("SPARSE_WEIGHTS", "REFIT")),
+        ),
+    ],
+)
+def test_options_give_the_flags_of_the_builder(options: BuildOptions, flags: BuilderFlags) -> None:
+    assert builder_flags(options) == flags
+
+
+@pytest.mark.parametrize(
+    ("precision", "allows"), [("fp32", False), ("tf32", False), ("fp16", False), ("int8", True), ("best", True)]
+)
+def test_precision_allows_int8_or_not(precision: str, allows: bool) -> None:
+    assert BuildOptions(precision).allows_int8 is allows
+
+
+def test_memory_pools_are_in_mib_and_have_tensorrts_names() -> None:
+    options = BuildOptions(memory_pools_mib={"workspace": 512, "dla_local_dram": 0.5})
+    assert options.pool_bytes() == {"WORKSPACE": 512 * 1024 * 1024, "DLA_LOCAL_DRAM": 512 * 1024}
+
+
+def test_calibration_shapes_are_the_opt_shapes_of_the_last_profile() -> None:
+    first, last = Profile.fixed({"x": (1, 2)}), Profile({"x": (1, 2)}, {"x": (4, 2)}, {"x": (8, 2)})
+    assert BuildOptions("int8", profiles=(first, last)).calibration_shapes == {"x": (4, 2)}
+    assert BuildOptions("int8").calibration_shapes == {}
+
+
+def test_true_fp32_and_a_lower_precision_exclude_each_other() -> None:
+    assert precision_from_flags(int8=False, fp16=False, no_tf32=True) == "fp32"
+    for int8, fp16 in ((True, False), (False, True), (True, True)):
+        with pytest.raises(ConfigError, match="--no-tf32 with --fp16 or --int8"):
+            precision_from_flags(int8=int8, fp16=fp16, no_tf32=True)

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from models import conv_net, image_batches, parse, quantized
 from quantlab.calibration import TrtCache
 from quantlab.cli.trtexec import command as trtexec_cli
-from quantlab.errors import ConfigError, DataError, GraphError, QuantlabError
 from quantlab.engines.trtexec import TrtexecOptions, trtexec_command
+from quantlab.errors import ConfigError, DataError, GraphError, QuantlabError
 
 SHAPES = ["--minShapes=image:1x3x8x8", "--optShapes=image:32x3x8x8", "--maxShapes=image:32x3x8x8"]
 EIGHT = "TRT-8600-EntropyCalibration2"
@@ -43,6 +43,18 @@ def test_trtexec_of_a_float_model_takes_its_cache(fp32: Path, tensorrt: int, hea
     file = cache(fp32.parent, header)
     found = trtexec_command(fp32, file, TrtexecOptions(tensorrt, batch=32))
     assert found == ["trtexec", f"--onnx={fp32}", "--int8", "--fp16", f"--calib={file}", *SHAPES]
+
+
+def test_trtexec_takes_a_cache_with_the_tensors_that_only_tensorrts_network_has(fp32: Path) -> None:
+    inner = ("(Unnamed Layer* 6) [Constant]_output", "(Unnamed Layer* 17) [Matrix Multiply]_output")
+    scales = {name: np.float32(1) for name in ("image", *inner, "logits")}
+    TrtCache(EIGHT, scales).save(fp32.parent / "c.cache")
+    assert f"--calib={fp32.parent / 'c.cache'}" in trtexec_command(
+        fp32, fp32.parent / "c.cache", TrtexecOptions(8, batch=1)
+    )
+    TrtCache(EIGHT, scales | {"(Named Layer* 6)": np.float32(1)}).save(fp32.parent / "c.cache")
+    with pytest.raises(DataError, match=r"first: '\(Named Layer\* 6\)'"):
+        trtexec_command(fp32, fp32.parent / "c.cache", TrtexecOptions(8, batch=1))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import pytest
 
 import quantlab
 from models import conv_net, floats, image_batches
+from quantlab.api import calibrate_all
 from quantlab.errors import DataError
+from quantlab.observers import OBSERVERS
 from quantlab.ort import Session
 from quantlab.tune import calibrate_auto
 from quantlab.tune.scaled_model import ScaledModel
@@ -42,7 +44,7 @@ def test_scaled_model_measures_what_the_qdq_model_of_the_same_scales_does() -> N
 def test_auto_is_at_least_as_good_as_every_single_algorithm_on_the_held_back_batches() -> None:
     result = calibrate_auto(conv_net(), image_batches(10))
     assert result.sqnr_db["auto"] >= max(v for k, v in result.sqnr_db.items() if k != "auto") - 1e-9
-    assert result.base in quantlab.OBSERVERS
+    assert result.base in OBSERVERS
     assert result.table.provenance.algorithm == "auto"
     assert result.table.provenance.samples == 8 * 6  # two of ten batches were held back
     assert any(w.startswith(f"auto: {result.base} for the other tensors") for w in result.table.warnings)
@@ -55,7 +57,7 @@ def test_auto_never_takes_what_is_worse_and_mends_a_bad_tensor() -> None:
     observers = {"minmax": quantlab.MinMax(), "narrow": Narrow()}
     result = calibrate_auto(conv_net(), image_batches(10), observers)
     rest = [b for k, b in enumerate(image_batches(10)) if k % 5 != 1]
-    minmax = quantlab.calibrate_all(conv_net(), rest, observers)
+    minmax = calibrate_all(conv_net(), rest, observers)
     assert result.base == "minmax"
     assert result.choices == ()
     assert result.table.amax == minmax.tables["minmax"].amax

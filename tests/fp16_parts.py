@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 
 from models import floats, parse
-from quantlab import large
-from quantlab.fp16 import Half
+from quantlab.fp16 import Fp16Model
+from quantlab.onnx_model import infer_shapes
 
 HEADER = '<ir_version: 9, opset_import: ["" : 19]>'
 PAIR = "{1}_q = QuantizeLinear ({0}, {1}_s, zero)\n {1} = DequantizeLinear ({1}_q, {1}_s, zero)\n"
@@ -23,13 +23,13 @@ def lines(model: onnx.ModelProto) -> list[str]:
 
 
 def types(model: onnx.ModelProto) -> dict[str, int]:
-    values = (*model.graph.input, *model.graph.output, *large.infer_shapes(model).graph.value_info)
+    values = (*model.graph.input, *model.graph.output, *infer_shapes(model).graph.value_info)
     return {v.name: v.type.tensor_type.elem_type for v in values} | {
         t.name: t.data_type for t in model.graph.initializer
     }
 
 
-def kept(result: Half) -> dict[str, str]:
+def kept(result: Fp16Model) -> dict[str, str]:
     return dict(result.kept)
 
 

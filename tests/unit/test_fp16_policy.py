@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from half_parts import HEADER, kept, lines, scalar, types
+from fp16_parts import HEADER, kept, lines, scalar, types
 from models import floats, initializers, parse, run
-from quantlab.fp16 import FLOAT, HALF, to_fp16
+from quantlab.fp16 import to_fp16
+from quantlab.fp16.policy import FP16, FP32
 
 
 def test_attention_mask_with_the_lowest_float32_gives_no_nan() -> None:
@@ -73,8 +74,8 @@ def test_operators_that_have_fp16_are_converted_with_their_attributes() -> None:
     result = to_fp16(model)
     made = types(result.model)
     assert result.kept == ()
-    assert {made[name] for name in ("a", "o", "h", "b", "f", "y_half", "low")} == {HALF}
-    assert made["scales"] == FLOAT  # ONNX has them in float32 only
+    assert {made[name] for name in ("a", "o", "h", "b", "f", "y_fp16", "low")} == {FP16}
+    assert made["scales"] == FP32  # ONNX has them in float32 only
     batch = {"x": np.abs(floats(2, 3, 4, 4)), "c": np.full((2, 3, 4, 4), 3, np.uint8)}
     np.testing.assert_allclose(run(result.model, batch)[0], run(model, batch)[0], rtol=4 * 2**-11)
 
@@ -101,7 +102,7 @@ def test_unknown_operators_and_types_stay_float32() -> None:
         "c": "the type of 'b' is not known",
         "y": "the type of 'c' is not known",
     }
-    assert lines(result.model) == ["Cast(x)", "Neg(x_half)", "Cast(a)", "Foo(a_float)", "Relu(b)", "Neg(c)"]
+    assert lines(result.model) == ["Cast(x)", "Neg(x_fp16)", "Cast(a)", "Foo(a_fp32)", "Relu(b)", "Neg(c)"]
 
 
 @pytest.mark.parametrize("io", ["float32", "float16"])
@@ -117,7 +118,7 @@ def test_subgraphs_stay_float32_with_casts_around(io: str) -> None:
     model = parse(text, {"k": floats(2, 4)})
     result = to_fp16(model, io)
     assert kept(result) == {"b": "its subgraphs are not converted"}
-    assert {"k", "k_half"} <= set(initializers(result.model))
+    assert {"k", "k_fp16"} <= set(initializers(result.model))
     for condition in (False, True):
         batch = {"x": floats(2, 4, seed=1), "c": np.array(condition)}
         got = run(result.model, batch | {"x": batch["x"].astype(io)})[0]
@@ -134,9 +135,9 @@ def test_fp16_parts_stay_and_their_casts_go_where_nothing_needs_them() -> None:
         y = Exp (d)
     }"""
     result = to_fp16(parse(text))
-    assert lines(result.model) == ["Cast(x)", "Relu(x_half)", "Add(b,z)", "Neg(w)", "Cast(d)", "Exp(d_float)"]
-    assert [v.type.tensor_type.elem_type for v in result.model.graph.output] == [FLOAT, HALF]
-    assert [v.type.tensor_type.elem_type for v in result.model.graph.input] == [FLOAT, HALF]
+    assert lines(result.model) == ["Cast(x)", "Relu(x_fp16)", "Add(b,z)", "Neg(w)", "Cast(d)", "Exp(d_fp32)"]
+    assert [v.type.tensor_type.elem_type for v in result.model.graph.output] == [FP32, FP16]
+    assert [v.type.tensor_type.elem_type for v in result.model.graph.input] == [FP32, FP16]
 
 
 def test_int32_bias_that_exceeds_fp16_stays_float32() -> None:

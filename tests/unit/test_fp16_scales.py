@@ -6,9 +6,10 @@ import numpy as np
 import onnx
 import pytest
 
-from half_parts import HEADER, PAIR, ZERO, assert_pairs_are_adjacent, kept, lines, scalar, small_layer, types
+from fp16_parts import HEADER, PAIR, ZERO, assert_pairs_are_adjacent, kept, lines, scalar, small_layer, types
 from models import conv_net, floats, image_batches, initializers, parse, quantized, run, sqnr_db
-from quantlab.fp16 import FLOAT, HALF, to_fp16
+from quantlab.fp16 import to_fp16
+from quantlab.fp16.policy import FP16, FP32
 
 
 def test_scales_are_rounded_by_half_a_step_of_fp16_and_codes_stay() -> None:
@@ -33,7 +34,7 @@ def test_activation_scale_outside_fp16_keeps_pair_and_layer(scale: float, why: s
     model = small_layer(a_s=scalar(scale))
     result = to_fp16(model)
     made = types(result.model)
-    assert made["a_s"] == made["a"] == made["w"] == made["w_s"] == FLOAT
+    assert made["a_s"] == made["a"] == made["w"] == made["w_s"] == FP32
     assert kept(result)["a_q"].startswith(why)
     assert kept(result)["a"].startswith(why)
     assert "p" in kept(result)
@@ -48,7 +49,7 @@ def test_layer_behind_a_small_scale_is_fp16_again() -> None:
     result = to_fp16(small_layer(a_s=scalar(3e-5)))
     assert kept(result)["p"] == "its pair 'a' stays float32"
     assert "Cast(p)" in lines(result.model)
-    assert types(result.model)["b"] == HALF
+    assert types(result.model)["b"] == FP16
 
 
 def test_what_follows_a_large_scale_stays_float32() -> None:
@@ -79,8 +80,8 @@ def test_small_scales_that_are_the_whole_weight_keep_the_layer() -> None:
     assert kept(result)["w"] == "its scale 1e-05 is below FP16's smallest normal number 2^-14"
     assert kept(result)["p"] == "its pair 'w' stays float32"
     made = types(result.model)
-    assert made["a"] == made["w"] == made["a_s"] == FLOAT
-    assert made["x_half"] == HALF  # the activation is quantized in FP16: only its DequantizeLinear gives float32
+    assert made["a"] == made["w"] == made["a_s"] == FP32
+    assert made["x_fp16"] == FP16  # the activation is quantized in FP16: only its DequantizeLinear gives float32
     assert_pairs_are_adjacent(result.model)
 
 
@@ -105,10 +106,10 @@ def test_float_weight_with_a_pair_is_treated_as_a_stored_one(own: str, whole: bo
 def test_output_type_of_opset_23_gives_way_to_that_of_the_scale() -> None:
     model = small_layer()
     model.opset_import[0].version, model.ir_version = 23, 11
-    model.graph.node[1].attribute.append(onnx.helper.make_attribute("output_dtype", FLOAT))
+    model.graph.node[1].attribute.append(onnx.helper.make_attribute("output_dtype", FP32))
     result = to_fp16(model)
     assert result.kept == ()
-    assert types(result.model)["a"] == HALF
+    assert types(result.model)["a"] == FP16
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_codes_or_scales_with_other_readers_are_not_made_anew(other: str, shape:
     model = small_layer(w_s=np.array([0.05, 1e-9, 0.04], np.float32), v_s=np.array([1, 1, 1], np.float32))
     more = parse(f"m (float[N,4] x) => (float[4,3] v) {{ {other} }}")
     model.graph.node.extend(more.graph.node)
-    model.graph.output.extend([onnx.helper.make_tensor_value_info("v", FLOAT, shape)])
+    model.graph.output.extend([onnx.helper.make_tensor_value_info("v", FP32, shape)])
     assert kept(to_fp16(model))["w"].startswith("its scale 1e-09 is below")
 
 
@@ -135,12 +136,12 @@ def test_pair_shared_with_a_float32_layer_is_dequantized_twice_and_not_cast() ->
         node.name = node.output[0]
     result = to_fp16(model)
     assert lines(result.model) == [
-        "Cast(x)", "QuantizeLinear(x_half,a_s_half,zero)", "DequantizeLinear(a_q,a_s_half,zero)",
-        "DequantizeLinear(a_q,a_s,zero)", "MatMul(a,v)", "Cast(y_half)", "MatMul(a_float,w)", "Sigmoid(p)",
+        "Cast(x)", "QuantizeLinear(x_fp16,a_s_fp16,zero)", "DequantizeLinear(a_q,a_s_fp16,zero)",
+        "DequantizeLinear(a_q,a_s,zero)", "MatMul(a,v)", "Cast(y_fp16)", "MatMul(a_fp32,w)", "Sigmoid(p)",
     ]  # fmt: skip
     assert len({n.name for n in result.model.graph.node}) == len(result.model.graph.node)
     scales = initializers(result.model)
-    assert scales["a_s"] == scales["a_s_half"]  # one value in both types, or TensorRT sees no pair
+    assert scales["a_s"] == scales["a_s_fp16"]  # one value in both types, or TensorRT sees no pair
     assert kept(result) == {
         "p": "its constant 'w' has values above FP16's 65504",
         "z": "it reads what 'p' gives, which FP16 may not hold",

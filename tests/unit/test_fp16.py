@@ -8,19 +8,20 @@ import numpy as np
 import onnx
 import pytest
 
-from half_parts import assert_pairs_are_adjacent, kept, lines, types
+from fp16_parts import assert_pairs_are_adjacent, kept, lines, types
 from models import conv_net, encoder, floats, image_batches, initializers, parse, quantized, run, sqnr_db
-from quantlab import large
+from quantlab.onnx_model import large
 from quantlab.errors import ConfigError, GraphError
-from quantlab.qdq import half, lint
-from quantlab.fp16 import FLOAT, HALF, to_fp16
+from quantlab.fp16 import to_fp16
+from quantlab.fp16.policy import FP16, FP32
+from quantlab.qdq import lint
 
 
 def test_conv_net_has_casts_at_its_borders_only() -> None:
     result = to_fp16(quantized(conv_net(), image_batches()).model)
     assert lines(result.model) == [
         "Cast(image)",
-        "QuantizeLinear(image_half,image_scale,image_zero_point)",
+        "QuantizeLinear(image_fp16,image_scale,image_zero_point)",
         "DequantizeLinear(image_quantized,image_scale,image_zero_point)",
         "DequantizeLinear(w1_quantized,w1_scale,w1_zero_point)",
         "Conv(image_dequantized,w1_dequantized,b1)",
@@ -39,15 +40,15 @@ def test_conv_net_has_casts_at_its_borders_only() -> None:
         "DequantizeLinear(f_quantized,f_scale,f_zero_point)",
         "DequantizeLinear(w3_quantized,w3_scale,w3_zero_point)",
         "Gemm(f_dequantized,w3_dequantized,b3)",
-        "Cast(logits_half)",
+        "Cast(logits_fp16)",
     ]
-    float32 = {name for name, kind in types(result.model).items() if kind == FLOAT}
+    float32 = {name for name, kind in types(result.model).items() if kind == FP32}
     assert float32 == {"image", "logits"}
     assert result.kept == ()
     assert lint(result.model) == []
 
 
-@pytest.mark.parametrize(("io", "kind", "casts"), [("float32", FLOAT, 2), ("float16", HALF, 0)])
+@pytest.mark.parametrize(("io", "kind", "casts"), [("float32", FP32, 2), ("float16", FP16, 0)])
 def test_io_gives_the_type_of_inputs_and_outputs_and_names_stay(io: str, kind: int, casts: int) -> None:
     given = quantized(conv_net(), image_batches()).model
     model = to_fp16(given, io).model
@@ -144,10 +145,7 @@ def test_opset_that_cannot_be_raised_is_an_error(monkeypatch: pytest.MonkeyPatch
 
 
 def test_result_that_is_not_valid_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(model: onnx.ModelProto, full_check: bool) -> None:
-        raise onnx.checker.ValidationError("broken\nmore")
-
-    monkeypatch.setattr(half, "check_model", fail)
+    monkeypatch.setattr("quantlab.fp16.convert.why_invalid", lambda model: "broken")
     with pytest.raises(GraphError, match=r"the FP16 model is not valid ONNX: broken Hint: please report this model"):
         to_fp16(conv_net())
 
@@ -198,10 +196,10 @@ def test_model_above_the_limit_is_converted_alike(monkeypatch: pytest.MonkeyPatc
         np.testing.assert_array_equal(initializers(got.model)[name], values)
 
 
-def test_half_command_writes_the_model_and_says_what_stays(cli, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_fp16_command_writes_the_model_and_says_what_stays(cli, tmp_path) -> None:  # type: ignore[no-untyped-def]
     model = quantized(encoder(1), [{"x": floats(2, 6, 32)}]).model
     onnx.save(model, tmp_path / "q.onnx")
-    done = cli("half", tmp_path / "q.onnx", "-o", tmp_path / "h.onnx", "--io", "float16")
+    done = cli("fp16", tmp_path / "q.onnx", "-o", tmp_path / "h.onnx", "--io", "float16")
     assert done.code == 0, done.err
     assert "float remainder in FP16, scales moved by 0.0" in done.out
     assert "float32: " in done.out

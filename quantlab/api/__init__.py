@@ -1,0 +1,18 @@
+"""The verbs of quantlab, each a call of the rooms below. Models as path or ModelProto; nothing is written.
+
+The jobs beside them do what a command of the command line does, from a request to a file.
+"""
+
+from quantlab.api.calibration import calibrate, calibrate_all, calibrate_shard, calibrate_shards, check_data
+from quantlab.api.models import compare, migrate, quantize
+
+__all__ = [
+    "calibrate",
+    "calibrate_all",
+    "calibrate_shard",
+    "calibrate_shards",
+    "check_data",
+    "compare",
+    "migrate",
+    "quantize",
+]
