@@ -125,7 +125,6 @@ def parsed(proto: onnx.ModelProto, options: BuildOptions | None = None, features
     }
     shapes = options.calibration_shapes
     return ParsedNetwork(
-        definition=proto,
         inputs=lambda: [replace(s, shape=shapes.get(s.name, s.shape)) for s in input_specs(proto)],
         layers=lambda: layers_of(proto),
         tensors=lambda: tensors,

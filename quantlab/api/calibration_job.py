@@ -7,6 +7,7 @@ from pathlib import Path
 
 from quantlab.api.calibration import AUTO, calibrate, calibrate_shard
 from quantlab.calibration import Progress
+from quantlab.calibration.trt_cache import check_version
 from quantlab.data import Batches
 from quantlab.errors import ConfigError, Notice
 from quantlab.observers import resolve_algorithm
@@ -37,6 +38,7 @@ class CalibrationRequest:
     tensorrt: str = "8.6.0"
 
     def __post_init__(self) -> None:
+        check_version(self.tensorrt)
         if self.algorithm != AUTO:
             resolve_algorithm(self.algorithm)
         if self.kind.save is None and not self.order_independent:

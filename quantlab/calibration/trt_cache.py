@@ -93,8 +93,7 @@ class TrtCache:
     def for_tensorrt(self, version: str) -> TrtCache:
         """The same scales under the first line of a TensorRT version (`10.16.1`): 8.6.0 reads any, versions from 10 on
         have been reported to refuse another one's. ConfigError for what is no version."""
-        if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-            raise ConfigError(f"TensorRT '{version}' is no version", hint="write all three numbers: 10.16.1")
+        check_version(version)
         return replace(self, header=f"TRT-{version_digits(version)}-{self.header.rsplit('-', 1)[-1]}")
 
     def save(self, path: str | Path) -> None:
@@ -136,6 +135,12 @@ def cache_from_table(
     """
     scales = {name: np.float32(np.float32(amax) / np.float32(INT8_MAX)) for name, amax in table.amax.items()}
     return TrtCache(f"TRT-{tensorrt}-{calibrator}", scales)
+
+
+def check_version(version: str) -> None:
+    """ConfigError unless it is a version of TensorRT, all three numbers."""
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise ConfigError(f"TensorRT '{version}' is no version", hint="write all three numbers: 10.16.1")
 
 
 def version_digits(version: str) -> str:

@@ -75,10 +75,10 @@ def command(ctx: click.Context, /, model: Path, quantized: tuple[str, ...], outp
         if row.metric_failed:
             click.echo(row.metric_failed, err=True)
     click.echo(f"report: {done.paths.html}")
-    ctx.exit(_exit_code(done.comparison, threshold))
+    ctx.exit(exit_code(done.comparison, threshold))
 
 
-def _exit_code(result: Comparison, threshold: float | None) -> int:
+def exit_code(result: Comparison, threshold: float | None) -> int:
     """2 after an interruption or a metric that raised, 3 for a failed backend or too little accuracy, else 0."""
     from quantlab.comparison.judge import below_threshold
 

@@ -73,6 +73,19 @@ def parse_threshold(text: str) -> float:
     return value
 
 
+def reaches(share: float, threshold: float) -> bool:
+    """Whether a share of an accuracy is a threshold or more.
+
+    Args:
+        share: The quotient of two accuracies, each a rounded quotient itself.
+        threshold: What is wanted.
+
+    Returns:
+        Whether it is reached; three roundings of 2^-53 and that of the threshold do not decide.
+    """
+    return share >= threshold * (1 - 2**-50)
+
+
 def below_threshold(comparison: Comparison, threshold: float) -> list[str]:
     """Name the models that keep too little.
 
@@ -93,4 +106,5 @@ def below_threshold(comparison: Comparison, threshold: float) -> list[str]:
     retained = {row.name: row.retained(fp32) for row in comparison.results[1:] if not row.failed}
     if any(share is None for share in retained.values()):
         raise ConfigError("--fail-under needs an accuracy", hint="give --labels, class folders or --metric")
-    return [f"{name} keeps {share:.2%}" for name, share in retained.items() if share is not None and share < threshold]
+    known = {name: share for name, share in retained.items() if share is not None}
+    return [f"{name} keeps {share:.2%}" for name, share in known.items() if not reaches(share, threshold)]

@@ -21,7 +21,15 @@ class RangedTensor(Protocol):
     """A tensor of TensorRT's network."""
 
     def set_dynamic_range(self, low: float, high: float, /) -> object:
-        """Give it its INT8 range."""
+        """Give it its INT8 range.
+
+        Args:
+            low: The smallest value that INT8 stands for.
+            high: The largest.
+
+        Returns:
+            Whether TensorRT took it.
+        """
 
 
 class CalibratorConfig(Protocol):
@@ -38,7 +46,6 @@ class ParsedNetwork:
     """A network that TensorRT has parsed, as a source of ranges sees it.
 
     Attributes:
-        definition: TensorRT's `INetworkDefinition`.
         inputs: Reads the inputs, with the shapes that TensorRT calibrates with.
         layers: Reads all layers.
         tensors: Reads all tensors: inputs, and outputs of layers.
@@ -47,7 +54,6 @@ class ParsedNetwork:
         calibration_profile: TensorRT's profile of those shapes, None where shapes are fixed.
     """
 
-    definition: Any
     inputs: Callable[[], Sequence[TensorSpec]]
     layers: Callable[[], Sequence[NetworkLayer]]
     tensors: Callable[[], Mapping[str, RangedTensor]]
@@ -58,7 +64,12 @@ class ParsedNetwork:
     calibration_profile: Any = None
 
     def attach(self, calibrator: Any, config: CalibratorConfig) -> None:
-        """Make TensorRT ask a calibrator, with the shapes of the calibration profile."""
+        """Make TensorRT ask a calibrator, with the shapes of the calibration profile.
+
+        Args:
+            calibrator: An object of one of TensorRT's calibrator classes.
+            config: TensorRT's builder configuration.
+        """
         config.int8_calibrator = calibrator
         if self.calibration_profile is not None:
             config.set_calibration_profile(self.calibration_profile)
@@ -77,7 +88,16 @@ class Int8Source(Protocol):
         """What has gone wrong so far where TensorRT swallowed it: the reason of a failed build."""
 
     def prepare(self, network: ParsedNetwork, config: CalibratorConfig, /) -> None:
-        """Set the ranges, or what TensorRT shall ask for them, before the build."""
+        """Set the ranges, or what TensorRT shall ask for them, before the build.
+
+        Args:
+            network: What is built.
+            config: TensorRT's builder configuration.
+
+        Raises:
+            ConfigError: This TensorRT cannot take them so.
+            DataError: They are not of this network, or a cache does not fit.
+        """
 
     def close(self) -> None:
         """Free what the build needed; harmless when done already."""
@@ -113,7 +133,7 @@ class ModelRanges(_Quiet):
         return EXPLICIT if self.explicit else ""
 
     def prepare(self, network: ParsedNetwork, config: CalibratorConfig) -> None:
-        """The parser has read all there is."""
+        """The parser has read all there is. See `Int8Source.prepare`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +149,8 @@ class DynamicRanges(_Quiet):
 
     def prepare(self, network: ParsedNetwork, config: CalibratorConfig) -> None:  # noqa: ARG002
         """Set the ranges, completed by what only TensorRT's network has; an all-zero tensor gets +-1.
+
+        See `Int8Source.prepare`.
 
         Raises:
             ConfigError: This TensorRT has no dynamic ranges.
@@ -168,7 +190,7 @@ class ForeignCalibrator(_Quiet):
         return type(self.calibrator).__name__
 
     def prepare(self, network: ParsedNetwork, config: CalibratorConfig) -> None:
-        """Hand it to TensorRT as it is."""
+        """Hand it to TensorRT as it is. See `Int8Source.prepare`."""
         network.attach(self.calibrator, config)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from quantlab.numerics import amax_of
 WHOLE_NETWORK = ("EntropyCalibration2", "MinMaxCalibration")
 """The calibrators that see every tensor before fusion, so that a cache of theirs must hold all of them."""
 
-SHUFFLE, ELEMENTWISE = "shuffle", "elementwise"
+SHUFFLE, SUM = "shuffle", "sum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class NetworkLayer:
     """A layer of TensorRT's network.
 
     Attributes:
-        kind: `SHUFFLE`, `ELEMENTWISE`, or '' for any other.
+        kind: `SHUFFLE`, `SUM`, or '' for any other.
         inputs: Names of tensors.
         outputs: In order.
         values: Reads the values of a constant; None for any other layer.
@@ -87,7 +87,7 @@ def complete_table(layers: Sequence[NetworkLayer], table: CalibrationTable) -> C
         elif layer.kind == SHUFFLE and layer.inputs[0] in amax:
             amax[output.name] = amax[layer.inputs[0]]
     for layer in layers:
-        if layer.kind != ELEMENTWISE or len(layer.inputs) != 2:
+        if layer.kind != SUM or len(layer.inputs) != 2:
             continue
         result = layer.outputs[0].name
         missing = [name for name in layer.inputs if name not in amax]

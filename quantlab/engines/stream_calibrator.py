@@ -94,7 +94,10 @@ class StreamCalibrator:
         self._batch_size = BatchSize.of(inputs).fixed or 0
 
     def prepare(self, network: ParsedNetwork, config: CalibratorConfig) -> None:
-        """Become the calibrator of a build; DataError if the cache file exists and does not fit."""
+        """Become the calibrator of a build; DataError if the cache file exists and does not fit.
+
+        See `Int8Source.prepare`.
+        """
         self.model_hash, self._gpu = self.model_hash or network.model_hash, network.gpu
         inputs = network.inputs()
         if self.algorithm in WHOLE_NETWORK:

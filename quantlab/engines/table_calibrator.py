@@ -44,7 +44,7 @@ class TableScalesCalibrator:
         self.table = complete_table(layers, self.table)
 
     def prepare(self, network: ParsedNetwork, config: CalibratorConfig) -> None:
-        """Become the calibrator of a build."""
+        """Become the calibrator of a build. See `Int8Source.prepare`."""
         self.complete_with(network.layers())
         network.attach(self, config)
 

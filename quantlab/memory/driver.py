@@ -61,23 +61,60 @@ class Driver(Protocol):
         """Wait for everything on the device, whichever stream it is in."""
 
     def copy_in(self, address: int, host: NDArray[np.uint8], stream: Any) -> None:
-        """Host to device, ordered in `stream`."""
+        """Copy to the device, ordered in a stream.
+
+        Args:
+            address: Device memory.
+            host: What is copied, page-locked to be asynchronous.
+            stream: Of this driver.
+        """
 
     def copy_out(self, host: NDArray[np.uint8], address: int, stream: Any) -> None:
-        """Device to host, ordered in `stream`."""
+        """Copy from the device, ordered in a stream.
+
+        Args:
+            host: What is filled, page-locked to be asynchronous.
+            address: Device memory.
+            stream: Of this driver.
+        """
 
     def record(self, stream: Any) -> Any:
         """A new event at this point of the stream."""
 
     def elapsed_ms(self, start: Any, end: Any) -> float:
-        """Device time between two recorded events; waits for `end`."""
+        """Time between two recorded events; waits for the later one.
+
+        Args:
+            start: The earlier event.
+            end: The later event.
+
+        Returns:
+            Milliseconds on the device.
+        """
 
     def memory_used(self) -> int:
         """Bytes in use on the whole device, by all processes."""
 
     def capture(self, stream: Any, work: Callable[[], None]) -> Any:
-        """A CUDA graph of what `work` puts on the stream; DeviceError where the provider has none."""
+        """Capture a CUDA graph.
 
-    def launch(self, graph: Any, stream: Any) -> None: ...
+        Args:
+            stream: Of this driver.
+            work: Puts what is captured on the stream.
+
+        Returns:
+            The graph, to be launched and freed by this driver.
+
+        Raises:
+            DeviceError: The provider has no CUDA graphs.
+        """
+
+    def launch(self, graph: Any, stream: Any) -> None:
+        """Replay a graph, ordered in a stream.
+
+        Args:
+            graph: Captured by this driver.
+            stream: Of this driver.
+        """
 
     def free_graph(self, graph: Any) -> None: ...

@@ -13,7 +13,7 @@ from quantlab.memory.driver import DeviceInfo
 
 
 class HostDriver:
-    """Behaves as a device with `limit` bytes; `live` maps the addresses in use to their content."""
+    """See `Driver`: a device with `limit` bytes; `live` maps the addresses in use to their content."""
 
     name = "host"
 

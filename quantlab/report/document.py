@@ -18,7 +18,7 @@ import numpy as np
 
 from quantlab.calibration import CalibrationRun, CalibrationTable
 from quantlab.comparison import Comparison, ErrorTrace, ModelResult
-from quantlab.comparison.judge import MLPERF
+from quantlab.comparison.judge import MLPERF, reaches
 from quantlab.observers import Histogram
 from quantlab.qdq import Placement, WeightError
 from quantlab.report.baseline import changes_since
@@ -134,7 +134,7 @@ def _model(result: ModelResult, fp32: ModelResult) -> dict[str, Any]:
         "metric_difference": asdict(result.metric_difference) if result.metric_difference else None,
         "metric_failed": result.metric_failed or None,
         "retained": retained,
-        "passes": None if retained is None else retained >= MLPERF,
+        "passes": None if retained is None else reaches(retained, MLPERF),
         "sqnr_db": _number(result.worst_sqnr_db),
         "runtime_sqnr_db": None if result.runtime_sqnr_db is None else _number(result.runtime_sqnr_db),
         "size_bytes": result.size_bytes,

@@ -1,11 +1,11 @@
-"""The sentence of a report, and the model that it names."""
+"""The sentence of a report, and the model it names."""
 
 from __future__ import annotations
 
 import math
 
 from quantlab.comparison import Comparison, ModelResult
-from quantlab.comparison.judge import MLPERF
+from quantlab.comparison.judge import MLPERF, reaches
 
 FASTER = 1.02
 """An engine that wins less time than this ratio is not called faster: measurements differ by that much."""
@@ -43,24 +43,24 @@ def chosen(comparison: Comparison) -> ModelResult | None:
 
 def _keeps_enough(result: ModelResult, fp32: ModelResult) -> bool:
     kept = result.retained(fp32)
-    return not result.metric_failed and (kept is None or kept >= MLPERF)
+    return not result.metric_failed and (kept is None or reaches(kept, MLPERF))
 
 
 def _latency(result: ModelResult) -> float:
     return result.facts["latency_p50_ms"]
 
 
-def _verdict_of_speed(comparison: Comparison, chosen: ModelResult, base: ModelResult) -> str:
-    ratio = _latency(base) / _latency(chosen)
-    accuracy = _accuracy(chosen, comparison.fp32, comparison.samples)
+def _verdict_of_speed(comparison: Comparison, engine: ModelResult, base: ModelResult) -> str:
+    ratio = _latency(base) / _latency(engine)
+    accuracy = _accuracy(engine, comparison.fp32, comparison.samples)
     if ratio < FASTER:
         return (
-            f"INT8 is not faster here: {chosen.name} takes {_latency(chosen):.3f} ms, {base.name} "
+            f"INT8 is not faster here: {engine.name} takes {_latency(engine):.3f} ms, {base.name} "
             f"{_latency(base):.3f} ms; {accuracy}."
         )
-    speed = f"{_latency(chosen):.3f} ms per batch, {ratio:.2f} times as fast as {base.name}"
-    judged = chosen.retained(comparison.fp32) is not None
-    return f"{'Ship' if judged else 'Fastest is'} {chosen.name}: {speed}; {accuracy}."
+    speed = f"{_latency(engine):.3f} ms per batch, {ratio:.2f} times as fast as {base.name}"
+    judged = engine.retained(comparison.fp32) is not None
+    return f"{'Ship' if judged else 'Fastest is'} {engine.name}: {speed}; {accuracy}."
 
 
 def _accuracy(result: ModelResult, fp32: ModelResult, samples: int) -> str:

@@ -91,7 +91,6 @@ def _build_plan(job: _Job) -> bytes:
     config, profiles = configure(builder, network, options)
     timing_cache = load_timing_cache(config, options.timing_cache)
     parsed = ParsedNetwork(
-        definition=network,
         inputs=partial(network_inputs, network, options.calibration_shapes),
         layers=partial(network_layers, network),
         tensors=partial(network_tensors, network),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.engines.network import ELEMENTWISE, SHUFFLE, NetworkLayer, NetworkTensor
+from quantlab.engines.network import SHUFFLE, SUM, NetworkLayer, NetworkTensor
 from quantlab.engines.options import Shape
 from quantlab.onnx_model import TensorSpec
 from quantlab.trt.features import trt
@@ -67,7 +67,11 @@ def _layer(layer: Any) -> NetworkLayer:
 def _kind(layer: Any) -> str:
     if layer.type == trt.LayerType.SHUFFLE:
         return SHUFFLE
-    return ELEMENTWISE if layer.type == trt.LayerType.ELEMENTWISE else ""
+    if layer.type != trt.LayerType.ELEMENTWISE:
+        return ""
+    elementwise = layer
+    elementwise.__class__ = trt.IElementWiseLayer  # the bindings' way down to the concrete layer
+    return SUM if elementwise.op == trt.ElementWiseOperation.SUM else ""
 
 
 def _values_of(layer: Any) -> Callable[[], NDArray[Any]]:

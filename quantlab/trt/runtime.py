@@ -37,7 +37,7 @@ class TensorrtRuntime:
         return inspect(engine, batch, runs)
 
     def stream_calibrator(self, name: str, batches: Batches, options: CalibratorOptions | None = None) -> Int8Source:
-        """One of `quantlab.trt.calibrators.CALIBRATORS`; MissingDependencyError if this TensorRT has none."""
+        """One of TensorRT's own. See `quantlab.engines.runtime.Runtime.stream_calibrator`."""
         from quantlab.trt.calibrators import CALIBRATORS  # where TensorRT has none, importing it says so
 
         return CALIBRATORS[name](batches, options)

@@ -42,7 +42,7 @@ def test_compiled_counts_equal_numpys_at_every_bin_edge() -> None:
 
 @pytest.fixture
 def compiled_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of the arrays that machine code counts, in a process that has counted nothing; 100 values pay for it."""
+    """Sizes of the arrays that machine code counts, in a process that has counted nothing; 100 values pay for it."""
     sizes: list[int] = []
 
     def kernel(x: np.ndarray, factor: np.float32) -> tuple[np.ndarray, np.float32]:

@@ -11,6 +11,8 @@ import pytest
 import quantlab
 from models import conv_net, floats, image_batches, parse
 from quantlab.api import calibrate_all
+from quantlab.calibration import offline
+from quantlab.data import ArrayBatches, Batches
 from quantlab.errors import ConfigError, DataError, GraphError
 from quantlab.observers import OBSERVERS, MinMax
 
@@ -111,7 +113,21 @@ def test_fixed_batch_leaves_out_a_short_end_and_says_so() -> None:
     batches = [*image_batches(2, 6), *image_batches(1, 4, seed=8)]
     table = quantlab.calibrate(conv_net(batch="6"), batches)
     assert table.provenance.samples == 12
-    assert any("last 4 samples do not fill" in w for w in table.warnings)
+    assert table.warnings == ("the last 4 samples do not fill a batch of 6 and were left out",)
+    assert [w.kind for w in table.warnings] == ["short_batch"]
+    whole = quantlab.calibrate(conv_net(batch="6"), batches[:2])
+    assert (table.amax, table.provenance) == (whole.amax, whole.provenance)
+
+
+def test_fixed_batch_with_a_short_first_batch_raises_what_the_network_takes() -> None:
+    for batches in (image_batches(1, 4), [*image_batches(1, 4), *image_batches(1, 6)]):
+        with pytest.raises(DataError, match="batch 0, it has 4 samples, the network takes 6 Hint: give at least 6"):
+            quantlab.calibrate(conv_net(batch="6"), batches)
+
+
+def test_fixed_batch_with_a_larger_batch_raises_what_the_network_takes() -> None:
+    with pytest.raises(DataError, match=r"batch 1, input 'image': got float32 \(8, 3, 8, 8\), expected float32 \(6, 3"):
+        quantlab.calibrate(conv_net(batch="6"), [*image_batches(1, 6), *image_batches(1, 8)])
 
 
 def test_fixed_batch_with_a_short_middle_raises() -> None:
@@ -137,7 +153,9 @@ def test_all_zero_tensor_is_a_warning_not_a_crash() -> None:
     batches = [{"image": -np.abs(floats(2, 3, 8, 8)) * 0}]
     table = quantlab.calibrate(conv_net(), batches)
     assert table.amax["image"] == 0
-    assert "tensor 'image' is all zero in the calibration data" in table.warnings
+    assert ("tensor 'image' is all zero in the calibration data", "all_zero", "image") in [
+        (w, w.kind, w.tensor) for w in table.warnings
+    ]
     quantized = quantlab.quantize(conv_net(), table)
     assert any("'image' was all zero" in w for w in quantized.warnings)
 
@@ -153,6 +171,7 @@ def test_all_zero_tensor_is_a_warning_not_a_crash() -> None:
         ({"image": floats(3, 8, 8)}, r"batch 1, input 'image': got float32 \(3, 8, 8\)"),
         ({"image": floats(2, 3, 8, 8).astype(np.float64)}, "batch 1, input 'image': got float64"),
         ({"image": [1, 2]}, "batch 1, input 'image': got list"),
+        ({"image": [[1, 2], [3]]}, "batch 1, input 'image': got a ragged list, expected a numpy array"),
         ({"image": floats(0, 3, 8, 8)}, "batch 1, it is empty"),
         ({"image": np.full((2, 3, 8, 8), np.nan, np.float32)}, "batch 1, input 'image' contains NaN"),
         ({"image": np.full((2, 3, 8, 8), np.inf, np.float32)}, "batch 1, input 'image' contains infinity"),
@@ -161,6 +180,42 @@ def test_all_zero_tensor_is_a_warning_not_a_crash() -> None:
 def test_batch_that_does_not_fit_names_batch_and_input(batch: dict, match: str) -> None:
     with pytest.raises(DataError, match=match):
         quantlab.calibrate(conv_net(), [image_batches(1)[0], batch])
+
+
+def test_ragged_list_for_any_input_raises_with_the_remedy() -> None:
+    model = parse("two (float[N,4] x, float[N,4] y) => (float[N,4] z) { z = Add (x, y) }")
+    for ragged, match in (("x", "batch 0, input 'x': got a ragged list"), ("y", "batch 0, input 'y': got list")):
+        batch = {"x": floats(2, 4), "y": floats(2, 4)} | {ragged: [[1, 2], [3]]}
+        with pytest.raises(DataError, match=f"{match}, expected a numpy array") as caught:
+            quantlab.calibrate(model, [batch], tensors="all")  # type: ignore[list-item]
+        assert "numpy" in str(caught.value.hint)
+
+
+def test_progress_is_the_samples_so_far() -> None:
+    seen: list[int] = []
+    quantlab.calibrate(conv_net(), [*image_batches(2, 6), *image_batches(1, 2)], on_batch=seen.append)
+    assert seen == [6, 12, 14]
+
+
+@pytest.mark.parametrize(
+    ("batches", "samples"),
+    [
+        (image_batches(3, 6), 18),  # a list: the first batch, times its length
+        (ArrayBatches({"image": floats(14, 3, 8, 8)}, batch_size=6), 14),
+        (quantlab.IterableBatches(lambda: image_batches(3, 6)), None),  # nobody knows beforehand
+    ],
+    ids=["list", "arrays", "iterable"],
+)
+def test_values_that_will_be_counted_are_announced_before_the_first_is(
+    batches: Batches, samples: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced: list[int] = []
+    monkeypatch.setattr(offline, "expect", announced.append)
+    quantlab.calibrate(conv_net(), batches, tensors=["image", "r"])
+    assert announced == ([] if samples is None else [samples * (3 * 64 + 8 * 64)])
+    announced.clear()
+    quantlab.calibrate(conv_net(), batches, MinMax(), tensors=["image", "r"])
+    assert sum(announced) == 0  # without a histogram nothing is counted
 
 
 def test_nan_inside_the_network_names_batch_and_tensor() -> None:
@@ -221,7 +276,13 @@ def test_table_warns_where_an_algorithm_cuts_off_much() -> None:
 
     run = calibrate_all(conv_net(), image_batches(), {"minmax": MinMax(), "tenth": Tenth()})
     assert not run.tables["minmax"].warnings
-    assert any(w.startswith("tenth saturates") and "'image'" in w for w in run.tables["tenth"].warnings)
+    image = next(w for w in run.tables["tenth"].warnings if w.tensor == "image")
+    kept, full = run.tables["tenth"].amax["image"], run.histograms["image"].range
+    share = (np.abs(np.concatenate([b["image"] for b in image_batches()])) > kept).mean()
+    assert image.kind == "saturated"
+    assert image.startswith(
+        f"tenth saturates {share:.1%} of the values of tensor 'image' (keeps {kept:.4g} of {full:.4g}"
+    )
 
 
 def test_share_above_is_the_share_of_values_above() -> None:

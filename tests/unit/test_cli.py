@@ -245,8 +245,9 @@ def load_data():
 def test_ctrl_c_is_exit_2_without_a_traceback_or_half_a_file(work: Path, command: str) -> None:
     (work / "data.py").write_text(ENDLESS)
     what = {"calibrate": ["-o", "t.json"], "compare": ["same=m.onnx", "-o", "report"]}[command]
+    program = [sys.executable, "-c", f"{CHILD}from quantlab.cli import main; main()"]
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{CHILD}from quantlab.cli import main; main()", command, "m.onnx", "--data", "data.py", *what],
+        [*program, command, "m.onnx", "--data", "data.py", *what],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=work, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     deadline = time.monotonic() + 60
@@ -270,7 +271,10 @@ def test_ctrl_c_is_exit_2_without_a_traceback_or_half_a_file(work: Path, command
     assert not list(work.rglob(".quantlab-*"))
 
 
-def test_compare_report_shows_what_the_models_keep(cli: Cli, work: Path) -> None:
+def test_compare_report_shows_what_the_models_keep(
+    cli: Cli, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantlab.report.write.render_html", lambda document: "")
     table = calibrated(cli, work)
     cli("quantize", work / "m.onnx", "--table", table, "-o", work / "q.onnx")
     args = ("--data", f"{work / 'test.npz'}:images", "-o", work / "report")
@@ -305,8 +309,10 @@ def test_model_and_table_in_each_others_place(cli: Cli, work: Path) -> None:
     table = calibrated(cli, work)
     result = cli("quantize", table, "--table", work / "m.onnx", "-o", work / "q.onnx")
     assert result.code == 2
-    assert "cannot be read" in result.err
+    assert f"error: model {table} is truncated or not an ONNX file" in result.err
     assert not (work / "q.onnx").exists()
+    result = cli("quantize", work / "m.onnx", "--table", work / "m.onnx", "-o", work / "q.onnx")
+    assert (result.code, f"{work / 'm.onnx'} cannot be read" in result.err) == (2, True)
 
 
 def test_doctor_says_what_works(cli: Cli) -> None:

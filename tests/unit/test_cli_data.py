@@ -22,6 +22,12 @@ SAMPLES = 22
 LEFT_OUT = "the last 2 samples do not fill a batch of 4 and were left out"
 
 
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is most of the time that a report takes, and nothing here looks at the page."""
+    monkeypatch.setattr("quantlab.report.write.render_html", lambda document: "")
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fixed-batch model, its table, a Q/DQ model of it, data, labels."""

@@ -19,6 +19,12 @@ from quantlab.cli import COMMANDS
 Cli = Callable[..., CliResult]
 
 
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is most of the time that a report takes, and nothing here looks at the page."""
+    monkeypatch.setattr("quantlab.report.write.render_html", lambda document: "")
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("failures")

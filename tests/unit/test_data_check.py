@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import quantlab
 from models import conv_net, floats, parse
 from quantlab.api import check_data
 from quantlab.calibration import DataCheck, TensorCheck
-from quantlab.calibration.sufficiency import TOLERANCE, _settled
+from quantlab.calibration.sufficiency import _settled
 
 LINEAR = "m (float[N,4] x) => (float[N,4] y) { y = MatMul (x, w) }"
 MODEL = parse(LINEAR, {"w": floats(4, 4)})
@@ -99,7 +100,11 @@ def test_short_last_batch_of_a_fixed_batch_model_is_left_out_wherever_the_stream
     model = parse("m (float[8,4] x) => (float[8,4] y) { y = MatMul (x, w) }", {"w": floats(4, 4)})
     data = [{"x": floats(8, 4, seed=k)} for k in range(6)]
     short = {"x": floats(3, 4)}
-    assert check_data(model, [*data, short]) == check_data(model, data)
+    check = check_data(model, [*data, short])
+    assert replace(check, notices=()) == check_data(model, data)
+    assert [(n, n.kind) for n in check.notices] == [
+        ("the last 3 samples do not fill a batch of 8 and were left out", "short_batch")
+    ]
 
 
 def test_fewer_batches_than_can_be_held_back_is_a_finding() -> None:

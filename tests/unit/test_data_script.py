@@ -12,7 +12,9 @@ import pytest
 
 import quantlab
 from models import conv_net
+from quantlab.data.preprocess import Preprocess
 from quantlab.data.script import ScriptBatches, script_batches, split_script
+from quantlab.data.source import DataOptions, open_data
 from quantlab.errors import ConfigError, DataError
 
 
@@ -187,6 +189,17 @@ def test_missing_script_and_function_raise(tmp_path: Path) -> None:
             script_batches(path, name, ["x"])
 
 
+def test_script_with_a_preprocess_or_labels_raises(tmp_path: Path) -> None:
+    path = script(tmp_path, GOOD)
+    with pytest.raises(
+        ConfigError, match=r"data\.py makes the arrays itself, a preprocess was given too Hint: leave out"
+    ):
+        open_data(path, ["image"], Preprocess())
+    with pytest.raises(ConfigError, match=r"labels of the batches of .*data\.py cannot be given Hint: save them as an"):
+        open_data(path, ["image"], None, DataOptions(labels="l.csv"))
+    assert isinstance(open_data(f"{path}:listed", ["image"], None), ScriptBatches)
+
+
 def test_unreadable_script_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
@@ -200,7 +213,11 @@ def test_unreadable_script_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("body", "cause", "match"),
     [
-        ("x = 1\nimport no_such_module\n", ImportError, r"data\.py, line 2: the data script raised ModuleNotFoundError"),
+        (
+            "x = 1\nimport no_such_module\n",
+            ImportError,
+            r"data\.py, line 2: the data script raised ModuleNotFoundError",
+        ),
         ("def load_data(:\n", SyntaxError, r"data\.py, line 1: the data script raised SyntaxError"),
         ("raise SystemExit(3)\n", SystemExit, r"data\.py, line 1: the data script raised SystemExit: 3"),
         ("def load_data():\n    return {}['x']\n", KeyError, r"line 2: load_data\(\) raised KeyError: 'x'"),

@@ -171,6 +171,27 @@ def test_cache_that_tensorrt_refuses_is_an_error_and_no_silent_calibration(optio
         again.raise_problem()
 
 
+def test_cache_is_not_read_after_an_error_or_after_the_calibration_that_wrote_it(options: Make, tmp_path: Path) -> None:
+    fresh = calibrated(HostEntropy2(image_batches(2), options()))
+    assert (tmp_path / "c.cache").exists()
+    assert fresh.read_calibration_cache() is None
+    assert not fresh.used_cache
+    (tmp_path / "c.cache.json").unlink()
+    lost = HostEntropy2(image_batches(2), options())
+    assert lost.read_calibration_cache() is None  # it has no record now: the reason is kept
+    (tmp_path / "c.cache").write_bytes(b"")
+    assert lost.read_calibration_cache() is None
+    with pytest.raises(DataError, match="has no record"):
+        lost.raise_problem()
+
+
+def test_cache_that_is_used_is_not_written_again(options: Make, tmp_path: Path) -> None:
+    calibrated(HostEntropy2(image_batches(2), options()))
+    again = calibrated(HostEntropy2(image_batches(2), options()))
+    again.write_calibration_cache(b"something else")
+    assert (tmp_path / "c.cache").read_bytes() == CACHE
+
+
 def nan(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"image": batch["image"] * np.nan}
 

@@ -11,7 +11,7 @@ from engine_double import FEATURES, HostConfig, HostTensor, parsed
 from models import conv_net
 from quantlab.calibration import CalibrationTable, Provenance
 from quantlab.engines.int8 import DynamicRanges, ParsedNetwork
-from quantlab.engines.network import ELEMENTWISE, SHUFFLE, NetworkLayer, NetworkTensor, cached_tensors, complete_table
+from quantlab.engines.network import SHUFFLE, SUM, NetworkLayer, NetworkTensor, cached_tensors, complete_table
 from quantlab.errors import ConfigError, DataError
 
 
@@ -31,7 +31,7 @@ GEMM = (
     NetworkLayer("", ("x", WEIGHT), (NetworkTensor(PRODUCT, True),)),
     NetworkLayer("", (), (NetworkTensor(BIAS, True),), lambda: np.array([0.25, -0.125])),
     NetworkLayer(SHUFFLE, (BIAS,), (NetworkTensor(SHUFFLED, True),)),
-    NetworkLayer(ELEMENTWISE, (PRODUCT, SHUFFLED), (NetworkTensor("y", True),)),
+    NetworkLayer(SUM, (PRODUCT, SHUFFLED), (NetworkTensor("y", True),)),
 )
 
 
@@ -58,11 +58,11 @@ def test_table_keeps_what_it_has_and_its_constants_are_not_read() -> None:
 @pytest.mark.parametrize(
     ("layers", "given", "expected"),
     [
-        ([layer(ELEMENTWISE, "a b", "y")], {"a": 1.0, "y": 4.0}, {"b": 5.0}),
-        ([layer(ELEMENTWISE, "a b", "y")], {"b": 2.0, "y": 4.0}, {"a": 6.0}),
-        ([layer(ELEMENTWISE, "a b", "y")], {"y": 4.0}, {}),  # both operands are unknown
-        ([layer(ELEMENTWISE, "a b", "y")], {"a": 1.0}, {}),  # so is the result
-        ([layer(ELEMENTWISE, "a", "y")], {"y": 4.0}, {}),
+        ([layer(SUM, "a b", "y")], {"a": 1.0, "y": 4.0}, {"b": 5.0}),
+        ([layer(SUM, "a b", "y")], {"b": 2.0, "y": 4.0}, {"a": 6.0}),
+        ([layer(SUM, "a b", "y")], {"y": 4.0}, {}),  # both operands are unknown
+        ([layer(SUM, "a b", "y")], {"a": 1.0}, {}),  # so is the result
+        ([layer(SUM, "a", "y")], {"y": 4.0}, {}),
         ([layer("", "a b", "y")], {"a": 1.0, "y": 4.0}, {}),
         ([layer(SHUFFLE, "a", "y")], {"a": 1.5}, {"y": 1.5}),
         ([layer(SHUFFLE, "a", "y")], {"y": 1.5}, {}),

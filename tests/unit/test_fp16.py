@@ -10,10 +10,10 @@ import pytest
 
 from fp16_parts import assert_pairs_are_adjacent, kept, lines, types
 from models import conv_net, encoder, floats, image_batches, initializers, parse, quantized, run, sqnr_db
-from quantlab.onnx_model import large
 from quantlab.errors import ConfigError, GraphError
 from quantlab.fp16 import to_fp16
 from quantlab.fp16.policy import FP16, FP32
+from quantlab.onnx_model import large
 from quantlab.qdq import lint
 
 

@@ -152,3 +152,90 @@ def test_int32_bias_that_exceeds_fp16_stays_float32() -> None:
     result = to_fp16(model)
     assert any("exceed FP16's 65504" in reason or "stays float32" in reason for _, reason in result.kept)
     np.testing.assert_allclose(run(result.model, {"x": np.zeros((2, 16), np.float32)})[0], 1e5, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("exponent", "stays"),
+    [(1, False), (1.5, True), (2, True), (-2, True), (0.5, False), (-1, False), (0, False), (None, True)],
+)
+def test_power_above_one_easily_exceeds_fp16(exponent: float | None, stays: bool) -> None:
+    given = "" if exponent is not None else ", float k"
+    model = parse(f"m (float[N,4] x{given}) => (float[N,4] y) {{ y = Pow (x, k) }}",
+                  {} if exponent is None else {"k": scalar(exponent)})  # fmt: skip
+    assert kept(to_fp16(model)) == ({"y": "what Pow computes easily exceeds FP16"} if stays else {})
+
+
+@pytest.mark.parametrize(
+    ("line", "again"),
+    [
+        ("b = Pow (a, k)", True),  # k: 0.5
+        ("b = Pow (a, l)", False),  # 0.6
+        ("b = Sqrt (a)", True),
+        ("b = Softmax (a)", True),
+        ("b = Tanh (a)", True),
+        ("b = Clip (a, zero, k)", True),
+        ("b = Clip (a, zero)", False),
+        ("b = Clip (a, zero, big)", False),
+        ("b = Div (a, x)", True),
+        ("b = Div (a, k)", False),
+        ("b = Relu (a)", False),
+        ("b = Mul (a, k)", False),
+    ],
+)
+def test_what_follows_a_large_value_is_fp16_again_behind_what_bounds_it(line: str, again: bool) -> None:
+    numbers = {"k": scalar(0.5), "l": scalar(0.6), "zero": scalar(0), "big": scalar(1e6)}
+    result = to_fp16(parse(f"m (float[N,4] x) => (float[N,4] y) {{ a = Exp (x)  {line}  y = Neg (b) }}", numbers))
+    reasons = kept(result)
+    assert reasons["a"] == "what Exp computes easily exceeds FP16"
+    assert "b" in reasons  # it reads the large value
+    assert ("y" not in reasons) == again
+
+
+@pytest.mark.parametrize(
+    ("kind", "exact"),
+    [
+        ("bool", True),
+        ("int8", True),
+        ("uint8", True),
+        ("int16", False),
+        ("uint16", False),
+        ("int32", False),
+        ("int64", False),
+    ],
+)
+def test_integers_that_fp16_holds_may_become_fp16(kind: str, exact: bool) -> None:
+    model = parse(f"m ({kind}[N,4] x) => (float[N,4] y) {{ a = Cast <to = 1> (x)  y = Neg (a) }}")
+    reason = "it computes with integers, which FP16 holds up to 2048 only"
+    assert kept(to_fp16(model)) == ({} if exact else {"a": reason, "y": reason})
+
+
+def test_sine_of_a_position_is_an_ordinary_number() -> None:
+    text = """m (int64[N] t) => (float[N] y) {
+        p = Cast <to = 1> (t)
+        a = Mul (p, rate)
+        s = Sin (a)
+        y = Neg (s)
+    }"""
+    assert list(kept(to_fp16(parse(text, {"rate": scalar(0.1)})))) == ["p", "a", "s"]
+
+
+def test_constant_that_is_infinite_anyway_is_no_reason() -> None:
+    model = parse("m (float[N,4] x) => (float[N,4] y) { y = Add (x, k) }", {"k": scalar(-np.inf)})
+    assert kept(to_fp16(model)) == {}
+    for value, stays in ((65504.0, False), (65519.0, False), (65520.0, True)):  # FP16 rounds up to 65519 down
+        model = parse("m (float[N,4] x) => (float[N,4] y) { y = Add (x, k) }", {"k": scalar(value)})
+        assert kept(to_fp16(model)) == ({"y": "its constant 'k' has values above FP16's 65504"} if stays else {})
+
+
+def test_weight_of_one_value_that_vanishes_is_no_reason() -> None:
+    tiny = np.full((1, 1, 1, 1), 1e-12, np.float32)
+    assert kept(to_fp16(parse("m (float[N,1,4,4] x) => (float[N,1,4,4] y) { y = Conv (x, w) }", {"w": tiny}))) == {}
+    two = parse("m (float[N,2] x) => (float[N,2] y) { y = Add (x, k) }", {"k": np.float32([1e-12, 1])})
+    assert kept(to_fp16(two)) == {}
+
+
+def test_product_of_two_tensors_is_no_square() -> None:
+    text = "m (float[N,4] x, float[N,4] z) => (float[N,4] y) { y = Mul (x, z) }"
+    assert kept(to_fp16(parse(text))) == {}
+    cast = "m (float[N,4] x) => (float[N,4] y) { h = Cast <to = 10> (x)  a = Cast <to = 1> (h)  y = Mul (x, a) }"
+    assert kept(to_fp16(parse(cast))) == {"y": "what Mul computes easily exceeds FP16"}  # one tensor, by way of Casts

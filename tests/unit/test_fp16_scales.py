@@ -146,3 +146,103 @@ def test_pair_shared_with_a_float32_layer_is_dequantized_twice_and_not_cast() ->
         "p": "its constant 'w' has values above FP16's 65504",
         "z": "it reads what 'p' gives, which FP16 may not hold",
     }
+
+
+# --- the limits
+
+
+@pytest.mark.parametrize(
+    ("scale", "fits"),
+    [
+        (511.75, True),  # 128 codes of it are 65504, the largest number
+        (512.0, False),
+        (2.0**-14, True),  # the smallest normal number
+        (2.0**-14 - 2.0**-24, False),
+    ],
+)
+def test_activation_scale_fits_up_to_the_largest_and_down_to_the_smallest_normal_number(
+    scale: float, fits: bool
+) -> None:
+    result = to_fp16(small_layer(a_s=scalar(scale)))
+    assert ("a_s" in result.rounded_scales) == fits
+    assert ("a" in kept(result)) is not fits
+    assert types(result.model)["a_s"] == (FP16 if fits else FP32)
+
+
+@pytest.mark.parametrize(("largest", "fits"), [(127, True), (-128, False)])
+def test_stored_codes_meet_their_scale_as_they_are(largest: int, fits: bool) -> None:
+    """512 * 127 = 65024 is an FP16 number, 512 * 128 is none."""
+    codes = np.full((4, 3), 100, np.int8)
+    codes[2, 1] = largest
+    result = to_fp16(small_layer(w_q=codes, w_s=np.full(3, 512, np.float32)))
+    assert ("w_s" in result.rounded_scales) == fits
+
+
+def nearly_lost(code: int, small_code: int = 1) -> onnx.ModelProto:
+    """A weight of which one channel has scale 2^-15 and odd codes: at 2^-14 each is off by 2^-15, half a step.
+
+    Signal over noise is (rows * 2 * (code * 2^-13)^2 + rows * (small_code * 2^-15)^2) / (rows * (2^-15)^2).
+    """
+    codes = np.full((4, 3), code, np.int8)
+    codes[:, 1] = small_code
+    return small_layer(w_q=codes, w_s=np.array([2**-13, 2**-15, 2**-13], np.float32))
+
+
+@pytest.mark.parametrize(("code", "raised"), [(55, False), (56, True)])
+def test_small_scales_are_raised_where_the_weight_keeps_fifty_db(code: int, raised: bool) -> None:
+    sqnr = 10 * np.log10(2 * (4 * code) ** 2 + 1)
+    assert (sqnr >= 50) == raised
+    assert 49.5 < sqnr < 50.5
+    result = to_fp16(nearly_lost(code))
+    assert ("w_s" in result.rounded_scales) == raised
+    assert bool(result.warnings) == raised
+    if raised:
+        np.testing.assert_array_equal(initializers(result.model)["w_s"], np.float16([2**-13, 2**-14, 2**-13]))
+        np.testing.assert_array_equal(initializers(result.model)["w_q"][:, 1], 0)  # 0.5 rounds to even
+
+
+def test_asymmetric_codes_are_not_made_anew() -> None:
+    model = nearly_lost(100)
+    for tensor in model.graph.initializer:
+        if tensor.name == "w_zero":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.array([0, 1, 0], np.int8), "w_zero"))
+    assert kept(to_fp16(nearly_lost(100))) == {}
+    assert kept(to_fp16(model))["w"].startswith("its scale 3.05e-05 is below")
+
+
+def test_blocked_scales_are_not_raised() -> None:
+    text = """m (float[N,4] x) => (float[N,3] y) {
+        w = DequantizeLinear <axis = 0, block_size = 2> (w_q, w_s, w_zero)
+        y = MatMul (x, w)
+    }"""
+    header = '<ir_version: 10, opset_import: ["" : 21]>'
+    scales = np.array([[0.05, 1e-9, 0.05], [0.05, 0.05, 0.05]], np.float32)
+    given = {"w_q": np.full((4, 3), 100, np.int8), "w_s": scales, "w_zero": np.zeros((2, 3), np.int8)}
+    assert kept(to_fp16(parse(text, given, header)))["w"].startswith("its scale 1e-09 is below")
+    fine = to_fp16(parse(text, given | {"w_s": np.full((2, 3), 0.05, np.float32)}, header))
+    assert kept(fine) == {}
+
+
+def test_names_of_casts_and_copies_collide_with_none_of_the_model() -> None:
+    text = (
+        "m (float[N,4] x) => (float[N,3] y, float[N,3] z, float[N,4] t, float[N,4] u) {\n"
+        + PAIR.format("x", "a")
+        + "y = MatMul (a, v)\n p = MatMul (a, w)\n z = Sigmoid (p)\n t = Neg (x)\n u = Abs (x)\n}"
+    )
+    big = floats(4, 3)
+    big[0, 0] = 1e6  # its layer stays float32, so that the pair is wanted in both types
+    model = parse(text, {"a_s": scalar(0.02), "v": floats(4, 3), "w": big} | ZERO, HEADER)
+    for node in model.graph.node:
+        node.name = {"t": "a_fp32", "u": "x_fp16_Cast"}.get(node.output[0], node.output[0])
+    model.graph.node[-2].output[0] = model.graph.output[2].name = "x_fp16"
+    model.graph.node[-1].output[0] = model.graph.output[3].name = "a_fp32"
+    result = to_fp16(model)
+    names = [n.name for n in result.model.graph.node]
+    assert len(set(names)) == len(names)
+    assert [o.name for o in result.model.graph.output] == ["y", "z", "x_fp16", "a_fp32"]
+    made = [name for n in result.model.graph.node for name in n.output]
+    assert len(set(made)) == len(made)
+    assert {"x_fp16_1", "a_fp32_1"} <= set(made)
+    batch = {"x": floats(2, 4)}
+    for want, got in zip(run(model, batch), run(result.model, batch), strict=True):
+        np.testing.assert_allclose(got, want, rtol=2**-8, atol=2**-8)

@@ -23,7 +23,8 @@ TEXT = """m (float[N,4] x, bool c) => (float[N,4] y, float[N,4] t) {
     node = Constant <value = float[2] {1, 2}> ()
     a = MatMul (d, stored)
     y = MatMul (a, kept)
-    t = If (c) <then_branch = f () => (float[N,4] u) { u = Neg (a) }, else_branch = g () => (float[N,4] v) { v = Abs (y) }>
+    t = If (c) <then_branch = f () => (float[N,4] u) { u = Neg (a) },
+                else_branch = g () => (float[N,4] v) { v = Abs (y) }>
 }"""
 
 

@@ -29,6 +29,12 @@ def load_data():
 """
 
 
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is most of the time that a report takes, and nothing here looks at the page."""
+    monkeypatch.setattr("quantlab.report.write.render_html", lambda document: "")
+
+
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     onnx.save(conv_net(), str(tmp_path / "m.onnx"))

@@ -10,7 +10,7 @@ import pytest
 import quantlab
 from models import conv_net, floats, image_batches, parse, quantized, run
 from quantlab.comparison import ClassificationCounts, Comparison, ModelResult
-from quantlab.comparison.judge import below_threshold, judge_fp32, parse_threshold, scores_output
+from quantlab.comparison.judge import below_threshold, judge_fp32, parse_threshold, reaches, scores_output
 from quantlab.data import ArrayBatches
 from quantlab.errors import ConfigError, DataError
 from quantlab.numerics import OutputError
@@ -117,6 +117,17 @@ def test_models_that_keep_less_than_the_threshold_are_named() -> None:
     broken = result("broken", failed="no device")
     assert below_threshold(comparison(*rows, broken, top1=0.8), 0.99) == ["less keeps 98.99%"]
     assert below_threshold(comparison(*rows, top1=0.8), 1.0) == ["just keeps 99.00%", "less keeps 98.99%"]
+
+
+def test_share_that_is_exactly_the_threshold_reaches_it_in_spite_of_rounding() -> None:
+    for total in (7, 1000, 50_000):
+        for base in range(100, 1100, 100):
+            for percent in (90, 97, 99):
+                share = (base * percent // 100 / total) / (base / total)
+                assert reaches(share, parse_threshold(f"{percent}")), (total, base, percent)
+                assert not reaches(
+                    ((base * percent - 100) // 100 / total) / (base / total), parse_threshold(f"{percent}")
+                )
 
 
 def test_metric_of_the_user_goes_before_top1() -> None:

@@ -10,8 +10,7 @@ import pytest
 
 import quantlab
 from models import conv_net, floats, image_batches, parse, run
-from quantlab.onnx_model import large
-from quantlab.onnx_model import load_model, model_hash
+from quantlab.onnx_model import large, load_model, model_hash
 from quantlab.ort import Session
 
 

@@ -14,7 +14,7 @@ from models import CONCAT, conv_net, floats, image_batches, parse
 from quantlab.calibration import TrtCache, cache_from_table, load_table, table_from_cache
 from quantlab.errors import DataError, GraphError
 from quantlab.qdq import import_scales
-from quantlab.qdq.migrate import migrate_to_cache, migrate_to_qdq
+from quantlab.qdq.migrate import migrate_to_cache, migrate_to_qdq, scales_of
 
 Array = NDArray[np.generic]
 
@@ -195,3 +195,58 @@ def test_migrate_command_in_both_directions(cli, tmp_path: Path) -> None:  # typ
 def test_round_trip_of_table_through_cache_from_table_is_exact() -> None:
     table = quantlab.calibrate(conv_net(), image_batches(), tensors="all")
     assert table_from_cache(cache_from_table(table)).amax == table.amax
+
+
+POOLED = """m (float[2,3,8,8] x) => (float[A,B,C,D] y, float[A,B,C,D] z) {
+  c = Conv (x, w)
+  a = AveragePool <kernel_shape = [2, 2]> (c)
+  g = GlobalAveragePool (a)
+  m = MaxPool <kernel_shape = [2, 2]> (c)
+  y = Conv (m, v)
+  z = Relu (g)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("calibrator", "copies"),
+    [
+        ("EntropyCalibration2", True),
+        ("MinMaxCalibration", True),
+        ("EntropyCalibration", False),
+        ("LegacyCalibration", False),
+    ],
+)
+def test_scale_of_a_pooling_is_copied_for_the_calibrators_that_copy_it(calibrator: str, copies: bool) -> None:
+    model = parse(POOLED, {"w": floats(4, 3, 1, 1), "v": floats(4, 4, 1, 1, seed=1)})
+    amax = {t: np.float32(k) for k, t in enumerate("xcagmyz", start=1)}
+    table = quantlab.CalibrationTable(amax)
+    scales = quantlab.tensorrt_cache(model, table, calibrator).scales
+    wanted = amax | ({"a": amax["c"], "m": amax["c"]} if copies else {})
+    assert scales == {t: np.float32(a / np.float32(127)) for t, a in wanted.items()}
+    assert table.amax == amax
+
+
+def test_copied_scale_needs_both_tensors_in_the_table() -> None:
+    model = parse(POOLED, {"w": floats(4, 3, 1, 1), "v": floats(4, 4, 1, 1, seed=1)})
+    for known in (("x", "c", "m"), ("x", "m"), ("x", "c")):
+        table = quantlab.CalibrationTable({t: np.float32(1 + ord(t)) for t in known})
+        assert list(quantlab.tensorrt_cache(model, table).scales) == list(known)
+
+
+def test_pooling_of_another_domain_copies_no_scale() -> None:
+    text = "m (float[2,3,8,8] x) => (float[A,B,C,D] y) { y = mine.MaxPool (x) }"
+    header = '<ir_version: 8, opset_import: ["" : 13, "mine" : 1]>'
+    table = quantlab.CalibrationTable({"x": np.float32(127), "y": np.float32(254)})
+    assert quantlab.tensorrt_cache(parse(text, {}, header), table).scales == {"x": 1, "y": 2}
+
+
+def test_cache_is_written_from_the_table_else_from_the_pairs_of_the_model() -> None:
+    table = quantlab.calibrate(conv_net(), image_batches(), tensors="all")
+    assert scales_of(conv_net(), table) is table
+    qdq = migrate_to_qdq(conv_net(), table).model
+    assert set(scales_of(qdq, None).amax) == {"image", "r", "t", "f"}
+    with pytest.raises(DataError, match=r"no Q/DQ and no table was given Hint: --table FILE"):
+        scales_of(conv_net(), None)
+    foreign = quantlab.CalibrationTable({"elsewhere": np.float32(1)})
+    with pytest.raises(DataError, match="of another model"):
+        scales_of(conv_net(), foreign)

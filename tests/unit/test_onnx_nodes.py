@@ -48,7 +48,9 @@ def test_qdq_in_a_subgraph_alone_makes_a_model_quantized() -> None:
     assert has_qdq(model)
     assert [n.op_type for n in qdq_nodes(model)] == ["QuantizeLinear", "DequantizeLinear"]
     require_qdq(model)
-    with pytest.raises(GraphError, match=r"already has 2 QuantizeLinear/DequantizeLinear nodes \(first: 'q'\); pruning"):
+    with pytest.raises(
+        GraphError, match=r"already has 2 QuantizeLinear/DequantizeLinear nodes \(first: 'q'\); pruning"
+    ):
         require_float(model, "pruning")
 
 

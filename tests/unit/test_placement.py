@@ -304,3 +304,248 @@ def test_loop_is_left_alone_and_said() -> None:
     loop = next(n for n in result.model.graph.node if n.op_type == "Loop")
     assert [n.op_type for n in loop.attribute[0].g.node] == ["Identity", "Conv"]
     assert run(result.model, {"x": floats(2, 4, 8, 8)})[0].shape == (2, 4, 8, 8)
+
+
+# --- residual Adds
+
+
+FUSES = "neither input is an INT8 convolution whose kernel could take the addition"
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
+def test_later_convolution_takes_the_addition_and_the_earlier_branch_a_pair(first: str, second: str) -> None:
+    text = f"""m (float[N,4,8,8] x) => (float[N,4,8,8] y) {{
+        a = Conv (x, w)
+        b = Conv (x, v)
+        y = Add ({first}, {second})
+    }}"""
+    reads, _, reasons = decisions(text, CONV)
+    assert reads == ["a<-x", "b<-x", "y<-a"]
+    assert reasons == {}
+
+
+@pytest.mark.parametrize(
+    ("other", "output"), [("z = Relu (a)", "float[N,4,8,8] z"), ("z = Conv (a, v)", "float[A,B,C,D] z")]
+)
+def test_convolution_with_another_reader_is_no_epilogue(other: str, output: str) -> None:
+    text = f"""m (float[N,4,8,8] x, float[N,4,8,8] r) => (float[N,4,8,8] y, {output}) {{
+        a = Conv (x, w)
+        y = Add (a, r)
+        {other}
+    }}"""
+    reads, _, reasons = decisions(text, CONV)
+    assert "y<-r" not in reads
+    assert reasons["y"] == FUSES
+
+
+def test_convolution_that_is_a_graph_output_is_no_epilogue() -> None:
+    text = "m (float[N,4,8,8] x, float[N,4,8,8] r) => (float[N,4,8,8] y{more}) {{ a = Conv (x, w)  y = Add (a, r) }}"
+    reads, _, reasons = decisions(text.format(more=""), CONV)
+    assert (reads, reasons) == (["a<-x", "y<-r"], {})
+    reads, _, reasons = decisions(text.format(more=", float[N,4,8,8] a"), CONV)
+    assert (reads, reasons) == (["a<-x"], {"y": FUSES})
+
+
+def test_of_two_convolutions_the_one_that_only_the_add_reads_takes_the_addition() -> None:
+    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y, float[N,4,8,8] b) {
+        a = Conv (x, w)
+        b = Conv (x, v)
+        y = Add (a, b)
+    }"""
+    assert decisions(text, CONV)[0] == ["a<-x", "b<-x", "y<-b"]  # b is later, but leaves the network
+
+
+def test_matmul_takes_no_addition() -> None:
+    text = "m (float[6,4] x, float[6,4] r) => (float[6,4] y) { a = MatMul (x, m)  y = Add (a, r) }"
+    reads, _, reasons = decisions(text, {"m": floats(4, 4)})
+    assert (reads, reasons) == (["a<-x"], {"y": FUSES})
+
+
+def test_sum_of_a_tensor_with_itself_is_no_residual() -> None:
+    text = "m (float[N,4,8,8] x) => (float[N,4,8,8] y) { a = Conv (x, w)  y = Add (a, a) }"
+    assert decisions(text, CONV)[2] == {"y": "both inputs are the same tensor"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ("N,4,8,8", None),
+        ("M,4,8,8", None),  # two dynamic dimensions are taken as equal
+        ("N,4,8,1", "one input is broadcast over the other"),
+        ("N,1,8,8", "one input is broadcast over the other"),
+        ("1,4,8,8", "one input is broadcast over the other"),
+        ("8,8", "one input is broadcast over the other"),
+        ("4,8,8", "one input is broadcast over the other"),
+    ],
+)
+def test_add_that_broadcasts_is_no_residual(shape: str, reason: str | None) -> None:
+    text = f"m (float[N,4,8,8] x, float[{shape}] r) => (float[A,B,C,D] y) {{ a = Conv (x, w)  y = Add (a, r) }}"
+    reads, _, reasons = decisions(text, CONV)
+    assert ("y<-r" in reads) == (reason is None)
+    assert reasons.get("y") == reason
+
+
+def test_add_over_known_dimensions_that_differ_is_a_broadcast_though_neither_is_one() -> None:
+    text = "m (float[2,4,8,8] x, float[2,4,8,8] r) => (float[A,B,C,D] y) { a = Conv (x, w)  y = Add (a, r) }"
+    model = parse(text, CONV)
+    prepared = prepare(model)
+    for value in prepared.graph.input:
+        if value.name == "r":
+            value.type.tensor_type.shape.dim[3].dim_value = 4
+    placement = plan(prepared)
+    assert [s.reason for s in placement.skipped] == ["one input is broadcast over the other"]
+
+
+def test_skip_without_a_scale_keeps_the_add_in_float() -> None:
+    model = parse(
+        "m (float[N,4,8,8] x, float[N,4,8,8] r) => (float[N,4,8,8] y) { a = Conv (x, w)  y = Add (a, r) }", CONV
+    )
+    placement = plan(prepare(model), scaled={"x"})
+    (skipped,) = placement.skipped
+    assert (skipped.op, skipped.reason, skipped.lacks) == ("Add", "tensor 'r' has no scale", "r")
+    assert placement.tensors == ("x",)
+
+
+def test_only_a_missing_scale_lacks_a_tensor() -> None:
+    text = "m (float[N,4,8,8] x) => (float[N,4,8,8] y) { a = Conv (x, w)  r = Relu (a)  y = Conv (r, v) }"
+    placement = plan(prepare(parse(text, CONV)), scaled={"x"})
+    assert [(s.op, s.lacks) for s in placement.skipped] == [("Relu", ""), ("Conv", "r")]
+    pooled = "m (float[N,4,8,8] x) => (float[N,4,4,4] y) { p = MaxPool <kernel_shape = [5,5]> (x)  y = Conv (p, v) }"
+    placement = plan(prepare(parse(pooled, CONV)), scaled={"p"})
+    assert [(s.op, s.reason, s.lacks) for s in placement.skipped] == [("MaxPool", "tensor 'x' has no scale", "x")]
+
+
+def test_node_to_keep_in_float_that_the_model_lacks_is_no_matter() -> None:
+    model = parse("m (float[N,4,8,8] x) => (float[N,4,8,8] y) { y = Conv (x, w) }", CONV)
+    model.graph.node[0].name = "conv"
+    assert plan(prepare(model), keep_float={"gone": "it was float"}).skipped == ()
+    assert [s.reason for s in plan(prepare(model), keep_float={"conv": "it was float"}).skipped] == ["it was float"]
+
+
+# --- what passes INT8
+
+
+@pytest.mark.parametrize("value", ["", ", zero", ", three", ", computed"])
+def test_pad_passes_int8_where_it_is_known_to_pad_with_zero(value: str) -> None:
+    text = f"""m (float[N,4,8,8] x, float computed) => (float[A,B,C,D] y, float[A,B,C,D] z) {{
+        p = Pad (x, pads{value})
+        y = Conv (p, w)
+        z = Conv (x, v)
+    }}"""
+    numbers = {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "zero": np.float32(0), "three": np.float32(3)}
+    reads, groups, reasons = decisions(text, CONV | numbers)
+    passes = value in ("", ", zero")
+    assert ("p<-x" in reads) == passes
+    assert groups == ((("p", "x"),) if passes else ())
+    assert reasons == ({} if passes else {"p": "it pads with a value other than 0"})
+
+
+def test_resize_without_a_mode_copies() -> None:
+    text = """m (float[N,4,8,8] x) => (float[N,4,16,16] y, float[N,4,8,8] z) {
+        z = Conv (x, w)
+        r = Resize (x, empty, scales)
+        y = Conv (r, v)
+    }"""
+    scales = {"empty": np.zeros(0, np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
+    assert "r<-x" in decisions(text, CONV | scales)[0]  # ONNX's default is nearest
+    reads, _, reasons = decisions(text.replace("Resize", 'Resize <mode = "cubic">'), CONV | scales)
+    assert "r<-x" not in reads
+    assert reasons == {"r": "it interpolates, which needs more than 8 bits"}
+
+
+def test_operator_that_moves_values_reads_int8_only_where_its_input_is_quantized_anyway() -> None:
+    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y{more}) {{
+        t = Transpose <perm = [0,1,3,2]> (x)
+        y = Conv (t, w)
+        {rest}
+    }}"""
+    reads, _, reasons = decisions(text.format(more="", rest=""), CONV)
+    assert (reads, reasons) == (["y<-t"], {"t": "TensorRT moves the quantization before it"})
+    reads, groups, reasons = decisions(text.format(more=", float[N,4,8,8] z", rest="z = Conv (x, v)"), CONV)
+    assert (reads, groups, reasons) == (["t<-x", "y<-t", "z<-x"], (("t", "x"),), {})
+
+
+def test_chain_of_operators_that_move_values_settles_however_long_it_is() -> None:
+    text = """m (float[N,4,8,8] x) => (float[A,B,C,D] y, float[A,B,C,D] z) {
+        t = Transpose <perm = [0,1,3,2]> (x)
+        p = MaxPool <kernel_shape = [1,1]> (t)
+        s = Transpose <perm = [0,1,3,2]> (t)
+        y = Conv (s, w)
+        z = Conv (p, v)
+    }"""
+    reads, groups, _ = decisions(text, CONV)
+    assert reads == ["p<-t", "s<-t", "y<-s", "z<-p"]
+    assert groups == (("p", "s", "t"),)
+
+
+def test_constant_that_is_moved_is_not_read_in_int8() -> None:
+    text = "m (float[2,4,8,8] x) => (float[A,B,C,D] y) { c = Concat <axis = 1> (x, k)  y = Conv (c, u) }"
+    reads, groups, reasons = decisions(text, CONV | {"k": floats(2, 4, 8, 8)})
+    assert (reads, groups, reasons) == (["y<-c"], (), {"c": "input 1 is constant"})
+
+
+@pytest.mark.parametrize(
+    ("text", "weights", "reason"),
+    [
+        (
+            "m (float[N,6] x) => (float[N] y) { y = MatMul (x, w) }",
+            {"w": floats(6)},
+            "constant input 1 is float32 with 1 dimension(s)",
+        ),
+        (
+            "m (double[N,6] x) => (double[N,4] y) { y = MatMul (x, w) }",
+            {"w": floats(6, 4).astype(np.float64)},
+            "input 0 ('x') is float64, not float32",
+        ),
+    ],
+)
+def test_operands_that_int8_does_not_take_are_named(text: str, weights: dict[str, np.ndarray], reason: str) -> None:
+    assert decisions(text, weights)[2] == {"y": reason}
+
+
+def test_layer_of_a_constant_input_is_left_alone() -> None:
+    text = """m (float[4] b) => (float[2,4,8,8] y) { y = Conv (k, w, b) }"""  # its bias is computed: not folded
+    assert decisions(text, CONV | {"k": floats(2, 4, 8, 8)})[2] == {"y": "its input is constant"}
+
+
+# --- where INT8 does not pay
+
+
+@pytest.mark.parametrize(
+    ("text", "weight", "pays"),
+    [
+        ("m (float[N,8,8,8] x) => (float[A,B,C,D] y) { y = Conv (x, w) }", (3, 8, 1, 1), False),
+        ("m (float[N,8,8,8] x) => (float[A,B,C,D] y) { y = Conv (x, w) }", (4, 8, 1, 1), True),
+        ("m (float[N,8,8,8] x) => (float[A,B,C,D] y) { y = Conv (x, w) }", (5, 8, 1, 1), True),
+        ("m (float[N,8,8,8] x) => (float[A,B,C,D] y) { y = ConvTranspose (x, w) }", (8, 3, 1, 1), False),
+        ("m (float[N,8,8,8] x) => (float[A,B,C,D] y) { y = ConvTranspose (x, w) }", (8, 4, 1, 1), True),
+        ("m (float[N,8,8,8] x) => (float[A,B,C,D] y) { y = ConvTranspose <group = 2> (x, w) }", (8, 1, 1, 1), False),
+        ("m (float[N,8,8,8] x) => (float[A,B,C,D] y) { y = ConvTranspose <group = 2> (x, w) }", (8, 2, 1, 1), True),
+        ("m (float[6,1] x) => (float[A,B] y) { y = Gemm <transA = 1> (x, w) }", (6, 4), False),
+        ("m (float[6,2] x) => (float[A,B] y) { y = Gemm <transA = 1> (x, w) }", (6, 4), True),
+        ("m (float[1,6] x) => (float[A,B] y) { y = Gemm <transA = 1> (x, w) }", (1, 4), True),  # six rows of one
+        ("m (float[2,6] x) => (float[A,B] y) { y = Gemm <transB = 1> (x, w) }", (4, 6), True),
+        ("m (float[2,6] x) => (float[A,B] y) { y = Gemm <transB = 1> (x, w) }", (1, 6), False),
+        ("m (float[2,1] x) => (float[A,B] y) { y = Gemm <transB = 1> (x, w) }", (4, 1), True),
+        ("m (float[N,1,6] x) => (float[A,B,C] y) { y = MatMul (x, w) }", (6, 4), True),  # N rows in all
+        ("m (float[1,1,6] x) => (float[A,B,C] y) { y = MatMul (x, w) }", (6, 4), False),
+        ("m (float[N,1,6] x) => (float[A,B,C] y) { y = MatMul (x, w) }", (3, 6, 4), False),  # N products of a row
+        ("m (float[1,2,6] x) => (float[A,B,C] y) { y = MatMul (x, w) }", (1, 6, 4), True),
+    ],
+)
+def test_int8_pays_from_two_rows_two_columns_and_four_channels(text: str, weight: tuple[int, ...], pays: bool) -> None:
+    reads, _, reasons = decisions(text, {"w": floats(*weight)})
+    assert (reads == ["y<-x"]) == pays
+    assert reasons.get("y", "").startswith("INT8 does not pay") is not pays
+
+
+def test_product_with_a_computed_vector_is_one_column() -> None:
+    text = "m (float[4,6] x, float[6] v) => (float[4] y) { y = MatMul (x, v) }"
+    assert "one column (GEMV)" in decisions(text, {})[2]["y"]
+
+
+def test_matrix_of_unknown_shape_is_taken_to_be_large() -> None:
+    text = "m (float[N,6] x) => (float[N,4] y) { y = MatMul (x, w) }"
+    prepared = prepare(parse(text, {"w": floats(6, 4)}))
+    prepared.graph.input[0].type.tensor_type.ClearField("shape")
+    assert plan(prepared).tensors == ("x",)

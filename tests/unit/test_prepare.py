@@ -108,3 +108,95 @@ def test_model_whose_declared_shapes_are_wrong_is_told_so() -> None:
     text = "m (float[2,4,8,8] x) => (float[2,4,9,9] y) { y = Conv (x, w) }"
     with pytest.raises(GraphError, match="shapes that the FP32 model declares contradict its nodes"):
         quantized(parse(text, {"w": floats(4, 4, 1, 1)}), [{"x": floats(2, 4, 8, 8)}])
+
+
+CONV_THEN = "m (float[N,3,8,8] x) => (float[A,B,C,D] y{more}) {{ c = Conv (x, w)  {node} }}"
+W = {"w": floats(4, 3, 1, 1)}
+
+
+def ops(model: onnx.ModelProto) -> list[str]:
+    return [n.op_type for n in prepare(model).graph.node]
+
+
+def test_division_by_zero_is_left_as_it_is() -> None:
+    values = np.array([1, 2, 0, 4], np.float32).reshape(4, 1, 1)
+    text = CONV_THEN.format(more="", node="y = Div (c, k)")
+    assert ops(parse(text, W | {"k": values})) == ["Conv", "Div"]
+    assert ops(parse(text, W | {"k": values + 1})) == ["Conv"]
+
+
+@pytest.mark.parametrize(("group", "folded"), [(1, True), (2, False)])
+def test_grouped_transposed_convolution_is_not_folded(group: int, folded: bool) -> None:
+    text = f"""m (float[N,4,6,6] x) => (float[A,B,C,D] y) {{
+        c = ConvTranspose <group = {group}> (x, w)
+        y = BatchNormalization (c, g, b, m, v)
+    }}"""
+    channels = 2 * group
+    weights = {"w": floats(4, 2, 3, 3), "g": floats(channels, seed=1), "b": floats(channels, seed=2)}
+    weights |= {"m": floats(channels, seed=3), "v": np.abs(floats(channels, seed=4)) + np.float32(0.1)}
+    model, batch = parse(text, weights), {"x": floats(2, 4, 6, 6)}
+    assert ops(model) == (["ConvTranspose"] if folded else ["ConvTranspose", "BatchNormalization"])
+    np.testing.assert_allclose(run(prepare(model), batch)[0], run(model, batch)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_epsilon_of_a_batch_norm_counts() -> None:
+    node = "y = BatchNormalization <epsilon = 0.5> (c, g, g, g, g)"
+    model, batch = (
+        parse(CONV_THEN.format(more="", node=node), W | {"g": np.ones(4, np.float32)}),
+        {"x": floats(1, 3, 8, 8)},
+    )
+    assert ops(model) == ["Conv"]
+    np.testing.assert_allclose(run(prepare(model), batch)[0], run(model, batch)[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("node", "more"), [("y = Mul (c, k)  z = Relu (c)", ", float[A,B,C,D] z"), ("y = Mul (c, k)", ", float[A,B,C,D] c")]
+)
+def test_convolution_whose_result_others_want_is_not_folded(node: str, more: str) -> None:
+    model = parse(CONV_THEN.format(more=more, node=node), W | {"k": np.float32([2])})
+    assert "Mul" in ops(model)
+    batch = {"x": floats(1, 3, 8, 8)}
+    for want, got in zip(run(model, batch), run(prepare(model), batch), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("domain", ["", "my."])
+def test_convolution_of_another_domain_is_nobodys_to_fold_into(domain: str) -> None:
+    header = '<ir_version: 8, opset_import: ["" : 13, "my" : 1]>'
+    text = CONV_THEN.format(more="", node="y = Mul (c, k)").replace("= Conv", f"= {domain}Conv")
+    assert ops(parse(text, W | {"k": np.float32([2])}, header)) == (["Conv"] if not domain else ["Conv", "Mul"])
+
+
+def test_product_is_not_folded_into_a_layer_that_is_no_convolution() -> None:
+    text = "m (float[N,6] x) => (float[N,4] y) { c = MatMul (x, w)  y = Mul (c, k) }"
+    assert ops(parse(text, {"w": floats(6, 4), "k": np.float32([2])})) == ["MatMul", "Mul"]
+
+
+def test_computed_weight_or_bias_is_not_folded_into() -> None:
+    text = "m (float[N,3,8,8] x, float[4] b) => (float[A,B,C,D] y) { c = Conv (x, w, b)  y = Mul (c, k) }"
+    assert ops(parse(text, W | {"k": np.float32([2])})) == ["Conv", "Mul"]
+
+
+def test_scaling_that_would_add_dimensions_stays() -> None:
+    text = "m (float[N,3,8,8] x) => (float[A,B,C,D,E] y) { c = Conv (x, w)  y = Mul (c, k) }"
+    assert ops(parse(text, W | {"k": np.ones((1, 1, 1, 1, 1), np.float32)})) == ["Conv", "Mul"]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("m (float[N,4] x) => (float[N,4] y) { a = Cast <to = 1> (x)  y = Relu (a) }", ["Relu"]),
+        ("m (float[N,4] x) => (double[N,4] y) { a = Cast <to = 11> (x)  y = Neg (a) }", ["Cast", "Neg"]),
+        ("m (float[N,4] x) => (float[N,4] y) { a = Relu (x)  y = Cast <to = 1> (a) }", ["Relu", "Cast"]),  # its name
+    ],
+)
+def test_cast_without_effect_goes_unless_it_names_an_output(text: str, left: list[str]) -> None:
+    assert ops(parse(text)) == left
+
+
+@pytest.mark.parametrize(("opset", "now"), [(12, 13), (13, 13), (14, 14), (17, 17)])
+def test_opset_is_raised_to_thirteen_and_never_further(opset: int, now: int) -> None:
+    header = f'<ir_version: 8, opset_import: ["" : {opset}]>'
+    model = parse("m (float[N,4] x) => (float[N,4] y) { y = Relu (x) }", header=header)
+    assert prepare(model).opset_import[0].version == now
+    assert model.opset_import[0].version == opset

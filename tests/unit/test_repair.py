@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 import quantlab
 from models import floats, parse
-from quantlab.qdq import import_scales, repair, requantize
+from quantlab.errors import DataError, GraphError
+from quantlab.ort import Session
+from quantlab.qdq import MIN_SQNR_DB, import_scales, repair, requantize, strip
 
 INT8 = {"s": np.float32(0.1), "z": np.int8(0), "s2": np.float32(0.2)}
 PAIR = """m (float[N,4] x) => (float[N,4] y) {{
@@ -29,9 +32,6 @@ def test_clip_that_the_zero_point_stood_for_keeps_both_its_ends() -> None:
         y = DequantizeLinear (q, s, z)
     }"""
     model = parse(text, {"s": np.asarray(np.float32(6 / 255)), "z": np.asarray(np.int8(-128))})
-    from quantlab.ort import Session
-    from quantlab.qdq import strip
-
     stripped = strip(model)
     x = np.array([[-3, 1, 5.5, 40]], np.float32)
     np.testing.assert_allclose(Session(stripped.model).run({"x": x})["y"], [[0, 1, 5.5, 6]], rtol=1e-6)
@@ -101,3 +101,129 @@ def test_shared_scale_is_said_by_requantize() -> None:
     constants = INT8 | {"big": np.float32(4.0), "w": floats(4, 4, 1, 1), "u": floats(4, 8, 1, 1)}
     result = requantize(parse(text, {n: np.asarray(v) for n, v in constants.items()}))
     assert any(note.startswith("'a' shares a scale and gives up 32.0 dB") for note in result.notes)
+
+
+# --- the proof
+
+
+def pairs_beside(batch: str = "N") -> onnx.ModelProto:
+    """Two outputs: y moves by what its weight loses, t by the coarser scale of a symmetric range as well."""
+    text = f"""m (float[{batch},4] x) => (float[{batch},4] y, float[{batch},4] t) {{
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        y = MatMul (d, w)
+        a = Neg (x)
+        k = QuantizeLinear (a, s, off)
+        e = DequantizeLinear (k, s, off)
+        t = MatMul (e, w)
+    }}"""
+    given = {"s": np.float32(0.05), "z": np.int8(0), "off": np.int8(60), "w": floats(4, 4)}
+    return parse(text, {n: np.asarray(v) for n, v in given.items()})
+
+
+def inputs(*sizes: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    return [{"x": floats(size, 4, seed=seed + k)} for k, size in enumerate(sizes)]
+
+
+def test_output_that_moves_most_decides_and_is_named() -> None:
+    result = repair(pairs_beside(), inputs(8), min_sqnr_db=0)
+    moved = result.moved["t"].sqnr_db
+    assert 20 < moved < result.moved["y"].sqnr_db - 3 < 60
+    with pytest.raises(GraphError, match=rf"would move output 't' to {moved:.1f} dB SQNR, less than 60 Hint: quantize"):
+        repair(pairs_beside(), inputs(8), min_sqnr_db=60)
+    assert repair(pairs_beside(), inputs(8), min_sqnr_db=moved).moved["t"].sqnr_db == moved  # the bound itself will do
+
+
+def test_least_that_a_repair_must_keep_is_fifteen_db() -> None:
+    text = """m (float[N,4] x) => (float[N,4] y) {
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        y = MatMul (d, w)
+    }"""
+
+    def moved(zero_point: int) -> tuple[onnx.ModelProto, list[dict[str, np.ndarray]]]:
+        constants = {"s": np.asarray(np.float32(1)), "z": np.asarray(np.int8(zero_point)), "w": floats(4, 4)}
+        return parse(text, constants), [{"x": 90 * floats(64, 4)}]
+
+    model, batches = moved(127)  # values above 0 are cut by the given model, and not by the repaired one
+    with pytest.raises(GraphError, match="the repair would move output 'y' to .* dB SQNR, less than 15"):
+        repair(model, batches)
+    assert repair(model, batches, min_sqnr_db=-20).moved["y"].sqnr_db < 15
+    assert MIN_SQNR_DB == 15
+
+
+def test_proof_is_over_all_batches_and_samples() -> None:
+    parts, whole = inputs(3, 5), inputs(3, 5)
+    joined = [{"x": np.concatenate([b["x"] for b in whole])}]
+    one, other = repair(pairs_beside(), parts), repair(pairs_beside(), joined)
+    assert one.samples == other.samples == 8
+    assert not one.made_up
+    assert one.moved["t"].sqnr_db == pytest.approx(other.moved["t"].sqnr_db, abs=1e-9)
+    assert one.moved["t"].max_abs == other.moved["t"].max_abs
+    assert one.moved["t"].sqnr_db != pytest.approx(repair(pairs_beside(), parts[1:]).moved["t"].sqnr_db, abs=1e-3)
+
+
+def test_short_last_batch_of_a_fixed_batch_model_is_left_out() -> None:
+    model = pairs_beside("3")
+    whole, short = repair(model, inputs(3, 3)), repair(model, inputs(3, 3, 2))
+    assert short.samples == whole.samples == 6
+    assert short.moved == whole.moved
+    with pytest.raises(DataError, match="^batch 0, it has 2 samples, the network takes 3"):
+        repair(model, inputs(2))
+    with pytest.raises(DataError, match="^batch 1, it has 2 samples, the network takes 3"):
+        repair(model, inputs(3, 2, 3))
+
+
+@pytest.mark.parametrize(("batch", "samples"), [("N", 8), ("3", 9), ("8", 8), ("20", 20)])
+def test_without_data_at_least_eight_samples_are_made_up(batch: str, samples: int) -> None:
+    result = repair(pairs_beside(batch))
+    assert (result.samples, result.made_up) == (samples, True)
+    assert result.moved == repair(pairs_beside(batch)).moved
+
+
+def test_values_of_integer_inputs_are_not_made_up() -> None:
+    text = """m (int64[N,4] x) => (float[N,4] y) {
+        f = Cast <to = 1> (x)
+        q = QuantizeLinear (f, s, z)
+        d = DequantizeLinear (q, s, z)
+        y = MatMul (d, w)
+    }"""
+    model = parse(text, {n: np.asarray(v) for n, v in INT8.items()} | {"w": floats(4, 4)})
+    with pytest.raises(GraphError, match="input 'x' is int64: values cannot be made up Hint: give --data"):
+        repair(model)
+    result = repair(model, [{"x": np.arange(8).reshape(2, 4)}])
+    assert (result.samples, result.made_up) == (2, False)
+
+
+def test_batch_that_does_not_fit_is_named_by_its_number() -> None:
+    with pytest.raises(DataError, match="^batch 1, input 'x': got float64"):
+        repair(pairs_beside(), [*inputs(2), {"x": np.zeros((2, 4))}])
+
+
+def test_layers_of_one_name_are_kept_apart() -> None:
+    text = """m (float[N,4] x) => (float[N,4] y, float[N,4] t) {
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        y = MatMul (d, w)
+        t = MatMul (x, w)
+    }"""
+    model = parse(text, {n: np.asarray(v) for n, v in INT8.items()} | {"w": floats(4, 4)})
+    for node in model.graph.node:
+        node.name = "same"
+    result = repair(model)
+    assert [s.reason for s in result.placement.skipped] == ["it was float in the given model"]
+    assert [tensor for _, _, tensor in result.placement.activations] == ["x"]
+    assert result.moved["t"].sqnr_db == np.inf
+
+
+def test_layer_with_one_quantized_operand_was_not_float() -> None:
+    text = """m (float[N,4] x) => (float[N,4] y) {
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        y = MatMul (d, w)
+    }"""
+    model = parse(text, {n: np.asarray(v) for n, v in INT8.items()} | {"w": floats(4, 4)})
+    result = repair(model)
+    assert [f.code for f in result.before] == ["Q16"]
+    assert result.placement.skipped == ()
+    assert result.after == ()

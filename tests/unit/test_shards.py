@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from onnx import numpy_helper
 import quantlab
 from models import conv_net, floats, image_batches
 from quantlab.api import calibrate_all, calibrate_shard, calibrate_shards
-from quantlab.calibration import CalibrationShard, merge_minmax, merge_shards
+from quantlab.calibration import CalibrationShard, merge_files, merge_minmax, merge_shards
+from quantlab.errors import ConfigError, DataError, MissingDependencyError
 from quantlab.observers import OBSERVERS, Entropy, Histogram, MinMax
 
 batches_of_values = st.lists(
@@ -105,6 +108,52 @@ def test_shard_comes_back_from_its_file(shards: list[CalibrationShard], tmp_path
             CalibrationShard.load(tmp_path / "b.npz")
 
 
+def test_shard_keeps_the_kinds_of_its_warnings(tmp_path: Path) -> None:
+    part = [{"image": floats(4, 3, 8, 8)}, {"image": floats(2, 3, 8, 8)}]
+    calibrate_shard(conv_net(batch="4"), part).save(tmp_path / "a.npz")
+    back = CalibrationShard.load(tmp_path / "a.npz")
+    assert [(w.kind, w.tensor) for w in back.warnings] == [("short_batch", "")]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"format": "other"}, r"a.npz is not a calibration shard \(version 1\): format 'other' version 1"),
+        ({"version": 2}, "format 'quantlab.calibration_shard' version 2"),
+        ({"tensors": ["image"]}, r"counts have shape \(4, 2048\)"),
+        ({"provenance": {"surprise": 1}}, "unexpected keyword argument 'surprise'"),
+    ],
+)
+def test_shard_file_with_wrong_content_raises(
+    shards: list[CalibrationShard], tmp_path: Path, change: dict[str, object], match: str
+) -> None:
+    shards[0].save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as stored:
+        arrays = dict(stored)
+    arrays["head"] = np.array(json.dumps(json.loads(str(arrays["head"])) | change))
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=f"{match}.* Hint: make one with quantlab calibrate --order-independent"):
+        CalibrationShard.load(tmp_path / "a.npz")
+
+
+def test_missing_shard_file_raises(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="calibration shard .* cannot be read: No such file"):
+        CalibrationShard.load(tmp_path / "none.npz")
+
+
+def test_files_of_parts_merge_to_one_table(shards: list[CalibrationShard], tmp_path: Path) -> None:
+    paths = [tmp_path / f"{k}.npz" for k in range(3)]
+    for path, shard in zip(paths, shards, strict=True):
+        shard.save(path)
+    assert merge_files(paths, Entropy()) == merge_shards(shards).table(Entropy())
+    tables = [tmp_path / f"{k}.json" for k in range(2)]
+    for path, shard in zip(tables, shards, strict=False):
+        shard.table(MinMax()).save(path)
+    assert merge_files(tables, MinMax()).amax == merge_shards(shards[:2]).table(MinMax()).amax
+    with pytest.raises(ConfigError, match="parts are .npz files and tables mixed Hint: merge .npz files, or min-max"):
+        merge_files([paths[0], tables[0]], MinMax())
+
+
 def test_shards_that_do_not_belong_together_are_refused(shards: list[CalibrationShard]) -> None:
     with pytest.raises(quantlab.QuantlabError, match="two shards are of the same data"):
         merge_shards([shards[0], shards[0]])
@@ -170,6 +219,14 @@ def test_joblib_runs_the_parts(shards: list[CalibrationShard]) -> None:
     assert {n: state(h) for n, h in merged.histograms.items()} == {n: state(h) for n, h in wanted.histograms.items()}
     with pytest.raises(quantlab.QuantlabError, match="there are no parts"):
         calibrate_shards(conv_net(), [])
+
+
+def test_parts_without_joblib_raise_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    with pytest.raises(
+        MissingDependencyError, match=r"joblib is not installed Hint: pip install 'quantlab\[cluster\]'"
+    ):
+        calibrate_shards(conv_net(), [image_batches(1)])
 
 
 def test_cli_calibrates_parts_and_merges_them(cli: Callable, tmp_path: Path) -> None:

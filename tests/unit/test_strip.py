@@ -211,7 +211,9 @@ def test_quantized_output_keeps_its_name() -> None:
 
 @pytest.mark.parametrize("maker", ["", "c = DequantizeLinear (codes, s, z)"])
 def test_output_that_is_an_input_or_a_constant_gets_an_identity(maker: str) -> None:
-    body = "y = DequantizeLinear (codes, s, z)" if maker else "q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s, z)"
+    body = (
+        "y = DequantizeLinear (codes, s, z)" if maker else "q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s, z)"
+    )
     text = f"m (float[2,4] x) => (float[2,4] y) {{ {body} }}"
     given = {"s": array(0.5), "z": array(0, np.int8), "codes": np.ones((2, 4), np.int8)}
     stripped = strip(parse(text, given))

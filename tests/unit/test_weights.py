@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 
 import quantlab
 from models import conv_net, floats, image_batches, initializers, parse, run
 from quantlab import WeightStyle
+from quantlab.onnx_model import attribute
 from quantlab.qdq import lint
 
 
@@ -133,3 +136,64 @@ def test_convolution_with_quantized_weights_says_its_kernel_shape() -> None:
     nodes = quantlab.quantize(conv_net(), table).model.graph.node
     shapes = [{a.name: list(a.ints) for a in n.attribute}["kernel_shape"] for n in nodes if n.op_type == "Conv"]
     assert shapes == [[3, 3], [3, 3]]
+
+
+def test_slices_keep_their_steps_and_count_axes_from_either_end() -> None:
+    text = """m (float[2,4,8,8] x) => (float[A,B,C,D] y) {
+        s = Slice (x, b1, e1, a1, t1)
+        y = Slice (s, b2, e2, a2, t2)
+    }"""
+    first = {"b1": ints(0, 1), "e1": ints(4, 100), "a1": ints(-3, 2), "t1": ints(3, 2)}
+    model = parse(text, first | {"b2": ints(7), "e2": ints(-9), "a2": ints(-1), "t2": ints(-3)})
+    prepared, batch = quantlab.qdq.prepare(model), {"x": floats(2, 4, 8, 8)}
+    assert len(prepared.graph.node) == 1
+    np.testing.assert_array_equal(run(prepared, batch)[0], run(model, batch)[0])
+    same = parse(text, first | {"b2": ints(0), "e2": ints(1), "a2": ints(1), "t2": ints(1)})  # axis 1 is axis -3
+    assert len(quantlab.qdq.prepare(same).graph.node) == 2
+    np.testing.assert_array_equal(run(quantlab.qdq.prepare(same), batch)[0], run(same, batch)[0])
+
+
+def test_slice_that_is_an_output_is_not_merged() -> None:
+    text = """m (float[2,4,8,8] x) => (float[A,B,C,D] y, float[E,F,G,H] s) {
+        s = Slice (x, b, e, a)
+        y = Slice (s, b, e, c)
+    }"""
+    model = parse(text, {"b": ints(0), "e": ints(4), "a": ints(2), "c": ints(3)})
+    assert [n.op_type for n in quantlab.qdq.prepare(model).graph.node] == ["Slice", "Slice"]
+
+
+def test_kernel_shape_is_that_of_the_weight_for_every_convolution_and_of_no_other_layer() -> None:
+    text = """m (float[N,3,8,8] x) => (float[N,5,6,4] y) {
+        a = Conv (x, w)
+        y = ConvTranspose <kernel_shape = [1,1]> (a, v)
+    }"""
+    model = parse(text, {"w": floats(4, 3, 3, 5), "v": floats(4, 5, 1, 1, seed=1)})
+    batch = {"x": floats(2, 3, 8, 8)}
+    result = quantlab.quantize(model, quantlab.calibrate(model, [batch], quantlab.MinMax()))
+    shapes = {n.output[0]: attribute(n, "kernel_shape", None) for n in result.model.graph.node if "Conv" in n.op_type}
+    assert shapes == {"a": [3, 5], "y": [1, 1]}
+    gemm = [n for n in quantlab.quantize(conv_net(), quantlab.calibrate(conv_net(), image_batches())).model.graph.node
+            if n.op_type == "Gemm"]  # fmt: skip
+    assert [attribute(n, "kernel_shape", None) for n in gemm] == [None]
+
+
+def test_one_scale_of_a_weight_serves_every_channel_and_one_of_another_axis_none() -> None:
+    text = "m (float[N,6] x) => (float[N,4] y) { y = MatMul (x, w) }"
+    w = np.clip(floats(6, 4), -1, 1)
+    prepared = quantlab.qdq.prepare(parse(text, {"w": w}))
+    placement = quantlab.qdq.plan(prepared)
+    for given, scales in (
+        ((np.asarray(np.float32(2.54)), None), np.full(4, 0.02, np.float32)),
+        ((np.full(4, 1.27, np.float32), 1), np.full(4, 0.01, np.float32)),
+        ((np.full(6, 1.27, np.float32), 0), np.abs(w).max(axis=0) / np.float32(127)),  # of the rows: of no use here
+    ):
+        made = quantlab.qdq.insert(prepared, placement, lambda _: np.asarray(np.float32(0.1)), weight_amax={"w": given})
+        np.testing.assert_allclose(initializers(made.model)["w_scale"], scales, rtol=1e-6)
+
+
+def test_result_of_insertion_that_is_not_valid_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = quantlab.calibrate(conv_net(), image_batches())
+    answers = iter(["broken", None])  # the Q/DQ model, then the prepared one
+    monkeypatch.setattr(import_module("quantlab.qdq.insert"), "why_invalid", lambda model: next(answers))
+    with pytest.raises(quantlab.QuantlabError, match="the Q/DQ model is not valid ONNX: broken Hint: please report"):
+        quantlab.quantize(conv_net(), table)
