@@ -39,6 +39,21 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return run
 
 
+@pytest.fixture
+def work(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder of a test, with the files that the fixture `made` of its module has made once."""
+    for file in made.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without their page: drawing is most of the time that they take. For tests that do not look at it."""
+    monkeypatch.setattr("quantlab.report.write.render_html", lambda document: "")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real models and images; tests that need it skip where it is not given."""

@@ -64,27 +64,20 @@ class LiteralHistogram:
 
 def divergence(h: list[int], i: int) -> float | None:
     """KL of keeping i bins; None where the candidate is skipped. `h` has its zero bin replaced already."""
-    outliers = 0
-    for b in range(i, BINS):
-        outliers += h[b]
-    filled = 0
-    for b in range(i):
-        if h[b] > 0:
-            filled += 1
-    if outliers > 0 and (h[i - 1] == 0 or filled == 1):
+    outliers = sum(h[i:])
+    filled = [b for b in range(i) if h[b] > 0]
+    if outliers > 0 and (h[i - 1] == 0 or len(filled) == 1):
         return None
-    if filled == 0:
+    if not filled:
         return None
     level_sum, level_bins = [0] * LEVELS, [0] * LEVELS
-    for b in range(i):
-        if h[b] > 0:
-            level_sum[b * LEVELS // i] += h[b]
-            level_bins[b * LEVELS // i] += 1
+    for b in filled:
+        level_sum[b * LEVELS // i] += h[b]
+        level_bins[b * LEVELS // i] += 1
     P, Q = {}, {}
-    for b in range(i):
-        if h[b] > 0:
-            P[b] = float(h[b])
-            Q[b] = level_sum[b * LEVELS // i] / level_bins[b * LEVELS // i]
+    for b in filled:
+        P[b] = float(h[b])
+        Q[b] = level_sum[b * LEVELS // i] / level_bins[b * LEVELS // i]
     if outliers > 0:
         P[i - 1] += outliers
     sum_p, sum_q = math.fsum(P.values()), math.fsum(Q.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import onnx
 import onnx.parser
@@ -9,6 +11,8 @@ import onnxruntime
 from onnx import numpy_helper
 
 import quantlab
+from quantlab.data import ArrayBatches
+from quantlab.ort import Session
 
 OPSET = '<ir_version: 8, opset_import: ["" : 13]>'
 CONCAT = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
@@ -60,6 +64,23 @@ def run(model: onnx.ModelProto, batch: dict[str, np.ndarray]) -> list[np.ndarray
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, batch)
+
+
+def plus(amount: float) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """A backend: `conv_net` with a constant added to the logits."""
+    session = Session(conv_net())
+    return lambda batch: {"logits": session.run(batch)["logits"] + np.float32(amount)}
+
+
+def coloured(count: int, seed: int = 50) -> np.ndarray:
+    """Images for `conv_net` of random colours, which it puts into three classes; it has one for all that are noise."""
+    return floats(count, 3, 8, 8, seed=seed) + floats(count, 3, 1, 1, seed=seed + 1, scale=3)
+
+
+def labelled(count: int = 40) -> ArrayBatches:
+    """Images in batches of 16 with the classes that `conv_net` gives them."""
+    x = coloured(count)
+    return ArrayBatches({"image": x}, batch_size=16, labels=run(conv_net(), {"image": x})[0].argmax(1))
 
 
 def quantized(model: onnx.ModelProto, batches: list[dict[str, np.ndarray]], **kwargs: object) -> quantlab.Quantized:

@@ -166,8 +166,7 @@ def _place(table: Table, field: int) -> int:
 def _string(table: Table, field: int) -> str:
     at: int = table.Pos + _place(table, field)
     text: bytes = table.String(at)
-    start = table.Indirect(at)
-    length, end = int.from_bytes(table.Bytes[start : start + 4], "little"), start + 4 + len(text)
-    if len(text) != length or table.Bytes[end : end + 1] != b"\0":
-        raise ValueError(f"the text at byte {start} has no end")
+    end = table.Indirect(at) + 4 + len(text)
+    if table.Bytes[end : end + 1] != b"\0":
+        raise ValueError(f"the text at byte {at} has no end")
     return text.decode("utf-8")

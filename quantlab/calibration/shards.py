@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quantlab.calibration.offline import all_zero_notice, saturation_notices
+from quantlab.calibration.notices import all_zero_notice, saturation_notices
 from quantlab.calibration.table import CalibrationTable, Provenance, notices_from
 from quantlab.calibration.trt_cache import load_table
 from quantlab.errors import ConfigError, DataError, Notice

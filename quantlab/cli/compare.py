@@ -79,7 +79,15 @@ def command(ctx: click.Context, /, model: Path, quantized: tuple[str, ...], outp
 
 
 def exit_code(result: Comparison, threshold: float | None) -> int:
-    """2 after an interruption or a metric that raised, 3 for a failed backend or too little accuracy, else 0."""
+    """Say on standard error what is missing.
+
+    Args:
+        result: The comparison.
+        threshold: The least share of FP32's accuracy, or None.
+
+    Returns:
+        2 after an interruption or a metric that raised, 3 for a failed backend or too little accuracy, else 0.
+    """
     from quantlab.comparison.judge import below_threshold
 
     if result.partial or any(row.metric_failed for row in result.results):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quantlab.calibration import Progress
 from quantlab.comparison.backend import Backend, check_interface, ort_backend
+from quantlab.comparison.feed import no_batches
 from quantlab.comparison.result import Comparison
 from quantlab.comparison.run import FP32, ComparisonRun
 from quantlab.comparison.summary import summarise
@@ -74,7 +75,7 @@ def compare_models(
             raise
         partial = True
     if run.samples == 0:
-        raise DataError("there are no batches to compare on", hint="the stream is empty: check the data")
+        raise no_batches()
     if labels is not None and len(labels) != run.samples and not partial:
         raise DataError(
             f"there are {len(labels)} labels for {run.samples} samples", hint="one label per sample, in order"

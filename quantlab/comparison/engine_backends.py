@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 
 import onnx
@@ -15,6 +16,7 @@ from quantlab.engines.audit import Audit, audit_inspection
 from quantlab.engines.bench import BenchOptions, BenchRow, rows_of
 from quantlab.engines.engine import Engine
 from quantlab.engines.int8 import Int8Source
+from quantlab.engines.jobs import run_batch
 from quantlab.engines.measure import bench
 from quantlab.engines.options import BuildOptions, BuildSettings, Profile
 from quantlab.engines.runtime import Runtime
@@ -83,7 +85,8 @@ def open_engines(
         is_int8 = bool(engine.record.int8)
         notes = _notes(engine, audit) if is_int8 else ()
         facts = engine_facts(row, audit)
-        backends.append(Backend(name, running, len(engine.plan), int8=is_int8, notes=notes, facts=facts))
+        run = partial(run_batch, running)
+        backends.append(Backend(name, run, len(engine.plan), int8=is_int8, notes=notes, facts=facts))
     return backends
 
 

@@ -14,6 +14,19 @@ from quantlab.errors import DataError, in_batch
 LabeledBatch = tuple[Batch, Labels | None]
 
 
+def first_batch(batches: Batches) -> Batch:
+    """The first batch of a stream; DataError if it is empty."""
+    batch = next(iter(batches), None)
+    if batch is None:
+        raise no_batches()
+    return batch
+
+
+def no_batches() -> DataError:
+    """The error of an empty stream."""
+    return DataError("there are no batches to compare on", hint="the stream is empty: check the data")
+
+
 def with_labels(batches: Batches, labels: NDArray[np.int64] | None, size: BatchSize) -> Iterator[LabeledBatch]:
     """Pair every batch with the labels of its samples.
 

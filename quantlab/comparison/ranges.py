@@ -23,7 +23,10 @@ def activation_ranges(model: Model, quantized: Mapping[str, Model], batches: Bat
 
     Returns:
         The scales as tables, and histograms of the FP32 model on the batches, for the tensors that all of them quantize
-        and the FP32 model has. None if there are none, or no whole batch for a model with a fixed one.
+        and the FP32 model has. None if there are no such tensors or no batches.
+
+    Raises:
+        DataError: The batches do not fit.
     """
     proto = fold(load_model(model))
     whole = list(BatchSize.of(input_specs(proto)).whole(batches))

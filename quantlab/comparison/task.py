@@ -68,11 +68,6 @@ class TaskMetric:
                 )
             self._object = made
 
-    @property
-    def is_per_sample(self) -> bool:
-        """Whether it has a value for every sample, whose mean is reported."""
-        return self._object is None
-
     def of_batch(self, outputs: Outputs, labels: Labels, size: int) -> NDArray[np.float64] | None:
         """Judge one batch.
 

@@ -46,6 +46,10 @@ class BatchSize:
         """The samples of a batch; DataError if it is no mapping of arrays."""
         return batch_length(batch, self.first)
 
+    def takes(self, batch: Batch) -> bool:
+        """Whether the network takes a batch of this many samples as it is."""
+        return self.fixed is None or self.count(batch) == self.fixed
+
     def whole(self, batches: Batches) -> Batches:
         """The batches that the network takes: a short last one is left out, see `WholeBatches`."""
         return batches if self.fixed is None else WholeBatches(batches, self.count, self.fixed)

@@ -86,13 +86,12 @@ def run_engine(
     Raises:
         DataError: A batch does not fit the engine; it carries the number of the batch.
     """
-    size = running.batch_size
     collected: dict[str, list[NDArray[Any]]] = {}
     hits = labeled = done = 0
     for number, (batch, labels) in enumerate(batches.labeled()):
         with in_batch(number):
-            samples = size.count(batch)
-            outputs = {name: size.cut(y, samples) for name, y in running(size.filled(batch)).items()}
+            samples = running.batch_size.count(batch)
+            outputs = run_batch(running, batch)
         for name, value in outputs.items():
             collected.setdefault(name, []).append(value)
         if labels is not None:
@@ -103,6 +102,24 @@ def run_engine(
             on_batch(done)
     arrays = {name: np.concatenate(values) for name, values in collected.items()}
     return Outputs(arrays, done, hits / labeled if labeled else None)
+
+
+def run_batch(running: RunningEngine, batch: Batch) -> dict[str, NDArray[Any]]:
+    """Run an engine on one batch; a short one is filled up where the engine takes one size only.
+
+    Args:
+        running: The engine.
+        batch: Input name -> array.
+
+    Returns:
+        The outputs of the samples of the batch, by name.
+
+    Raises:
+        DataError: The batch does not fit the engine.
+    """
+    size = running.batch_size
+    samples = size.count(batch)
+    return {name: size.cut(output, samples) for name, output in running(size.filled(batch)).items()}
 
 
 def made_up_input(runtime: Runtime, engine: Engine, shapes: Mapping[str, Shape]) -> Batch:

@@ -15,26 +15,22 @@ from onnx import helper, numpy_helper
 
 from quantlab.errors import ConfigError, GraphError
 from quantlab.fp16.policy import FP16, FP32, Fp16Policy
+from quantlab.fp16.prepared import prepared
 from quantlab.fp16.scales import Fp16Scales
 from quantlab.onnx_model import (
-    STANDARD_DOMAINS,
     FreshNames,
     GraphView,
     Model,
     all_nodes,
-    copy_model,
-    has_qdq,
     load_model,
     node_label,
     opset_of,
-    raise_opset,
     set_shapes,
     subgraphs_of,
     tensor_names,
     why_invalid,
 )
 
-OPSET = 19  # the first whose scales may be FP16
 IO_TYPES = {"float32": FP32, "float16": FP16}
 SUFFIXES = {FP32: "fp32", FP16: "fp16"}
 """What the name of a tensor ends on that is there in the other type too."""
@@ -77,7 +73,7 @@ def to_fp16(model: Model, io: str = "float32") -> Fp16Model:
     if io not in IO_TYPES:
         raise ConfigError(f"io is '{io}', expected {' or '.join(IO_TYPES)}", hint="io='float32'")
     proto = load_model(model)
-    result = _prepared(proto)
+    result = prepared(proto)
     scales = Fp16Scales()
     scales.fit(GraphView(result))
     set_shapes(result)
@@ -90,32 +86,6 @@ def to_fp16(model: Model, io: str = "float32") -> Fp16Model:
     before, now = opset_of(proto), opset_of(result)
     notes = [f"the opset was {before} and is {now} now: older ones have no FP16 scales"] if before != now else []
     return Fp16Model(result, kept, scales.rounded, (*notes, *scales.warnings))
-
-
-def _prepared(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy, of opset 19 or newer if it has Q/DQ; float constants are initializers, and these are no inputs."""
-    constants = {t.name for t in proto.graph.initializer}
-    model = copy_model(proto)
-    if opset_of(proto) < OPSET and has_qdq(proto):
-        model = raise_opset(proto, OPSET)
-        model.ir_version = max(model.ir_version, 9)  # that of opset 19
-    model.ir_version = max(model.ir_version, 4)  # the first in which an initializer need not be an input
-    if not any(o.domain in STANDARD_DOMAINS for o in model.opset_import):
-        model.opset_import.append(helper.make_opsetid("", OPSET))  # for the Casts
-    del model.graph.input[:]
-    model.graph.input.extend(i for i in proto.graph.input if i.name not in constants)
-    nodes = []
-    for node in model.graph.node:
-        value = node.attribute[0] if node.op_type == "Constant" else onnx.AttributeProto()
-        if value.name in ("value_float", "value_floats") or (value.name == "value" and value.t.data_type == FP32):
-            given = helper.get_attribute_value(value)
-            array = numpy_helper.to_array(given) if value.name == "value" else np.asarray(given, np.float32)
-            model.graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
-        else:
-            nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    return model
 
 
 @dataclass

@@ -28,6 +28,8 @@ _INDEX_OPS = frozenset({
     "Exp", "Log", "Reciprocal", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Concat", "Slice",
     "Gather", "Range", "MatMul", "Sin", "Cos",
 })  # fmt: skip
+_PERIODIC = frozenset({"Sin", "Cos"})  # what they make of a position is an ordinary number
+_RETYPED = frozenset({"Cast", "ConstantOfShape", "DequantizeLinear"})  # the conversion sets their output type
 _Side = list[tuple[str, bool]]
 _EXACT_INTEGERS = frozenset({TensorProto.BOOL, TensorProto.INT8, TensorProto.UINT8})  # FP16 holds all their values
 
@@ -127,7 +129,7 @@ class Fp16Policy:
         if source and not quantizes and not self._is_bounding(node):
             self._large.update(dict.fromkeys(node.output, source))
         exact = self._is_exact(node)
-        if exact and node.op_type not in ("Sin", "Cos"):
+        if exact and node.op_type not in _PERIODIC:
             self._exact.update(node.output)
         reason = self._type_reason(node) or too_large or self._pair_reason(node)
         if reason is None and source and not quantizes:
@@ -159,7 +161,7 @@ class Fp16Policy:
             return f"ONNX has no FP16 {node.op_type}"
         given = {_at(parameters[0], k)[0] for k, n in enumerate(node.input) if n}
         loose = any(fits and variable not in given for variable, fits in made)
-        if (loose and node.op_type not in ("Cast", "ConstantOfShape", "DequantizeLinear")) or node.op_type == "BitCast":
+        if (loose and node.op_type not in _RETYPED) or node.op_type == "BitCast":
             return "its output type is an attribute of its own"
         return None
 

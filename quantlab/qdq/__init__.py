@@ -5,7 +5,8 @@ from quantlab.qdq.finding import Finding
 from quantlab.qdq.insert import WeightError, insert, weight_error
 from quantlab.qdq.lint import lint
 from quantlab.qdq.migrate import Migrated, migrate_to_cache, migrate_to_qdq, tensorrt_cache
-from quantlab.qdq.placement import Placement, Skipped, WeightSite, plan
+from quantlab.qdq.placement import Placement, Skipped, WeightSite
+from quantlab.qdq.planning import plan
 from quantlab.qdq.prepare import fold, prepare
 from quantlab.qdq.quantize import Quantized, WeightStyle, quantize_model
 from quantlab.qdq.repair import MIN_SQNR_DB, repair

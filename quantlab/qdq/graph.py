@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger.logger import G_LOGGER
@@ -43,6 +44,16 @@ def fold_around_qdq(proto: onnx.ModelProto) -> gs.Graph:
     graph.fold_constants(fold_shapes=False, recurse_subgraphs=False, should_exclude_node=lambda n: n.op in QDQ_OPS)
     graph.nodes = [node for node in graph.nodes if node.outputs]  # what was computed has lost its outputs
     return graph
+
+
+def other_type(tensor: gs.Tensor) -> str | None:
+    """The name of a known type other than float32; None for float32 and unknown ones."""
+    if tensor.dtype is None:
+        return None
+    if isinstance(tensor.dtype, int):  # a type that numpy does not have
+        return str(onnx.TensorProto.DataType.Name(tensor.dtype)).lower()
+    name: str = np.dtype(tensor.dtype).name
+    return None if name == "float32" else name
 
 
 def feeds_one_reader(graph: gs.Graph, tensor: gs.Tensor) -> bool:

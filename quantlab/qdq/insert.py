@@ -118,6 +118,16 @@ def insert(
     graph.nodes = [n for node in list(graph.nodes) for n in (*new[node.name], node)]
     graph.cleanup()
     model = export_graph(graph, prepared)
+    _check(model, prepared)
+    warnings = [
+        f"weight '{e.tensor}' of node '{e.node}': {e.dead} of {e.sqnr_db.size} channels are all zero"
+        for e in errors
+        if e.dead
+    ]
+    return Inserted(model, tuple(warnings), tuple(errors))
+
+
+def _check(model: onnx.ModelProto, prepared: onnx.ModelProto) -> None:
     reason = why_invalid(model)
     if reason is not None and why_invalid(prepared) is not None:
         raise GraphError(
@@ -125,12 +135,6 @@ def insert(
         )
     if reason is not None:
         raise GraphError(f"the Q/DQ model is not valid ONNX: {reason}", hint="please report this model")
-    warnings = [
-        f"weight '{e.tensor}' of node '{e.node}': {e.dead} of {e.sqnr_db.size} channels are all zero"
-        for e in errors
-        if e.dead
-    ]
-    return Inserted(model, tuple(warnings), tuple(errors))
 
 
 def _activation_pair(names: FreshNames, tensor: gs.Tensor, scale: NDArray[np.float32]) -> list[gs.Node]:

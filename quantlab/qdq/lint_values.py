@@ -64,8 +64,7 @@ def scale_values(view: GraphView) -> Iterator[Finding]:
         if scale is None:
             continue
         values = scale.astype(np.float64)
-        smallest = float(SMALLEST_SCALE) if scale.dtype == np.float32 else 0.0
-        bad = values[~(np.isfinite(values) & (values > 0) & (values >= smallest))]
+        bad = values[~(np.isfinite(values) & (values >= SMALLEST_SCALE))]
         if bad.size:
             yield Finding("Q13", node_label(node), f"{bad.size} of {values.size}, such as {bad.flat[0]:.3g}")
 

@@ -18,7 +18,8 @@ from quantlab.errors import DataError
 from quantlab.numerics import scale_from_amax
 from quantlab.onnx_model import Model, has_qdq, load_model, require_float
 from quantlab.qdq.insert import insert
-from quantlab.qdq.placement import Placement, plan
+from quantlab.qdq.placement import Placement
+from quantlab.qdq.planning import plan
 from quantlab.qdq.prepare import fold, prepare
 from quantlab.qdq.requantize import import_scales
 from quantlab.qdq.rules import RULES, row_of

@@ -11,7 +11,8 @@ from quantlab.errors import ConfigError
 from quantlab.numerics import scale_from_amax
 from quantlab.onnx_model import Model, input_specs, load_model, require_float
 from quantlab.qdq.insert import WeightError, insert
-from quantlab.qdq.placement import Placement, plan
+from quantlab.qdq.placement import Placement
+from quantlab.qdq.planning import plan
 from quantlab.qdq.prepare import prepare
 from quantlab.qdq.selection import Selection
 

@@ -13,7 +13,8 @@ from quantlab.onnx_model import Model, load_model, require_qdq
 from quantlab.qdq.finding import Finding
 from quantlab.qdq.insert import insert
 from quantlab.qdq.lint import lint
-from quantlab.qdq.placement import Placement, plan
+from quantlab.qdq.placement import Placement
+from quantlab.qdq.planning import plan
 from quantlab.qdq.prepare import prepare
 from quantlab.qdq.selection import Selection
 from quantlab.qdq.strip import strip

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from quantlab.errors import GraphError
 from quantlab.numerics import amax_from_scale
-from quantlab.onnx_model import QDQ_OPS, FreshNames, QdqParameters, code_type, inner_nodes
+from quantlab.onnx_model import QDQ_OPS, FreshNames, inner_nodes
 from quantlab.qdq.graph import DEQUANTIZED, export_graph, fold_around_qdq, fresh_names, node_label
 from quantlab.qdq.rules import row_of
+from quantlab.qdq.values import codes_of, dequantized, parameters_of, range_of
 
 WeightAmax = tuple[NDArray[np.float32], int | None]
 """The amax of a weight and its axis; None for one amax."""
@@ -98,9 +99,9 @@ def _drop_clips_of_codes(graph: gs.Graph) -> None:
         if q.op != "QuantizeLinear" or bounds is None:
             continue
         if isinstance(q.inputs[0], gs.Constant):
-            codes = np.clip(_codes(q.inputs[0].values, q), *bounds)
+            codes = np.clip(codes_of(q.inputs[0].values, q), *bounds)
             dq.inputs[0] = gs.Constant(f"{clip.outputs[0].name}_codes", codes)
-        elif bounds[0] <= -127 and bounds[1] == 127 and _parameters(q).code_type == np.int8:
+        elif bounds[0] <= -127 and bounds[1] == 127 and parameters_of(q).code_type == np.int8:
             dq.inputs[0] = clip.inputs[0]  # the symmetric range: code -128 stands for no value that amax keeps
 
 
@@ -117,10 +118,10 @@ _SUFFIXES = (DEQUANTIZED, "_DequantizeLinear_Output", "_dequant")
 """What tools append to a weight's name for its dequantized values: quantlab, ONNX Runtime, PyTorch."""
 
 
-def _float_name(names: FreshNames, dequantized: str) -> str:
+def _float_name(names: FreshNames, tensor: str) -> str:
     """The name that a weight had before a tool appended to it; a model repaired twice keeps its names."""
-    base = next((dequantized.removesuffix(s) for s in _SUFFIXES if dequantized.endswith(s)), f"{dequantized}_float")
-    return names.new(base or dequantized)
+    base = next((tensor.removesuffix(s) for s in _SUFFIXES if tensor.endswith(s)), f"{tensor}_float")
+    return names.new(base or tensor)
 
 
 def _replace(work: _Work, dq: gs.Node) -> None:
@@ -133,9 +134,9 @@ def _replace(work: _Work, dq: gs.Node) -> None:
         return
     original = q.inputs[0]
     if isinstance(original, gs.Constant):  # a float weight with Q/DQ: what the pair makes of it, scale and all
-        _put_weight(work, dq, _codes(original.values, q), q)
+        _put_weight(work, dq, codes_of(original.values, q), q)
         return
-    low, high, symmetric = _range(q)
+    low, high, symmetric = range_of(q)
     work.amax[original.name] = max(work.amax.get(original.name, np.float32(0)), np.float32(max(abs(low), abs(high))))
     if low == 0 and not _never_negative(original):
         name = original.name
@@ -150,8 +151,8 @@ def _replace(work: _Work, dq: gs.Node) -> None:
 
 def _put_weight(work: _Work, dq: gs.Node, codes: NDArray[Any], parameters: gs.Node) -> None:
     """A constant of float values in place of `dq`. parameters: the node whose scale, zero point and axis hold."""
-    constant = gs.Constant(_float_name(work.names, dq.outputs[0].name), _dequantized(codes, parameters))
-    given = _parameters(parameters)
+    constant = gs.Constant(_float_name(work.names, dq.outputs[0].name), dequantized(codes, parameters))
+    given = parameters_of(parameters)
     if codes.dtype == np.int8 and given.is_symmetric:
         axis = given.channel_axis(codes.ndim)
         amax = amax_from_scale(given.scale.astype(np.float32))
@@ -223,72 +224,3 @@ def _rewire(work: _Work, dq: gs.Node, replacement: gs.Tensor, result: gs.Tensor)
         work.graph.nodes.insert(position, gs.Node("Identity", name, None, [replacement], [result]))
     else:
         dq.outputs = []
-
-
-def _parameters(node: gs.Node) -> QdqParameters:
-    """Scale and zero point (in float64) of a Q or DQ node that can be taken apart."""
-    scale, zero_point = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
-    if not isinstance(scale, gs.Constant) or not (zero_point is None or isinstance(zero_point, gs.Constant)):
-        raise GraphError(f"the scale of '{node_label(node)}' is computed", hint="use static quantization")
-    if scale.values.dtype != np.float32:
-        raise GraphError(
-            f"the scale of '{node_label(node)}' is {scale.values.dtype}, so its remainder is not FP32",
-            hint="quantize for an FP32 remainder (ModelOpt: high_precision_dtype='fp32')",
-        )
-    if node.attrs.get("block_size", 0):
-        raise GraphError(
-            f"'{node_label(node)}' has a scale per block, which TensorRT's INT8 has not", hint="per channel"
-        )
-    if not np.isfinite(scale.values).all() or (scale.values < 0).any():
-        raise GraphError(
-            f"a scale of '{node_label(node)}' is NaN, infinite or negative", hint="calibrate the float model"
-        )
-    is_q = node.op == "QuantizeLinear"
-    source = node.inputs[0]
-    codes = np.dtype(source.values.dtype) if not is_q and isinstance(source, gs.Constant) else None
-    dtype = code_type(
-        None if zero_point is None else zero_point.values, int(node.attrs.get("output_dtype", 0)) if is_q else 0, codes
-    )
-    if dtype not in (np.int8, np.uint8, np.int16, np.uint16, np.int32):
-        raise GraphError(f"'{node_label(node)}' has {dtype} codes, not INT8", hint="start from the float version")
-    zeros = np.zeros(()) if zero_point is None else zero_point.values.astype(np.float64)
-    return QdqParameters(scale.values.astype(np.float64), zeros, dtype, int(node.attrs.get("axis", 1)))
-
-
-def _range(q: gs.Node) -> tuple[float, float, bool]:
-    """(smallest, largest value that a QuantizeLinear can represent, over all its channels; whether it is symmetric).
-
-    A symmetric signed range is given without its lowest code, so that amax / 127 is an int8 scale again.
-    """
-    given = _parameters(q)
-    info = np.iinfo(given.code_type)
-    symmetric = info.min < 0 and given.is_symmetric
-    lowest = -info.max if symmetric else info.min
-    if symmetric and given.code_type == np.int8:
-        amax = float(amax_from_scale(given.scale.astype(np.float32)).max())
-        return -amax, amax, True
-    low = float(np.min((lowest - given.zero_point) * given.scale))
-    high = float(np.max((info.max - given.zero_point) * given.scale))
-    return low, high, symmetric
-
-
-def _codes(values: NDArray[Any], q: gs.Node) -> NDArray[Any]:
-    """What a QuantizeLinear makes of a float constant."""
-    given = _parameters(q)
-    info = np.iinfo(given.code_type)
-    scale = given.spread(given.scale, values.ndim).astype(np.float32)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.rint(values.astype(np.float32) / scale)
-    codes = np.clip(np.nan_to_num(ratio) + given.spread(given.zero_point, values.ndim), info.min, info.max)
-    return np.asarray(codes, given.code_type)
-
-
-def _dequantized(values: NDArray[Any], node: gs.Node) -> NDArray[np.float32]:
-    """`(q - zero_point) * scale`. A symmetric code of +-127 becomes +-amax: amax / 127 is then the same scale again."""
-    given = _parameters(node)
-    scale, zero_point = given.spread(given.scale, values.ndim), given.spread(given.zero_point, values.ndim)
-    result = np.asarray((values.astype(np.float64) - zero_point) * scale, np.float32)
-    if values.dtype != np.int8 or not given.is_symmetric:
-        return result
-    amax = np.broadcast_to(amax_from_scale(scale.astype(np.float32)), values.shape)
-    return np.where(np.abs(values.astype(np.int16)) == 127, np.sign(values) * amax, result).astype(np.float32)

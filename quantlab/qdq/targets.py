@@ -9,7 +9,7 @@ import onnx
 from quantlab.calibration import CalibrationTarget
 from quantlab.errors import ConfigError, GraphError
 from quantlab.onnx_model import Model, load_model, model_hash, require_float
-from quantlab.qdq.placement import plan
+from quantlab.qdq.planning import plan
 from quantlab.qdq.prepare import fold, prepare
 from quantlab.qdq.selection import EVERYTHING
 

@@ -21,13 +21,14 @@ from quantlab.comparison import (
     compare_models,
     trace_error,
 )
+from quantlab.comparison.feed import first_batch
 from quantlab.comparison.named_backends import BackendSet, default_specs, parse_backend, tensorrt_runtime
-from quantlab.data import Batch, Batches
+from quantlab.data import Batch, Batches, BatchSize
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import ConfigError, Notice, QuantlabError
 from quantlab.files import check_folder
-from quantlab.onnx_model import has_qdq, load_model
+from quantlab.onnx_model import has_qdq, input_specs, load_model
 from quantlab.report.document import Evidence, build_document
 from quantlab.report.write import ReportPaths, write_document
 
@@ -117,7 +118,8 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
             raise ConfigError("nothing to compare with: ort:fp32 is always there", hint="name a quantized backend")
         result = compare_models(request.fp32, candidates, request.batches, on_batch=on_batch, metric=request.metric)
     models |= {f"ort:qdq:{name}": q.model for name, q in opened.quantized.items()}
-    few = list(islice(request.batches, SHOWN_BATCHES))
+    size = BatchSize.of(input_specs(request.fp32))
+    few = [batch for batch in islice(request.batches, SHOWN_BATCHES) if size.takes(batch)]
     traces, untraced = _traces(request.fp32, models, result, few)
     chosen = opened.quantized_by(result.quantized[0].name) if result.quantized else None
     evidence = Evidence(
@@ -131,9 +133,7 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
 
 def _open(opened: BackendSet, request: ComparisonRequest) -> None:
     """The backends that were asked for, or all that may work where calibration data alone was given; and engines."""
-    batch = next(iter(request.batches), None)
-    if batch is None:
-        raise ConfigError("there are no batches to compare on", hint="the data is empty")
+    batch = first_batch(request.batches)
     specs = []
     if request.backends is not None:
         specs = [parse_backend(name) for name in request.backends]

@@ -60,26 +60,37 @@ class Seen(NamedTuple):
 Open = Callable[..., Seen]
 
 
-@pytest.fixture
-def show(browser: Any, report: Path) -> Iterator[Open]:
-    """Opens the page without a network. Options are those of a browser context."""
-    contexts = []
+def watched(page: Any) -> Seen:
+    """A page whose complaints and requests are noted."""
+    seen = Seen(page, [], [])
+    page.set_default_timeout(5000)
+    page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    page.on("request", lambda request: seen.requests.append(request.url))
+    return seen
 
-    def opened(viewport: Mapping[str, int] = DESKTOP, **options: Any) -> Seen:
-        context = browser.new_context(viewport=viewport, offline=True, **options)
-        context.set_default_timeout(5000)
-        contexts.append(context)
-        page = context.new_page()
-        seen = Seen(page, [], [])
-        page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-        page.on("request", lambda request: seen.requests.append(request.url))
-        page.goto(report.as_uri())
+
+@pytest.fixture(scope="module")
+def seen(browser: Any) -> Iterator[Seen]:
+    """The page that all tests share; each of them loads it anew."""
+    context = browser.new_context(offline=True)
+    yield watched(context.new_page())
+    context.close()
+
+
+@pytest.fixture
+def show(seen: Seen, report: Path) -> Open:
+    """Loads the report on a screen of the given size and colours, without a network."""
+
+    def opened(viewport: Mapping[str, int] = DESKTOP, color_scheme: str = "light") -> Seen:
+        seen.page.set_viewport_size(viewport)
+        seen.page.emulate_media(media="screen", color_scheme=color_scheme)
+        seen.complaints.clear()
+        seen.requests.clear()
+        seen.page.goto(report.as_uri())
         return seen
 
-    yield opened
-    for context in contexts:
-        context.close()
+    return opened
 
 
 def open_details(page: Any) -> None:
@@ -295,8 +306,10 @@ def test_every_text_can_be_read_in_both_colour_schemes(scheme: str, media: str, 
         assert min(contrasts) >= READABLE, selector
 
 
-def test_page_without_scripts_shows_every_table(show: Open) -> None:
-    page, complaints, _ = show(java_script_enabled=False)
+def test_page_without_scripts_shows_every_table(browser: Any, report: Path) -> None:
+    context = browser.new_context(offline=True, java_script_enabled=False)
+    page, complaints, _ = watched(context.new_page())
+    page.goto(report.as_uri())
     assert complaints == []
     open_details(page)
     assert page.locator("th button").count() == 0
@@ -304,3 +317,4 @@ def test_page_without_scripts_shows_every_table(show: Open) -> None:
     for table in page.locator("table").all():
         assert table.is_visible()
         assert table.locator("tbody tr").first.inner_text().strip()
+    context.close()

@@ -41,6 +41,20 @@ def test_session_writes_into_arrays_that_are_there() -> None:
     session.run_into({"x": x}, {})
 
 
+def test_model_above_protobufs_limit_runs_with_its_weights_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = conv_net(), image_batches(1)[0]
+    wanted = Session(model, optimize=False).run(batch)
+    # as old exporters write it: weights are graph inputs with a default, too
+    model.graph.input.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in model.graph.initializer
+    )
+    monkeypatch.setattr("quantlab.ort.session.LIMIT", 128)
+    monkeypatch.setattr("quantlab.onnx_model.large.BIG", 64)
+    session = Session(model, optimize=False)
+    assert [spec.name for spec in session.inputs] == ["image"]
+    np.testing.assert_array_equal(session.run(batch)["logits"], wanted["logits"])
+
+
 def test_batch_that_does_not_fit_raises_before_it_is_run() -> None:
     for run in (lambda b: Session(linear()).run(b), lambda b: Session(linear()).run_into(b, {})):
         with pytest.raises(DataError, match=r"input 'x': got float64 \(2, 4\), expected float32 \(N, 4\)"):

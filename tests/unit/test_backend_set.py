@@ -16,7 +16,7 @@ import pytest
 
 import quantlab
 from engine_double import FEATURES, HostRuntime
-from models import conv_net, floats, image_batches, run
+from models import coloured, conv_net, image_batches, run
 from quantlab.cli import engine_runtime
 from quantlab.comparison import engine_backends
 from quantlab.comparison.named_backends import BackendSet, BackendSpec, default_specs, parse_backend
@@ -167,8 +167,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, calibration and labelled test images, metrics."""
     work = tmp_path_factory.mktemp("backends")
     onnx.save(conv_net(), work / "m.onnx")
-    np.save(work / "calibration.npy", floats(12, 3, 8, 8))
-    x = floats(24, 3, 8, 8, seed=50)
+    np.save(work / "calibration.npy", coloured(12, seed=1))
+    x = coloured(24)
     np.savez(work / "test.npz", images=x, labels=run(conv_net(), {"image": x})[0].argmax(1))
     (work / "metric.py").write_text(
         "def right(outputs, labels):\n    return outputs['logits'].argmax(1) == labels\n\n\n"
@@ -178,13 +178,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def work(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """With pages that are not drawn: that is most of the time that a report takes."""
-    for file in made.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    monkeypatch.setattr("quantlab.report.write.render_html", lambda document: "")
+def work(work: Path, monkeypatch: pytest.MonkeyPatch, no_plots: None) -> Path:
     monkeypatch.setattr(engine_runtime, "runtime", HostRuntime)
-    return tmp_path
+    return work
 
 
 def arguments(work: Path, *more: object) -> list[object]:

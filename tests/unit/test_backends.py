@@ -12,26 +12,13 @@ import onnx
 import pytest
 
 import quantlab
-from models import conv_net, floats, image_batches, initializers, parse, quantized, run
+from models import coloured, conv_net, floats, image_batches, initializers, labelled, parse, plus, quantized, run
 from quantlab.comparison import Backend, ort_backend
 from quantlab.comparison.backend import OrtBackend
-from quantlab.data import ArrayBatches
 from quantlab.errors import DeviceError
 from quantlab.ort import Session
 
 Outputs = Mapping[str, np.ndarray]
-
-
-def plus(amount: float) -> Callable[[Mapping[str, np.ndarray]], Outputs]:
-    """FP32 with a constant added to the logits."""
-    session = Session(conv_net())
-    return lambda batch: {"logits": session.run(batch)["logits"] + np.float32(amount)}
-
-
-def labelled() -> ArrayBatches:
-    x = floats(40, 3, 8, 8, seed=50)
-    labels = run(conv_net(), {"image": x})[0].argmax(1).astype(np.int64)
-    return ArrayBatches({"image": x}, batch_size=16, labels=labels)
 
 
 def constant(outputs: Outputs, labels: Any) -> np.ndarray:
@@ -124,10 +111,10 @@ def test_difference_to_the_same_model_on_onnx_runtime_is_the_runtimes() -> None:
 
 
 def test_worst_samples_and_classes_are_those_of_numpy() -> None:
-    model = quantized(conv_net(), image_batches()).model
+    model = quantized(conv_net(), [{"image": coloured(8, seed=1)}]).model
     data = labelled()
     result = quantlab.compare(conv_net(), {"int8": model}, data)
-    x = floats(40, 3, 8, 8, seed=50)
+    x = coloured(40)
     ref, out = (run(m, {"image": x})[0].astype(np.float64) for m in (conv_net(), model))
     db = 10 * np.log10((ref**2).sum(1) / ((ref - out) ** 2).sum(1))
     worst = result.results[1].worst

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -90,22 +89,21 @@ def test_announcements_add_up(compiled_sizes: list[int]) -> None:
     assert compiled_sizes == [10]
 
 
-def test_workload_counts_every_value_of_many_threads() -> None:
-    workload = binning._Workload()
-    workload.announce(5000)
+def test_workload_is_changed_under_its_lock_only() -> None:
+    class Watched(binning._Workload):
+        changed: ClassVar[list[str]] = []
 
-    def work(_: int) -> None:
-        for _ in range(500):
-            workload.is_worth_compiling(2)
+        def __setattr__(self, name: str, value: object) -> None:
+            if hasattr(self, "_ahead"):  # it is made
+                assert self._lock.locked(), name
+                self.changed.append(name)
+            super().__setattr__(name, value)
 
-    switch = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(work, range(8)))
-    finally:
-        sys.setswitchinterval(switch)
-    assert (workload._values, workload._ahead) == (8000, 0)
+    workload = Watched()
+    workload.announce(5)
+    workload.is_worth_compiling(7)
+    assert Watched.changed == ["_values", "_ahead", "_ahead", "_values"]
+    assert not workload._lock.locked()
 
 
 def test_more_values_than_machine_code_can_count_go_to_numpy(

@@ -45,10 +45,14 @@ def test_minmax_of_all_tensors_equals_onnx_runtimes_values() -> None:
 
 
 def test_default_tensors_are_those_that_quantize_needs() -> None:
-    table = quantlab.calibrate(conv_net(), image_batches())
-    assert set(table.amax) == {"image", "r", "t", "f"}
-    named = quantlab.calibrate(conv_net(), image_batches(), tensors=["s"])
-    assert set(named.amax) == {"s"}
+    every = quantlab.calibrate(conv_net(), image_batches(), tensors="all").amax
+    for tensors, wanted in (("qdq", ["image", "r", "t", "f"]), (["s"], ["s"]), (("t", "image"), ["t", "image"])):
+        amax = quantlab.calibrate(conv_net(), image_batches(), tensors=tensors).amax
+        assert list(amax) == wanted
+        np.testing.assert_allclose([amax[t] for t in wanted], [every[t] for t in wanted], rtol=1e-6)
+    assert quantlab.calibrate(conv_net(), image_batches()) == quantlab.calibrate(
+        conv_net(), image_batches(), tensors="qdq"
+    )
 
 
 def test_every_batch_reaches_the_observer_once_in_order_with_its_own_content() -> None:

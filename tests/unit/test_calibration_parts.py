@@ -10,7 +10,7 @@ import pytest
 import quantlab
 from models import conv_net, floats, image_batches, parse
 from quantlab.api import calibrate_all
-from quantlab.calibration import offline
+from quantlab.calibration import offline, parts
 from quantlab.calibration.offline import CalibrationTarget, RunOptions
 from quantlab.observers import OBSERVERS, Entropy, MinMax
 
@@ -30,7 +30,7 @@ def read_sizes(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
             sizes.append(len(batch["image"]))
             return read_part(reader, batch)
 
-        monkeypatch.setattr(offline, "PART_BYTES", samples * SAMPLE_BYTES)
+        monkeypatch.setattr(parts, "PART_BYTES", samples * SAMPLE_BYTES)
         monkeypatch.setattr(offline.ActivationReader, "read_part", spy)
         return sizes
 
@@ -44,7 +44,13 @@ def test_bytes_of_a_sample_are_those_of_all_tensors() -> None:
 
 @pytest.mark.parametrize(
     ("part", "first", "second"),
-    [(1, [1] * 7, [1] * 5), (2, [2, 2, 2, 1], [2, 2, 1]), (3, [3, 3, 1], [3, 2]), (6, [6, 1], [5])],
+    [
+        (1, [1] * 7, [1] * 5),
+        (2, [2, 2, 2, 1], [2, 2, 1]),
+        (3, [3, 3, 1], [3, 2]),
+        (5, [5, 2], [5]),
+        (6, [6, 1], [5]),
+    ],
 )
 def test_batch_in_parts_gives_the_table_of_the_whole_batch(
     read_sizes: Callable[[int], list[int]], part: int, first: list[int], second: list[int]
@@ -52,14 +58,31 @@ def test_batch_in_parts_gives_the_table_of_the_whole_batch(
     batches = [{"image": np.zeros((7, 3, 8, 8), np.float32)}, *image_batches(3, 7), {"image": 9 * floats(5, 3, 8, 8)}]
     whole = calibrate_all(conv_net(), batches, OBSERVERS, tensors="all")
     sizes = read_sizes(part)
-    parts = calibrate_all(conv_net(), batches, OBSERVERS, tensors="all")
+    cut = calibrate_all(conv_net(), batches, OBSERVERS, tensors="all")
     # the image is all zero in the first batch, so its range is looked for in it and in the second: they are run twice
     assert sizes == [*first * 2, *first * 2, *first * 2, *second]
     for name, table in whole.tables.items():
-        assert parts.tables[name].provenance == table.provenance
-        np.testing.assert_allclose(list(parts.tables[name].amax.values()), list(table.amax.values()), rtol=1e-6)
+        assert cut.tables[name].provenance == table.provenance
+        np.testing.assert_allclose(list(cut.tables[name].amax.values()), list(table.amax.values()), rtol=1e-6)
     for name, histogram in whole.histograms.items():
-        assert parts.histograms[name].total == histogram.total, name
+        assert cut.histograms[name].total == histogram.total, name
+
+
+def test_two_samples_are_cut_and_one_is_not(read_sizes: Callable[[int], list[int]]) -> None:
+    wanted = calibrate_all(conv_net(), image_batches(2, 2), OBSERVERS).tables["entropy"].amax
+    sizes = read_sizes(1)
+    found = calibrate_all(conv_net(), image_batches(2, 2), OBSERVERS, tensors="all").tables["entropy"].amax
+    assert sizes == [1] * (2 * 2 + 2)  # the first batch twice, for its range
+    np.testing.assert_allclose([found[t] for t in wanted], list(wanted.values()), rtol=1e-6)
+    sizes.clear()
+    calibrate_all(conv_net(), image_batches(2, 1), OBSERVERS)
+    assert sizes == []  # whether samples are independent cannot be seen from one: they are run as they come
+
+
+def test_batch_that_is_one_part_is_run_once(read_sizes: Callable[[int], list[int]]) -> None:
+    sizes = read_sizes(6)
+    calibrate_all(conv_net(), image_batches(2, 6), OBSERVERS, tensors="all")
+    assert sizes == [6, 6]
 
 
 @pytest.mark.parametrize("sample", range(7))
@@ -75,6 +98,7 @@ def test_every_sample_of_a_batch_in_parts_is_seen(
     assert run.tables["minmax"].amax["image"] == 50
     histogram = run.histograms["image"]
     assert (histogram.range, histogram.total, histogram.counts[-1]) == (50, x.size, 1)
+    assert (histogram.amax, histogram.last_amax, histogram.batches) == (50, 50, 1)
 
 
 def test_observer_that_a_user_wrote_gets_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,13 +107,13 @@ def test_observer_that_a_user_wrote_gets_whole_batches(monkeypatch: pytest.Monke
 
     sizes: list[int] = []
     Written.observe = lambda self, x: sizes.append(len(x)) or MinMax.observe(self, x)  # type: ignore[method-assign]
-    monkeypatch.setattr(offline, "PART_BYTES", 1)
+    monkeypatch.setattr(parts, "PART_BYTES", 1)
     quantlab.calibrate(conv_net(), image_batches(2, 6), Written(), tensors=["r"])
     assert sizes == [6, 6]
 
 
 def test_inputs_without_the_batch_dimension_are_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offline, "PART_BYTES", 1)
+    monkeypatch.setattr(parts, "PART_BYTES", 1)
     for shape in ("4,3", "M,3"):
         model = parse(f"m (float[N,4] x, float[{shape}] w) => (float[N,3] y) {{ y = MatMul (x, w) }}")
         batch = {"x": floats(6, 4), "w": floats(4, 3)}
@@ -103,7 +127,7 @@ def test_inputs_without_the_batch_dimension_are_never_cut(monkeypatch: pytest.Mo
     ids=["mean", "sum"],
 )
 def test_samples_that_depend_on_each_other_are_never_cut(monkeypatch: pytest.MonkeyPatch, mix: str) -> None:
-    monkeypatch.setattr(offline, "PART_BYTES", 1)
+    monkeypatch.setattr(parts, "PART_BYTES", 1)
     model = parse(f"m (float[N,4] x) => (float[N,4] y) {{ {mix} }}", {"zero": np.array(0, np.int64)})
     x = floats(6, 4) + 3
     table = quantlab.calibrate(model, [{"x": x}], MinMax(), tensors=["y"])
@@ -129,10 +153,11 @@ def test_minmax_alone_fills_no_histogram() -> None:
     run = offline.run_calibration(target, image_batches(), {"minmax": MinMax()}, RunOptions(keep_histograms=False))
     kept = offline.run_calibration(target, image_batches(), {"minmax": MinMax()})
     assert run.histograms == {}
+    assert list(kept.histograms) == list(kept.tables["minmax"].amax)
     assert run.tables["minmax"].amax == kept.tables["minmax"].amax
     zero = [{"image": np.zeros((4, 3, 8, 8), np.float32)}]
     table = quantlab.calibrate(conv_net(), zero, MinMax(), tensors=["image"])
-    assert any("'image' is all zero" in w for w in table.warnings)
+    assert [(w.kind, w.tensor) for w in table.warnings] == [("all_zero", "image")]
 
 
 @pytest.mark.parametrize("sizes", [((8, 8), (8, 12)), ((8, 12), (8, 8)), ((8, 8), (16, 8), (8, 8))])

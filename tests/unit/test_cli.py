@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 from conftest import CliResult
-from models import conv_net, floats, run
+from models import coloured, conv_net, floats, run
 
 Cli = Callable[..., CliResult]
 ROOT = Path(__file__).parents[2]
@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[2]
 def work(tmp_path: Path) -> Path:
     """A model, calibration arrays, labelled test arrays."""
     onnx.save(conv_net(), tmp_path / "m.onnx")
-    np.save(tmp_path / "calib.npy", floats(20, 3, 8, 8, seed=1))
-    x = floats(40, 3, 8, 8, seed=2)
+    np.save(tmp_path / "calib.npy", coloured(20, seed=1))
+    x = coloured(40)
     np.savez(tmp_path / "test.npz", images=x, labels=run(conv_net(), {"image": x})[0].argmax(1))
     return tmp_path
 
@@ -271,10 +271,7 @@ def test_ctrl_c_is_exit_2_without_a_traceback_or_half_a_file(work: Path, command
     assert not list(work.rglob(".quantlab-*"))
 
 
-def test_compare_report_shows_what_the_models_keep(
-    cli: Cli, work: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("quantlab.report.write.render_html", lambda document: "")
+def test_compare_report_shows_what_the_models_keep(cli: Cli, work: Path, no_plots: None) -> None:
     table = calibrated(cli, work)
     cli("quantize", work / "m.onnx", "--table", table, "-o", work / "q.onnx")
     args = ("--data", f"{work / 'test.npz'}:images", "-o", work / "report")

@@ -12,20 +12,15 @@ import pytest
 
 import quantlab
 from conftest import CliResult
-from models import conv_net, floats, run
+from models import coloured, conv_net, run
 from quantlab.calibration import CalibrationShard, CalibrationTable, load_table
 
 Cli = Callable[..., CliResult]
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 SAMPLES = 22
 """Five batches of 4, and 2 samples."""
 LEFT_OUT = "the last 2 samples do not fill a batch of 4 and were left out"
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing is most of the time that a report takes, and nothing here looks at the page."""
-    monkeypatch.setattr("quantlab.report.write.render_html", lambda document: "")
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +29,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("fixed")
     model = conv_net(batch="4")
     onnx.save(model, work / "m.onnx")
-    x = floats(SAMPLES, 3, 8, 8, seed=1)
+    x = coloured(SAMPLES)
     np.savez(work / "x.npz", images=x, labels=run(conv_net(), {"image": x})[0].argmax(1))
     table = quantlab.calibrate(model, [{"image": x[k : k + 4]} for k in range(0, 20, 4)], tensors="all")
     table.save(work / "t.json")
     onnx.save(quantlab.quantize(model, table).model, work / "q.onnx")
     return work
-
-
-@pytest.fixture
-def work(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for file in made.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 DATA = ("--data", "x.npz:images")
@@ -125,3 +112,14 @@ def test_batch_size_of_another_number_is_refused(cli: Cli, work: Path) -> None:
         2, "error: --batch-size 8 but the model has a fixed batch of 4\nhint: leave it out\n"
     )  # fmt: skip
     assert cli("calibrate", "m.onnx", *DATA, "--batch-size", "4", "-o", "out.json").code == 0
+
+
+def test_data_of_less_than_one_batch_can_be_compared_on(cli: Cli, work: Path) -> None:
+    done = cli(*KEEPS["compare"], "--limit", "3")
+    assert done.code == 0, done.err
+    document = json.loads(Path("report/report.json").read_text())
+    assert document["comparison"]["samples"] == 3
+    # no whole batch shows the inside of the network; what became of the weights needs none
+    assert (document["calibration"], document["error_trace"]["tensors"]) == (None, [])
+    assert len(document["error_trace"]["weights"]) == 3
+    assert cli(*KEEPS["migrate"], "--limit", "3").code == 0

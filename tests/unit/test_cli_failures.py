@@ -17,12 +17,7 @@ from models import conv_net, floats, image_batches
 from quantlab.cli import COMMANDS
 
 Cli = Callable[..., CliResult]
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing is most of the time that a report takes, and nothing here looks at the page."""
-    monkeypatch.setattr("quantlab.report.write.render_html", lambda document: "")
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +30,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx.save(quantlab.quantize(conv_net(), table).model, work / "q.onnx")
     (work / "file").write_text("x")
     return work
-
-
-@pytest.fixture
-def work(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for file in made.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def files(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 
 import quantlab
 from conftest import CliResult
-from models import conv_net, floats, image_batches, run
+from models import CONCAT, coloured, conv_net, floats, image_batches, labelled, parse, run
 from quantlab.api import calibrate_all
 from quantlab.calibration import CalibrationTable
 from quantlab.cli.compare import exit_code
+from quantlab.cli.progress import progress
 from quantlab.cli.tables import print_comparison
 from quantlab.comparison import Comparison
 from quantlab.data import ImageBatches, Preprocess
@@ -26,6 +28,7 @@ from quantlab.observers import OBSERVERS
 from quantlab.report.from_sample import Sample, open_sample, report_sample
 
 Cli = Callable[..., CliResult]
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +40,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.save(work / "t.json")
     onnx.save(quantlab.quantize(conv_net(), table).model, work / "q.onnx")
     return work
-
-
-@pytest.fixture
-def work(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for file in made.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("quantlab.report.write.render_html", lambda document: "")  # the page is not looked at
-    return tmp_path
 
 
 def test_calibrate_says_what_was_written_and_what_it_took(cli: Cli, work: Path) -> None:
@@ -122,8 +116,7 @@ def test_migrate_says_what_became_of_every_scale(cli: Cli, work: Path) -> None:
 
 def result(**changes: Any) -> Comparison:
     """FP32 is right on 80 %, one model keeps 90 % of that."""
-    labels = run(conv_net(), {"image": floats(20, 3, 8, 8)})[0].argmax(1)
-    found = quantlab.compare(conv_net(), {"a": conv_net()}, [{"image": floats(20, 3, 8, 8)}], labels)
+    found = quantlab.compare(conv_net(), {"a": conv_net()}, labelled(20))
     fp32, other = found.results
     rows = (replace(fp32, top1=0.8), replace(other, **({"top1": 0.72} | changes.pop("model", {}))))
     return replace(found, results=rows, **changes)
@@ -156,7 +149,7 @@ def cells(text: str, name: str) -> list[str]:
 
 def test_table_on_the_terminal_has_the_figures_of_the_comparison(capsys: pytest.CaptureFixture[str]) -> None:
     model = quantlab.quantize(conv_net(), quantlab.calibrate(conv_net(), image_batches())).model
-    x = floats(30, 3, 8, 8, seed=50)
+    x = coloured(30)
     labels = run(conv_net(), {"image": x})[0].argmax(1)
     metric = lambda outputs, wanted: (outputs["logits"].argmax(1) == wanted).astype(float)  # noqa: E731
     broken = lambda batch: {}  # noqa: E731
@@ -175,8 +168,52 @@ def test_table_on_the_terminal_has_the_figures_of_the_comparison(capsys: pytest.
     assert printed.err.count("warning: ") == len(found.warnings)
 
 
+def test_shared_scales_and_views_are_named(cli: Cli, work: Path) -> None:
+    weights = {"w": floats(4, 4, 1, 1), "v": floats(4, 4, 1, 1, seed=1), "u": floats(4, 8, 1, 1, seed=2)}
+    onnx.save(parse(CONCAT, weights), "c.onnx")
+    amax = {"x": 1.0, "a": 1.0, "b": 4.0, "c": 4.0, "y": 1.0}
+    CalibrationTable({name: np.float32(v) for name, v in amax.items()}).save("shared.json")
+    done = cli("quantize", "c.onnx", "--table", "shared.json", "-o", "out.onnx")
+    assert "  shared scale: 'a' gives up 12.0 dB of resolution" in done.out.splitlines()
+    text = "m (float[N,4] x) => (float[N,4] y) { f = Flatten (x)  m = MatMul (f, w)  y = Relu (m) }"
+    onnx.save(parse(text, {"w": floats(4, 4)}), "v.onnx")
+    CalibrationTable({"x": np.float32(1), "m": np.float32(2), "y": np.float32(2)}).save("view.json")
+    lines = cli("migrate", "v.onnx", "--table", "view.json", "-o", "out.onnx").out.splitlines()
+    assert "  'f' is a view of 'x' and takes its scale, as in the implicit engine" in lines
+
+
 def test_lint_is_exit_3_for_errors_only(cli: Cli, work: Path) -> None:
     assert cli("lint", "q.onnx") == (0, "no findings\n", "")
+
+
+def test_interruption_is_one_line_and_exit_2(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("quantlab.report.from_sample.open_sample", interrupted)
+    done = cli("demo")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.strip() == "interrupted: unfinished results were not written"  # click ends the line of the ^C
+
+
+def test_cost_is_the_time_and_the_memory_where_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    from quantlab.cli import cost
+
+    assert re.fullmatch(r"[0-9.]+ s, peak memory [0-9]+ MiB", cost.cost())
+    linux = cost._peak_mib()
+    monkeypatch.setattr(cost, "Path", lambda _: Path("/none"))  # as on a system without /proc
+    assert cost._peak_mib() >= 0.9 * linux
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert re.fullmatch(r"[0-9.]+ s", cost.cost())
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress("calibrating", 20) as on_batch:
+        on_batch(20)
+    shown = capsys.readouterr().err
+    assert "calibrating" in shown
+    assert "20/20" in shown
 
 
 def test_demo_writes_the_best_model_its_table_and_the_report(
@@ -192,7 +229,6 @@ def test_demo_writes_the_best_model_its_table_and_the_report(
     test = ImageBatches(images, fit, input_name="image", batch_size=10, labels=labels)
     sample = Sample(conv_net(), calibration, test)
     monkeypatch.setattr("quantlab.report.from_sample.open_sample", lambda: sample)
-    monkeypatch.setattr("quantlab.report.write.render_html", lambda document: "")
     done = cli("demo", "-o", tmp_path / "demo")
     assert done.code == 0, done.err
     document = json.loads((tmp_path / "demo" / "report.json").read_text())
@@ -208,14 +244,13 @@ def test_demo_writes_the_best_model_its_table_and_the_report(
     assert "comparing: 24/24" in done.err
 
 
-def test_embedded_sample_fits_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quantlab.report.write.render_html", lambda document: "")
+def test_embedded_sample_fits_its_model(tmp_path: Path) -> None:
     sample = open_sample()
     assert (sample.calibration.count, sample.test.count) == (512, 2000)
     small = replace(
         sample,
         test=ImageBatches(
-            sample.test._images[:100], sample.test.preprocess, input_name="image", labels=sample.test.labels[:100]
+            sample.test._images[:32], sample.test.preprocess, input_name="image", labels=sample.test.labels[:32]
         ),
     )
     run_ = calibrate_all(sample.proto, [next(iter(sample.calibration))], {"mse": OBSERVERS["mse"]})

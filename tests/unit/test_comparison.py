@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import quantlab
-from models import conv_net, floats, image_batches, parse, run
+from models import coloured, conv_net, floats, image_batches, parse, run
 from quantlab.calibration import CalibrationTable
 from quantlab.comparison import ClassificationCounts, classify
 from quantlab.data import ArrayBatches
@@ -19,13 +19,13 @@ from quantlab.numerics import ErrorSums, error_sums
 
 def labelled(count: int = 60) -> tuple[ArrayBatches, np.ndarray]:
     """Images with the labels that conv_net itself gives them."""
-    x = floats(count, 3, 8, 8, seed=50)
+    x = coloured(count)
     labels = run(conv_net(), {"image": x})[0].argmax(1).astype(np.int64)
     return ArrayBatches({"image": x}, batch_size=16, labels=labels), labels
 
 
 def int8(batch: str = "N") -> onnx.ModelProto:
-    table = quantlab.calibrate(conv_net(), image_batches())
+    table = quantlab.calibrate(conv_net(), [{"image": coloured(32, seed=1)}])
     return quantlab.quantize(conv_net(batch), CalibrationTable(dict(table.amax))).model
 
 
@@ -134,6 +134,7 @@ def test_accuracy_is_by_labels_and_agreement_by_fp32() -> None:
     fp32, same = quantlab.compare(conv_net(), {"same": conv_net()}, [dict(b) for b in batches], wrong).results
     assert fp32.top1 == same.top1 == 40 / 60
     assert fp32.agreement == same.agreement == 1
+    assert fp32.top5 == same.top5 == 1  # there are five classes
 
 
 def test_labels_as_argument_equal_labels_of_the_stream() -> None:

@@ -82,10 +82,17 @@ def test_float_image_raises(tmp_path: Path) -> None:
         list(ImageBatches([tmp_path / "a.tiff"], Preprocess(), input_name="x"))
 
 
-def test_thirty_two_bit_integers_raise(tmp_path: Path) -> None:
-    Image.fromarray(np.full((2, 2), 70000, np.int32)).save(tmp_path / "a.tiff")
-    with pytest.raises(DataError, match="beyond 16 bits"):
+@pytest.mark.parametrize("value", [70000, 65536, -1])
+def test_thirty_two_bit_integers_raise(tmp_path: Path, value: int) -> None:
+    Image.fromarray(np.full((2, 2), value, np.int32)).save(tmp_path / "a.tiff")
+    with pytest.raises(DataError, match=r"image .*a\.tiff: image holds integers beyond 16 bits Hint: convert it"):
         list(ImageBatches([tmp_path / "a.tiff"], Preprocess(), input_name="x"))
+
+
+def test_integers_that_fit_into_sixteen_bits_are_read(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 65535]], np.int32)).save(tmp_path / "a.tiff")
+    (batch,) = ImageBatches([tmp_path / "a.tiff"], Preprocess(), input_name="x")
+    assert batch["x"][0, 0].tolist() == [[0, 255]]
 
 
 # --- preprocess
@@ -307,9 +314,10 @@ def test_loader_of_something_that_is_no_array_raises_with_the_remedy(element: ob
 
 
 def test_loader_of_mappings_picks_the_inputs() -> None:
-    loader = [{"x": Tensor(np.zeros((2, 3))), "extra": 1}]
-    (batch,) = LoaderBatches(loader, ["x"])
-    assert set(batch) == {"x"}
+    x = np.arange(6.0).reshape(2, 3)
+    ((batch, labels),) = LoaderBatches([{"x": Tensor(x), "extra": 1}], ["x"]).labeled()
+    assert (list(batch), labels) == (["x"], None)
+    np.testing.assert_array_equal(batch["x"], x)
 
 
 def test_loader_that_does_not_fit_raises() -> None:
@@ -336,9 +344,12 @@ def test_map_ahead_keeps_order_bounds_the_work_and_raises_in_place() -> None:
             raise DataError("item 7 is bad")
         return item
 
-    results = map_ahead(work, range(100), ahead=4)
-    assert [next(results) for _ in range(7)] == list(range(7))
-    assert max(started) <= 7 + 4
+    taken: list[int] = []
+    results = map_ahead(work, (taken.append(item) or item for item in range(100)), ahead=4)
+    for number in range(7):
+        assert next(results) == number
+        assert taken == list(range(number + 1 + 4))  # one more for every result that was given
+    assert set(started) <= set(taken)
     with pytest.raises(DataError, match="item 7 is bad"):
         next(results)
 
@@ -348,6 +359,7 @@ def test_map_ahead_keeps_order_bounds_the_work_and_raises_in_place() -> None:
     [
         {"scale": "x"}, {"scale": None}, {"scale": [1, 2, 3]}, {"mean": ["a"]}, {"mean": [[1], [2], [3]]},
         {"size": [8.5, 8]}, {"crop": "8x8"}, {"pad_value": -5}, {"pad_value": "x"}, {"pad_value": 1e9},
+        {"pad_value": 256}, {"pad_value": -1}, {"pad_value": True}, {"size": [True, 8]},
         {"std": [float("nan")]}, {"layout": ["nchw"]}, {"scale": float("inf")},
     ],
 )  # fmt: skip

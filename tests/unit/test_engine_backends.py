@@ -12,7 +12,7 @@ import pytest
 
 from engine_double import HostRuntime
 from models import conv_net, image_batches, quantized, run
-from quantlab.comparison import engine_backends
+from quantlab.comparison import compare_models, engine_backends
 from quantlab.comparison.engine_backends import build_engine, engine_facts, open_engines
 from quantlab.data import Batch
 from quantlab.engines import measure
@@ -115,3 +115,14 @@ def test_engine_whose_inside_does_not_show_says_so(monkeypatch: pytest.MonkeyPat
         (backend,) = open_engines(runtime, engines, {"int8": conv_net()}, BATCH, stack)
     (note,) = backend.notes
     assert note.startswith("what runs in INT8 cannot be told: 1 of 2 Conv, Gemm and MatMul nodes do not show")
+
+
+def test_engine_of_one_batch_size_takes_a_short_last_batch_of_a_comparison() -> None:
+    runtime = HostRuntime()
+    engine = build_engine(runtime, "fp32", conv_net("4"), None, BuildSettings(), None)
+    batches = [*image_batches(1, 4), {"image": image_batches(1, 3, seed=1)[0]["image"]}]
+    with ExitStack() as stack:
+        (backend,) = open_engines(runtime, {"engine": engine}, {"engine": conv_net("4")}, BATCH, stack)
+        result = compare_models(conv_net(), [backend], batches).results[1]
+        np.testing.assert_array_equal(backend.run(batches[1])["logits"], backend.run(batches[0] | batches[1])["logits"])
+    assert (result.failed, result.worst_sqnr_db > 100) == ("", True)

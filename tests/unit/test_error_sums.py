@@ -20,7 +20,7 @@ values = hnp.arrays(np.float32, st.integers(1, 20), elements=st.floats(-1e3, 1e3
 @pytest.mark.parametrize(
     ("signal", "noise", "wanted"),
     [(100, 1, 20), (1, 100, -20), (1, 1, 0), (2, 1, 10 * math.log10(2)), (1, 0, math.inf), (0, 1, -math.inf),
-     (0, 0, math.inf), (1, math.inf, -math.inf)],
+     (0, 0, math.inf), (1, math.inf, -math.inf), (math.inf, math.inf, -math.inf)],
 )  # fmt: skip
 def test_sqnr_is_ten_logarithms_of_signal_over_noise(signal: float, noise: float, wanted: float) -> None:
     assert float(sqnr_db(signal, noise)) == pytest.approx(wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -72,6 +73,24 @@ def test_next_batch_is_loaded_while_this_one_is_used() -> None:
     assert loading.wait(5)  # nobody has asked for the second batch yet
     drain(feed)
     feed.raise_problem()
+
+
+def test_closed_feeder_no_longer_reads_the_stream() -> None:
+    loading, loaded = threading.Event(), threading.Event()
+
+    def stream() -> Iterator[dict[str, np.ndarray]]:
+        yield image_batches(1)[0]
+        loading.set()
+        time.sleep(0.2)
+        loaded.set()
+        yield image_batches(1, seed=5)[0]
+
+    feed = feeder(IterableBatches(stream))
+    feed.next_batch(["image"])
+    assert loading.wait(5)
+    feed.close()
+    assert loaded.is_set()  # close waits: nothing reads the user's data after it
+    feed.close()
 
 
 def test_everything_is_freed_at_the_end_and_after_an_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from fp16_parts import HEADER, kept, lines, scalar, types
@@ -239,3 +240,39 @@ def test_product_of_two_tensors_is_no_square() -> None:
     assert kept(to_fp16(parse(text))) == {}
     cast = "m (float[N,4] x) => (float[N,4] y) { h = Cast <to = 10> (x)  a = Cast <to = 1> (h)  y = Mul (x, a) }"
     assert kept(to_fp16(parse(cast))) == {"y": "what Mul computes easily exceeds FP16"}  # one tensor, by way of Casts
+
+
+SUMS = (
+    "Exp", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp",
+    "Sinh", "Cosh",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [*(f"{op} (x)" for op in SUMS), "CumSum (x, axis)"])
+def test_operator_that_adds_up_easily_exceeds_fp16(line: str) -> None:
+    model = parse(f"m (float[2,4] x) => (float[A,B] y) {{ y = {line} }}", {"axis": np.asarray(np.int64(0))}, HEADER)
+    assert kept(to_fp16(model)) == {"y": f"what {line.split()[0]} computes easily exceeds FP16"}
+
+
+BOUNDING = (
+    "Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh", "Erf", "Sqrt", "Log", "Reciprocal", "Sin", "Cos",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"{op} (a)" for op in BOUNDING),
+        "LayerNormalization (a, g)",
+        "RMSNormalization (a, g)",
+        "InstanceNormalization (a, g, g)",
+        "GroupNormalization <num_groups = 2> (a, g, g)",
+    ],
+)
+def test_operator_that_bounds_its_result_ends_what_is_too_large(line: str) -> None:
+    header = '<ir_version: 11, opset_import: ["" : 23]>'
+    text = f"m (float[2,4,4] x) => (float[2,4,4] y) {{ a = Exp (x)  b = {line}  y = Neg (b) }}"
+    model = parse(text, {"g": np.ones(4, np.float32)}, header)
+    # onnx does not infer the type of a GroupNormalization
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("b", FP32, [2, 4, 4]))
+    assert list(kept(to_fp16(model))) == ["a", "b"]

@@ -85,21 +85,21 @@ def test_small_scales_that_are_the_whole_weight_keep_the_layer() -> None:
     assert_pairs_are_adjacent(result.model)
 
 
-@pytest.mark.parametrize("own", ["s", "t"])
+@pytest.mark.parametrize("scale_of_dq", ["s", "t"])
 @pytest.mark.parametrize("whole", [False, True])
-def test_float_weight_with_a_pair_is_treated_as_a_stored_one(own: str, whole: bool) -> None:
+def test_float_weight_with_a_pair_is_treated_as_a_stored_one(scale_of_dq: str, whole: bool) -> None:
     text = f"""m (float[N,4] x) => (float[N,3] y) {{
         q = QuantizeLinear <axis = 1> (w, s, z)
-        d = DequantizeLinear <axis = 1> (q, {own}, z)
+        d = DequantizeLinear <axis = 1> (q, {scale_of_dq}, z)
         y = MatMul (x, d)
     }}"""
     weight = floats(4, 3) * np.array([1, 1e-6, 1], np.float32) * np.float32(1e-6 if whole else 1)
     scale = np.abs(weight).max(axis=0) / np.float32(127)
-    result = to_fp16(parse(text, {"w": weight, "s": scale, own: scale, "z": np.zeros(3, np.int8)}, HEADER))
+    result = to_fp16(parse(text, {"w": weight, "s": scale, scale_of_dq: scale, "z": np.zeros(3, np.int8)}, HEADER))
     assert list(kept(result)) == (["q", "d", "y"] if whole else [])
     made = initializers(result.model)
-    np.testing.assert_array_equal(made["s"], made[own])
-    assert made["s"].dtype == made[own].dtype == (np.float32 if whole else np.float16)
+    np.testing.assert_array_equal(made["s"], made[scale_of_dq])
+    assert made["s"].dtype == made[scale_of_dq].dtype == (np.float32 if whole else np.float16)
     assert bool(made["s"].min() == 2**-14) is not whole
 
 

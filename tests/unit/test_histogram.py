@@ -37,7 +37,10 @@ def test_range_starts_at_the_largest_magnitude_of_the_first_batch_that_is_not_ze
     [(4.0, 8.0), (1.0, 2.0), (0.25, 0.5), (3.0, 4.0), (4.1, 8.0), (np.nextafter(np.float32(4), np.float32(0)), 4.0)],
 )
 def test_order_independent_range_is_the_next_power_of_two_above(amax: float, wanted: float) -> None:
-    histogram = of([amax], order_independent=True)
+    histogram = Histogram(order_independent=True)
+    histogram.start_batch(np.float32(amax))
+    assert histogram.range == wanted
+    histogram.observe(np.array([amax], np.float32))
     assert histogram.range == wanted
     assert filled(histogram) == {int(np.float32(amax) * 2048 / wanted): 1}
 
@@ -74,12 +77,8 @@ def test_value_at_the_range_of_an_earlier_batch_stays_in_the_lower_half() -> Non
     assert filled(of([1.0], [2.0])) == {1023: 1, 2047: 1}
 
 
-@pytest.mark.parametrize(
-    ("parts", "counts"), [(([1.0], [2.0]), {1024: 1, 2047: 1}), (([2.0], [1.0]), {1024: 1, 2047: 1})]
-)
-def test_value_at_the_range_of_its_own_batch_begins_the_upper_half(
-    parts: tuple[list[float], ...], counts: dict[int, int]
-) -> None:
+@pytest.mark.parametrize("parts", [([1.0], [2.0]), ([2.0], [1.0]), ([-1.0], [2.0]), ([1.0], [-2.0])])
+def test_value_at_the_range_that_its_batch_doubles_begins_the_upper_half(parts: tuple[list[float], ...]) -> None:
     # TensorRT grows the range before it counts the batch: 1.0 of 2.0 is bin 1024, in whichever part it comes
     histogram = of([1.0, 0.0])
     before = filled(histogram)
@@ -87,7 +86,7 @@ def test_value_at_the_range_of_its_own_batch_begins_the_upper_half(
         histogram.observe_part(np.array(part, np.float32))
     histogram.end_batch()
     assert histogram.range == 2
-    assert filled(histogram) == {0: 1, 1023: 1} | counts
+    assert filled(histogram) == {0: 1, 1023: 1, 1024: 1, 2047: 1}
     assert before == {0: 1, 2047: 1}
 
 
@@ -178,6 +177,24 @@ def test_share_above_the_amax_of_entropy_is_what_it_cuts_off() -> None:
     amax = float(observer.compute_amax())
     assert amax < 50
     assert observer.histogram.share_above(amax) == pytest.approx((np.abs(x) > amax).mean(), abs=3 / x.size)
+
+
+@pytest.mark.parametrize("parts", [([1.0], [-9.0], [2.0]), ([0.0], [-9.0], [0.0]), ([-9.0], [1.0], [0.0])])
+def test_amax_of_a_batch_in_parts_is_that_of_all_parts(parts: tuple[list[float], ...]) -> None:
+    for histogram in (Histogram(), Histogram(order_independent=True)):
+        histogram.start_batch(np.float32(9))
+        for part in parts:
+            histogram.observe_part(np.array(part, np.float32))
+        histogram.end_batch()
+        assert (histogram.amax, histogram.last_amax, histogram.batches) == (9, 9, 1)
+
+
+def test_amax_of_parts_too_small_for_a_range_is_that_of_all_parts() -> None:
+    histogram = Histogram()
+    for part in ([-1e-36], [1e-37]):
+        histogram.observe_part(np.array(part, np.float32))
+    histogram.end_batch()
+    assert (histogram.amax, histogram.range, histogram.zeros_before) == (np.float32(1e-36), 0, 2)
 
 
 # --- merging

@@ -20,6 +20,7 @@ from quantlab.data.preprocess import Preprocess
 from quantlab.data.source import DataOptions, open_data
 from quantlab.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("no_plots")
 SCRIPT = """
 import numpy as np
 
@@ -27,12 +28,6 @@ def load_data():
     for seed in range(3):
         yield {"image": np.random.default_rng(seed).standard_normal((4, 3, 8, 8)).astype(np.float32)}
 """
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing is most of the time that a report takes, and nothing here looks at the page."""
-    monkeypatch.setattr("quantlab.report.write.render_html", lambda document: "")
 
 
 @pytest.fixture

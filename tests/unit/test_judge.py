@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import quantlab
-from models import conv_net, floats, image_batches, parse, quantized, run
+from models import coloured, conv_net, image_batches, parse, quantized, run
 from quantlab.comparison import ClassificationCounts, Comparison, ModelResult
 from quantlab.comparison.judge import below_threshold, judge_fp32, parse_threshold, reaches, scores_output
 from quantlab.data import ArrayBatches
@@ -93,7 +93,7 @@ def test_number_of_classes_that_the_model_does_not_tell_is_taken_for_a_thousand(
 
 
 def test_labels_in_another_order_are_found_before_anything_is_compared() -> None:
-    x = floats(300, 3, 8, 8, seed=50)
+    x = coloured(300)
     labels = (run(conv_net(), {"image": x})[0].argmax(1) + 1) % 5
     with pytest.raises(DataError, match="no better than guessing among 5 classes"):
         quantlab.compare(conv_net(), {}, ArrayBatches({"image": x}, labels=labels))
@@ -172,7 +172,7 @@ def test_comparison_without_a_sound_model_has_no_best(rows: list[ModelResult]) -
 
 
 def test_best_is_not_chosen_by_accuracy_on_the_test_set() -> None:
-    x = floats(40, 3, 8, 8, seed=50)
+    x = coloured(40)
     fine = quantized(conv_net(), image_batches()).model
     lucky = lambda batch: {"logits": 1.3 * run(conv_net(), batch)[0]}  # noqa: E731
     labels = run(conv_net(), {"image": x})[0].argmax(1)

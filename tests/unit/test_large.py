@@ -100,7 +100,7 @@ def test_big_weight_that_onnx_refuses_is_refused() -> None:
         load_model(model)
 
 
-def test_truncated_external_data_is_told(tmp_path: Path) -> None:
+def test_truncated_external_data_is_refused(tmp_path: Path) -> None:
     onnx.save(conv_net(), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
     content = (tmp_path / "m.data").read_bytes()
     (tmp_path / "m.data").write_bytes(content[:100])
@@ -114,3 +114,32 @@ def test_weight_of_a_type_that_numpy_lacks_stays_in_the_model(small_limit: None)
     model.graph.initializer.append(onnx.helper.make_tensor("w", onnx.TensorProto.BFLOAT16, [16, 16], [0.5] * 256))
     got = Session(model, optimize=False).run({"x": np.ones((2, 16), np.float32)})["y"]
     np.testing.assert_array_equal(got, np.full((2, 16), 8.0, np.float32))
+
+
+def test_weights_that_do_not_fit_on_the_disk_leave_no_file(
+    small_limit: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(large, "publish", full)
+    with pytest.raises(quantlab.QuantlabError, match=r"m\.onnx\.data cannot be written: No space left on device"):
+        large.save_model(conv_net(), tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_copy_without_weights_has_the_big_ones_as_inputs(small_limit: None) -> None:
+    model = conv_net()
+    light = large.copy_model(model, with_weights=False)
+    sizes = {t.name: len(t.raw_data) for t in model.graph.initializer}
+    assert {t.name for t in light.graph.initializer} == {n for n, size in sizes.items() if size < 64}
+    assert [i.name for i in light.graph.input] == ["image", *(n for n, size in sizes.items() if size >= 64)]
+    assert large.copy_model(model).SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
+
+
+def test_weight_beyond_protobufs_limit_is_checked_by_its_size(small_limit: None) -> None:
+    model = conv_net()
+    large.check_model(model)
+    assert large.why_invalid(model) is None
+    model.graph.initializer[2].raw_data += bytes(4)
+    assert large.why_invalid(model) == "initializer 'w2' has 2308 bytes, its shape needs 2304"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 
 from models import conv_net, parse
@@ -74,3 +75,46 @@ def test_model_that_fails_at_run_time_raises() -> None:
     model = parse("m (float[N,M] x) => (float[2,3] y) { y = Reshape (x, s) }", {"s": np.array([2, 3])})
     with pytest.raises(GraphError, match="^batch 3, ONNX Runtime failed: .*Reshape"), in_batch(3):
         Session(model).run({"x": np.zeros((1, 4), np.float32)})
+
+
+def test_what_is_neither_a_path_nor_a_model_is_refused() -> None:
+    with pytest.raises(GraphError, match=r"a model is a Graph, expected the path of an ONNX file.* Hint: export it"):
+        load_model(type("Graph", (), {})())  # type: ignore[arg-type]
+
+
+def test_file_without_a_graph_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(onnx.ModelProto(ir_version=8).SerializeToString())
+    with pytest.raises(GraphError, match=r"m\.onnx is not an ONNX model: it has no graph"):
+        load_model(tmp_path / "m.onnx")
+
+
+WITH_FUNCTION = """<ir_version: 8, opset_import: ["" : 17, "mine" : 1]>
+m (float[N,4] x) => (float[N,4] y) { a = mine.Twice (x)  y = Add (a, w) }
+<domain: "mine", opset_import: ["" : 17]>
+Twice (t) => (u) { u = Add (t, t) }"""
+
+
+def with_function() -> onnx.ModelProto:
+    model = onnx.parser.parse_model(WITH_FUNCTION)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(4, np.float32), "w"))
+    return model
+
+
+def test_local_functions_are_inlined() -> None:
+    loaded = load_model(with_function())
+    assert [n.op_type for n in loaded.graph.node] == ["Add", "Add"]
+    assert not loaded.functions
+
+
+def test_local_functions_of_a_model_too_large_to_inline_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantlab.onnx_model.load.LIMIT", 15)
+    with pytest.raises(
+        GraphError, match="model has local functions and more than 2 GB of weights Hint: export it with"
+    ):
+        load_model(with_function())
+
+
+def test_inputs_that_are_constants_need_not_be_fed() -> None:
+    model = parse("m (float[N,4] x, float[4,2] w) => (float[N,2] y) { y = MatMul (x, w) }",
+                  {"w": np.ones((4, 2), np.float32)})  # fmt: skip
+    assert [spec.name for spec in input_specs(model)] == ["x"]

@@ -115,6 +115,10 @@ def test_columns_that_are_measured_or_documented_by_tensorrt_hold_exactly_these(
     # copied scales: seen in caches of TensorRT 8.6; views: layers that its engines do not have
     assert operators("copies_scale") == {"MaxPool", "AveragePool"}
     assert operators("view") == {"Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze"}
+    assert operators("share_scale") == operators("view") | {
+        "MaxPool", "Concat", "Transpose", "Split", "Pad", "DepthToSpace", "SpaceToDepth", "Expand", "Tile", "Resize",
+        "Slice",
+    }  # fmt: skip
     assert operators("epilogue") == {"Conv", "ConvTranspose"}
     assert operators("residual") == {"Add"}
     assert operators("kernel") == {"MaxPool", "AveragePool", "GlobalAveragePool", "Concat"}

@@ -120,40 +120,6 @@ def test_shared_weight_is_stored_once() -> None:
     assert [n for n in initializers(result.model) if n.endswith("_quantized")] == ["w_quantized"]
 
 
-RESIDUAL = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {{
-    a = Conv (x, w)
-    b = Conv (x, v)
-    y = Add ({first}, {second})
-}}"""
-
-
-@pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
-def test_residual_add_of_two_convs_quantizes_the_earlier_branch(first: str, second: str) -> None:
-    weights = {"w": floats(4, 4, 1, 1), "v": floats(4, 4, 1, 1, seed=1)}
-    result = quantized(parse(RESIDUAL.format(first=first, second=second), weights), [{"x": floats(1, 4, 8, 8)}])
-    assert result.placement.tensors == ("x", "a")
-
-
-def test_add_without_a_convolution_stays_float_with_a_reason() -> None:
-    text = "m (float[N,4] x) => (float[N,4] z) { y = Relu (x)  z = Add (x, y) }"
-    placement = plan(prepare(parse(text)))
-    assert ("Add", "neither input is an INT8 convolution whose kernel could take the addition") in [
-        (s.op, s.reason) for s in placement.skipped
-    ]
-
-
-def test_add_of_a_constant_and_broadcast_add_are_not_residual() -> None:
-    text = """m (float[N,4,8,8] x, float[N,4,1,1] g) => (float[N,4,8,8] z) {
-        a = Conv (x, w)
-        b = Add (a, c)
-        d = Conv (b, w)
-        z = Add (d, g)
-    }"""
-    placement = plan(prepare(parse(text, {"w": floats(4, 4, 1, 1), "c": floats(8, 8)})))
-    reasons = [s.reason for s in placement.skipped if s.op == "Add"]
-    assert reasons == ["it adds a constant, which TensorRT fuses", "one input is broadcast over the other"]
-
-
 def test_name_taken_by_the_model_is_not_taken_again() -> None:
     text = "m (float[N,6] x) => (float[N,4] x_quantized) { x_quantized = MatMul (x, w) }"
     result = quantized(parse(text, {"w": floats(6, 4)}), [{"x": floats(2, 6)}])
@@ -217,23 +183,6 @@ def test_model_that_has_qdq_is_refused() -> None:
 def test_table_that_lacks_a_tensor_is_refused() -> None:
     with pytest.raises(DataError, match="no tensor 'r'"):
         quantlab.quantize(conv_net(), CalibrationTable({"image": np.float32(1)}))
-
-
-def test_residual_add_of_float16_stays_float() -> None:
-    text = "m (float16[N,4,8,8] x) => (float16[N,4,8,8] y) { a = Conv (x, w)  y = Add (a, x) }"
-    placement = plan(prepare(parse(text, {"w": floats(4, 4, 1, 1).astype(np.float16)})))
-    assert not placement.activations
-    assert "its inputs are not float32" in [s.reason for s in placement.skipped]
-
-
-def test_add_of_a_pooled_branch_with_dynamic_size_is_a_broadcast() -> None:
-    text = """m (float[N,3,H,W] x) => (float[N,3,H,W] y) {
-        a = Conv (x, w)
-        p = GlobalAveragePool (x)
-        y = Add (a, p)
-    }"""
-    placement = plan(prepare(parse(text, {"w": floats(3, 3, 1, 1)})))
-    assert "one input is broadcast over the other" in [s.reason for s in placement.skipped]
 
 
 @pytest.mark.parametrize("to", [16, 17], ids=["bfloat16", "float8"])

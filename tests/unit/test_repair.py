@@ -83,7 +83,7 @@ def test_model_with_integer_outputs_only_is_refused_with_a_reason() -> None:
         repair(model)
 
 
-def test_shared_scale_is_said_by_requantize() -> None:
+def test_shared_scale_is_noted_by_requantize() -> None:
     text = """m (float[N,4,2,2] x) => (float[N,4,2,2] y) {
         qx = QuantizeLinear (x, s, z)
         dx = DequantizeLinear (qx, s, z)
@@ -168,10 +168,16 @@ def test_short_last_batch_of_a_fixed_batch_model_is_left_out() -> None:
     whole, short = repair(model, inputs(3, 3)), repair(model, inputs(3, 3, 2))
     assert short.samples == whole.samples == 6
     assert short.moved == whole.moved
+    assert short.notes == (*whole.notes, "the last 2 samples do not fill a batch of 3 and were left out")
     with pytest.raises(DataError, match="^batch 0, it has 2 samples, the network takes 3"):
         repair(model, inputs(2))
     with pytest.raises(DataError, match="^batch 1, it has 2 samples, the network takes 3"):
         repair(model, inputs(3, 2, 3))
+
+
+def test_proof_without_a_batch_is_none() -> None:
+    with pytest.raises(DataError, match="there is no output to compare Hint: give at least one batch"):
+        repair(pairs_beside(), [])
 
 
 @pytest.mark.parametrize(("batch", "samples"), [("N", 8), ("3", 9), ("8", 8), ("20", 20)])

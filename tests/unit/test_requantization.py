@@ -10,6 +10,7 @@ import pytest
 
 import quantlab
 from models import conv_net, floats, image_batches, parse
+from quantlab.ort import Session
 from quantlab.qdq import import_scales, lint, repair, requantize
 
 INT8 = {"s": np.float32(0.1), "z": np.int8(0)}
@@ -66,8 +67,6 @@ def test_scales_of_our_own_model_come_back_bit_for_bit() -> None:
 def test_requantize_of_our_own_model_changes_no_number() -> None:
     first = quantlab.quantize(conv_net(), quantlab.calibrate(conv_net(), image_batches())).model
     again = requantize(first).model
-    from quantlab.ort import Session
-
     batch = image_batches(1)[0]
     a, b = (Session(m, optimize=False).run(batch)["logits"] for m in (first, again))
     np.testing.assert_array_equal(a, b)

@@ -251,8 +251,9 @@ def test_samples_left_out_of_a_shard_are_noted() -> None:
     model = conv_net(batch="4")
     part = [{"image": floats(4, 3, 8, 8)}, {"image": floats(2, 3, 8, 8)}]
     shard = calibrate_shard(model, part)
-    assert any("last 2 samples do not fill" in w for w in shard.warnings)
-    assert any("last 2 samples do not fill" in w for w in shard.table(quantlab.MinMax()).warnings)
+    wanted = ("the last 2 samples do not fill a batch of 4 and were left out",)
+    assert shard.warnings == shard.table(quantlab.MinMax()).warnings == wanted
+    assert [w.kind for w in shard.table(quantlab.MinMax()).warnings] == ["short_batch"]
 
 
 def test_tensor_that_is_zero_in_one_part_only_is_not_all_zero() -> None:

@@ -119,7 +119,11 @@ def test_clip_of_codes_with_computed_or_missing_bounds_is_refused() -> None:
     given = {"s": array(0.5), "z": array(0, np.int8)}
     with pytest.raises(GraphError, match="has no counterpart"):
         strip(parse(text, given | {"low": array(-127, np.int8)}, HEADER))
-    text = text.replace("(q, low)", "(q, low, high)").replace("x) =>", "x, int8 low, int8 high) =>")
+    text = text.replace("(q, low)", "(q, low, high)")
+    two = {"low": np.full(2, -127, np.int8), "high": np.full(2, 127, np.int8)}  # ONNX wants one value
+    with pytest.raises(GraphError, match="has no counterpart"):
+        strip(parse(text, given | two, HEADER))
+    text = text.replace("x) =>", "x, int8 low, int8 high) =>")
     with pytest.raises(GraphError, match="has no counterpart"):
         strip(parse(text, given, HEADER))
 

@@ -92,6 +92,20 @@ def test_table_file_without_a_key_raises(key: str) -> None:
         CalibrationTable.from_json(json.dumps(content))
 
 
+def test_kind_of_a_table_file_is_known_by_its_content_and_its_suffix(tmp_path: Path) -> None:
+    table().save(tmp_path / "t.txt")
+    assert load_table(tmp_path / "t.txt") == table()
+    (tmp_path / "indented.txt").write_text("\n  " + table().to_json())
+    assert load_table(tmp_path / "indented.txt") == table()
+    for name, match in (
+        ("t.json", "is not a quantlab calibration table"),
+        ("t.cache", "is not the first line of a Tens"),
+    ):
+        (tmp_path / name).write_text("hello\n")
+        with pytest.raises(DataError, match=match):
+            load_table(tmp_path / name)
+
+
 def test_table_file_broken_or_missing_raises(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a quantlab calibration table"):
         CalibrationTable.from_json("{")

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
 import quantlab
-from models import conv_net, floats, image_batches, quantized, run
+from models import coloured, conv_net, floats, image_batches, labelled, plus, quantized, run
 from quantlab.data import ArrayBatches
 from quantlab.errors import ConfigError
-from quantlab.ort import Session
 
 Outputs = Mapping[str, np.ndarray]
-
-
-def plus(amount: float) -> Callable[[Mapping[str, np.ndarray]], Outputs]:
-    """FP32 with a constant added to the logits."""
-    session = Session(conv_net())
-    return lambda batch: {"logits": session.run(batch)["logits"] + np.float32(amount)}
-
-
-def labelled() -> ArrayBatches:
-    x = floats(40, 3, 8, 8, seed=50)
-    labels = run(conv_net(), {"image": x})[0].argmax(1).astype(np.int64)
-    return ArrayBatches({"image": x}, batch_size=16, labels=labels)
 
 
 def largest(outputs: Outputs, labels: Any) -> np.ndarray:
@@ -44,10 +31,10 @@ def margin(outputs: Outputs, labels: Any) -> np.ndarray:
 
 
 def test_metric_per_sample_has_a_mean_and_a_paired_interval() -> None:
-    model = quantized(conv_net(), image_batches()).model
+    model = quantized(conv_net(), [{"image": coloured(16, seed=1)}]).model
     result = quantlab.compare(conv_net(), {"int8": model, "plus": plus(1)}, labelled(), metric=margin)
     fp32, int8, moved = result.results
-    x, labels = floats(40, 3, 8, 8, seed=50), np.concatenate([r for _, r in labelled().labeled()])
+    x, labels = coloured(40), np.concatenate([r for _, r in labelled().labeled()])
     assert fp32.metric == pytest.approx(margin({"logits": run(conv_net(), {"image": x})[0]}, labels).mean(), rel=1e-5)
     assert int8.metric_difference is not None
     assert int8.metric_difference.low <= int8.metric - fp32.metric <= int8.metric_difference.high
@@ -70,7 +57,7 @@ def test_metric_of_a_padded_batch_is_asked_for_its_samples_only() -> None:
         seen.append(len(outputs["logits"]))
         return largest(outputs, labels)
 
-    x = floats(10, 3, 8, 8, seed=50)
+    x = coloured(10)
     result = quantlab.compare(conv_net("4"), {}, ArrayBatches({"image": x}, batch_size=4), metric=counts)
     assert seen == [4, 4, 2]
     assert result.fp32.metric == pytest.approx(run(conv_net(), {"image": x})[0].max(axis=1).mean(), rel=1e-5)

@@ -1,0 +1,85 @@
+"""INT8 extended backwards through pooling and operators that only move values, and the tensors that share a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from quantlab.qdq.draft import Draft
+from quantlab.qdq.graph import other_type
+
+
+def extend_int8(draft: Draft, reasons: Mapping[str, str]) -> tuple[list[tuple[str, ...]], dict[str, str]]:
+    """Let INT8 pass wherever it can: what one node reads in INT8 can let another of the same tensor pass.
+
+    Args:
+        draft: With what the layers read; more is added.
+        reasons: Node -> why it stays float.
+
+    Returns:
+        The groups of tensors that take one scale, and the reasons with those of the nodes that INT8 does not pass.
+    """
+    while True:
+        before, found = len(draft.reads), dict(reasons)
+        groups = _read_through(draft, found)
+        if len(draft.reads) == before:
+            return groups, found
+
+
+def _read_through(draft: Draft, reasons: dict[str, str]) -> list[tuple[str, ...]]:
+    """Once from the last node to the first; the groups of one scale.
+
+    A node reads INT8 if a result of it is read in INT8 and either it has an INT8 kernel (a pooling, a Concat), or its
+    input is quantized anyway: then float and INT8 copies of one tensor need not both be written.
+    """
+    groups: list[set[str]] = []
+    int8 = set(draft.reads.values())  # tensors that are read in INT8, at once or behind nodes that only move them
+    for node in reversed(draft.graph.nodes):
+        rule = draft.rule(node)
+        if not rule.activation_inputs or rule.weight_input is not None or node.name in reasons:
+            continue
+        indices = range(len(node.inputs)) if rule.all_inputs else rule.activation_inputs
+        inputs = {index: node.inputs[index] for index in indices}
+        reason = _cannot_pass(node, inputs)
+        if reason or not any(tensor.name in int8 for tensor in node.outputs):
+            reasons[node.name] = reason or "its result is not read in INT8"
+            continue
+        names = {tensor.name for tensor in inputs.values()}
+        passes = rule.kernel or bool(names & set(draft.reads.values()))
+        if passes and (reason := draft.missing_scale(inputs.values())):
+            reasons[node.name] = reason
+            continue
+        int8 |= names
+        if rule.share_scale:
+            _join(groups, {*names, *(tensor.name for tensor in node.outputs)})
+        if passes:
+            draft.reads.update({(node.name, index): tensor.name for index, tensor in inputs.items()})
+        else:
+            reasons[node.name] = "TensorRT moves the quantization before it"
+    return [tuple(sorted(group)) for group in groups]
+
+
+def _cannot_pass(node: gs.Node, inputs: Mapping[int, gs.Tensor]) -> str | None:
+    for index, tensor in inputs.items():
+        if isinstance(tensor, gs.Constant):
+            return f"input {index} is constant"
+        if (other := other_type(tensor)) is not None:
+            return f"it moves {other} values"
+    if node.op == "Resize" and node.attrs.get("mode", "nearest") != "nearest":
+        return "it interpolates, which needs more than 8 bits"
+    if node.op == "Pad":
+        value = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
+        if value is not None and not (isinstance(value, gs.Constant) and not np.any(value.values)):
+            return "it pads with a value other than 0"
+    return None
+
+
+def _join(groups: list[set[str]], names: Iterable[str]) -> None:
+    """Put `names` into one group, with every group that holds one of them."""
+    joined = set(names)
+    for group in [g for g in groups if g & joined]:
+        joined |= group
+        groups.remove(group)
+    groups.append(joined)

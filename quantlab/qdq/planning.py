@@ -1,0 +1,139 @@
+"""The rules applied to a network: which layers are quantized, and why the others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from quantlab.onnx_model import STANDARD_DOMAINS
+from quantlab.qdq.draft import Draft
+from quantlab.qdq.graph import feeds_one_reader, other_type
+from quantlab.qdq.passing import extend_int8
+from quantlab.qdq.payoff import does_not_pay
+from quantlab.qdq.placement import Placement, WeightSite
+from quantlab.qdq.rules import RULES, QdqRule, row_of
+from quantlab.qdq.selection import Selection
+
+
+def plan(
+    prepared: onnx.ModelProto,
+    selection: Selection | None = None,
+    scaled: Collection[str] | None = None,
+    keep_float: Mapping[str, str] | None = None,
+    rules: Mapping[str, QdqRule] = RULES,
+) -> Placement:
+    """Apply the rules to a prepared model.
+
+    Args:
+        prepared: The model, see `prepare`.
+        selection: Which nodes to quantize or to leave in float.
+        scaled: The tensors that have a scale, where not all can have one.
+        keep_float: Nodes that stay float -> why, if the model has them.
+        rules: Operator -> rule.
+
+    Returns:
+        Where Q/DQ goes.
+
+    Raises:
+        GraphError: A pattern of the selection matches no node.
+    """
+    draft = Draft(gs.import_onnx(prepared), rules, scaled)
+    selection, nodes = selection or Selection(), [(node.name, node.op) for node in draft.graph.nodes]
+    reasons, asked_for = dict(keep_float or {}) | selection.left_out(nodes), selection.asked_for(nodes)
+    for node in draft.graph.nodes:
+        if node.name in reasons:
+            continue
+        rule = draft.rule(node)
+        if rule.weight_input is not None:
+            reason = _read_layer(draft, node, rule, node.name in asked_for)
+        elif row_of(node.op, node.domain).residual:
+            reason = _read_residual(draft, node)
+        elif not rule.activation_inputs:
+            reason = _stays_float(node)
+        else:
+            continue  # a node that INT8 may pass through: when it is known what is read in INT8
+        if reason:
+            reasons[node.name] = reason
+    groups, reasons = extend_int8(draft, reasons)
+    return draft.placement(groups, reasons)
+
+
+def _read_layer(draft: Draft, node: gs.Node, rule: QdqRule, is_asked_for: bool) -> str | None:
+    """Read the operands of a weighted node as INT8, or give the reason why not."""
+    indices = (*rule.activation_inputs, rule.weight_input)
+    operands = {index: node.inputs[index] for index in indices if index is not None}
+    reason = _why_not(node, rule, operands) or draft.missing_scale(operands.values())
+    if reason is None and not is_asked_for:
+        reason = does_not_pay(node)
+    for index, tensor in operands.items() if reason is None else ():
+        if not isinstance(tensor, gs.Constant):
+            draft.reads[node.name, index] = tensor.name
+        else:  # a constant first operand of MatMul has no channel axis that TensorRT knows
+            axis = rule.axis(node.attrs, tensor.values.ndim) if index == rule.weight_input else None
+            draft.weights.append(WeightSite(node.name, index, tensor.name, axis))
+    return reason
+
+
+def _why_not(node: gs.Node, rule: QdqRule, operands: Mapping[int, gs.Tensor]) -> str | None:
+    """The reason a weighted node cannot be quantized, or None."""
+    for index, tensor in operands.items():
+        if isinstance(tensor, gs.Constant) and (tensor.values.dtype != np.float32 or tensor.values.ndim < 2):
+            return f"constant input {index} is {tensor.values.dtype} with {tensor.values.ndim} dimension(s)"
+        if (other := other_type(tensor)) is not None:
+            return f"input {index} ('{tensor.name}') is {other}, not float32"
+    if not rule.dynamic_weight and not isinstance(node.inputs[rule.weight_input], gs.Constant):
+        return "its weight is computed at run time, TensorRT needs a constant for INT8"
+    if all(isinstance(node.inputs[i], gs.Constant) for i in rule.activation_inputs) and not rule.dynamic_weight:
+        return "its input is constant"
+    return None
+
+
+def _read_residual(draft: Draft, node: gs.Node) -> str | None:
+    """Read the skip branch of a residual Add as INT8, or give the reason why there is none.
+
+    TensorRT fuses the addition into the convolution that runs last; that branch must stay float up to the Add.
+    """
+    branches = node.inputs
+    if any(isinstance(t, gs.Constant) for t in branches):
+        return "it adds a constant, which TensorRT fuses"
+    if any(other_type(t) is not None for t in branches):
+        return "its inputs are not float32"
+    if branches[0] is branches[1]:
+        return "both inputs are the same tensor"
+    if _broadcasts(branches[0], branches[1]):
+        return "one input is broadcast over the other"
+    fusing = [i for i, t in enumerate(branches) if feeds_one_reader(draft.graph, t) and _is_int8_convolution(draft, t)]
+    if not fusing:
+        return "neither input is an INT8 convolution whose kernel could take the addition"
+    skip = 1 - max(fusing, key=lambda i: draft.order[branches[i].inputs[0].name])
+    reason = draft.missing_scale([branches[skip]])
+    if reason is None:
+        draft.reads[node.name, skip] = branches[skip].name
+    return reason
+
+
+def _is_int8_convolution(draft: Draft, tensor: gs.Tensor) -> bool:
+    """Whether a tensor is made by a convolution that is quantized."""
+    maker = tensor.inputs[0] if tensor.inputs else None
+    return maker is not None and (maker.name, 0) in draft.reads and row_of(maker.op, maker.domain).epilogue
+
+
+def _broadcasts(a: gs.Tensor, b: gs.Tensor) -> bool:
+    """True where known dimensions differ, or one is 1 and the other dynamic; two dynamic ones are taken as equal."""
+    if a.shape is None or b.shape is None:
+        return False
+    pairs = list(zip(a.shape, b.shape, strict=False))
+    return len(a.shape) != len(b.shape) or any(
+        m != n and (1 in (m, n) or (isinstance(m, int) and isinstance(n, int))) for m, n in pairs
+    )
+
+
+def _stays_float(node: gs.Node) -> str:
+    if any(isinstance(v, gs.Graph) for v in node.attrs.values()):
+        return "it holds a subgraph, whose nodes are left alone"
+    if node.domain not in STANDARD_DOMAINS:
+        return f"custom domain '{node.domain}'"
+    return row_of(node.op, node.domain).why_float or f"no rule quantizes {node.op}"

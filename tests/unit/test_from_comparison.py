@@ -1,0 +1,98 @@
+"""The whole way of `quantlab compare`, called as a library: requests, evidence, and what cannot be shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import quantlab
+from models import conv_net, floats, image_batches, parse, quantized
+from quantlab.comparison import activation_ranges, trace_error
+from quantlab.errors import ConfigError, DataError, GraphError
+from quantlab.qdq import Stripped
+from quantlab.report import ComparisonRequest, from_comparison, report_comparison
+
+pytestmark = pytest.mark.usefixtures("no_plots")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    onnx.save(quantized(conv_net(), image_batches(2)).model, tmp_path / "q.onnx")
+    return tmp_path / "q.onnx"
+
+
+def test_request_without_anything_to_compare_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing to compare with"):
+        ComparisonRequest(conv_net(), {}, image_batches())
+
+
+def test_report_of_files_has_ranges_and_traces_of_each(model: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+    request = ComparisonRequest(conv_net(), {"a": model, "b": model}, image_batches(3), title="Mine", command=["x"])
+    done = report_comparison(request, tmp_path / "new" / "report", seen.append)
+    assert seen == [6, 12, 18]
+    assert (done.skipped, done.untraced, done.left_out) == ((), (), ())
+    document = quantlab.report.load_document(done.paths.json)
+    assert (document["title"], document["provenance"]["command"]) == ("Mine", "x")
+    assert document["error_trace"]["models"] == ["a", "b"]
+    expected = quantlab.qdq.import_scales(model).amax
+    for tensor in document["calibration"]["tensors"]:
+        assert tensor["amax"]["a"] == tensor["amax"]["b"] == pytest.approx(float(expected[tensor["name"]]), rel=1e-6)
+    assert done.comparison.results == quantlab.compare(conv_net(), {"a": model, "b": model}, image_batches(3)).results
+
+
+def test_data_without_batches_are_refused_and_nothing_is_written(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there are no batches to compare on"):
+        report_comparison(ComparisonRequest(conv_net(), {"a": model}, []), tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_model_whose_error_cannot_be_traced_is_compared_all_the_same(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: Any) -> Any:
+        raise GraphError("an operator is not known", hint="none")
+
+    monkeypatch.setattr(from_comparison, "trace_error", fails)
+    done = report_comparison(ComparisonRequest(conv_net(), {"a": model}, image_batches(1)), tmp_path / "report")
+    assert done.untraced == ("where the error of 'a' comes from cannot be shown: an operator is not known",)
+    assert done.comparison.best.name == "a"
+
+
+def test_ranges_are_read_off_models_that_can_be_taken_apart(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = activation_ranges(conv_net(), {"q": model, "float": conv_net()}, image_batches(1))
+    assert run is not None
+    assert {name: list(table.amax) for name, table in run.tables.items()} == {"q": ["image", "r", "t", "f"]}
+    assert list(run.histograms) == ["image", "r", "t", "f"]
+    assert activation_ranges(conv_net(), {"float": conv_net()}, image_batches(1)) is None
+    assert activation_ranges(conv_net("4"), {"q": model}, image_batches(1, size=4)) is not None
+
+    def fails(proto: onnx.ModelProto) -> Stripped:
+        raise GraphError("no", hint="none")
+
+    monkeypatch.setattr("quantlab.comparison.ranges.strip", fails)
+    assert activation_ranges(conv_net(), {"q": model}, image_batches(1)) is None
+
+
+def test_trace_without_a_shared_tensor_or_a_batch_is_empty(model: Path) -> None:
+    assert trace_error(conv_net(), model, []).tensors == {}
+    assert len(trace_error(conv_net(), model, []).weights) == 3
+
+
+@pytest.mark.parametrize("zero", [np.uint8(0), np.int8(3)], ids=["unsigned", "asymmetric"])
+def test_weight_that_is_no_symmetric_int8_is_counted(zero: np.generic) -> None:
+    text = "m (float[N,6] x) => (float[N,4] y) { w = DequantizeLinear (c, s, z)  y = MatMul (x, w) }"
+    codes = np.ones((6, 4), zero.dtype)
+    qdq = parse(text, {"c": codes, "s": np.asarray(np.float32(0.1)), "z": np.asarray(zero)})
+    fp32 = parse("m (float[N,6] x) => (float[N,4] y) { y = MatMul (x, w) }", {"w": floats(6, 4)})
+    trace = trace_error(fp32, qdq, [{"x": floats(3, 6)}])
+    assert (trace.weights, trace.unmatched, list(trace.tensors)) == ((), 1, ["y"])
+
+
+def test_trace_of_a_quantized_reference_is_refused(model: Path) -> None:
+    with pytest.raises(GraphError, match="an error trace needs the FP32 model"):
+        trace_error(model, model, image_batches(1))
