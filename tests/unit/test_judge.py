@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import quantlab
-from models import coloured, conv_net, image_batches, parse, quantized, run
+from models import coloured, conv_net, parse, quantized, run
 from quantlab.comparison import ClassificationCounts, Comparison, ModelResult
 from quantlab.comparison.judge import below_threshold, judge_fp32, parse_threshold, reaches, scores_output
 from quantlab.data import ArrayBatches
@@ -173,7 +173,7 @@ def test_comparison_without_a_sound_model_has_no_best(rows: list[ModelResult]) -
 
 def test_best_is_not_chosen_by_accuracy_on_the_test_set() -> None:
     x = coloured(40)
-    fine = quantized(conv_net(), image_batches()).model
+    fine = quantized(conv_net(), [{"image": coloured(32, seed=1)}]).model
     lucky = lambda batch: {"logits": 1.3 * run(conv_net(), batch)[0]}  # noqa: E731
     labels = run(conv_net(), {"image": x})[0].argmax(1)
     found = quantlab.compare(conv_net(), {"lucky": lucky, "fine": fine}, ArrayBatches({"image": x}, labels=labels))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import quantlab
-from models import coloured, conv_net, floats, image_batches, parse, quantized, run
+from models import coloured, conv_net, image_batches, parse, quantized, run
 from quantlab.api import calibrate_all
 from quantlab.comparison import Backend, trace_error
 from quantlab.data import ArrayBatches
