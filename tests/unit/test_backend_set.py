@@ -80,8 +80,8 @@ def test_backend_that_needs_calibration_data_without_any_is_refused() -> None:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Engines are measured for a moment only."""
-    monkeypatch.setattr(engine_backends, "BENCH", BenchOptions(1.0, 0.02, rounds=2, transfers=False))
+    """Engines are measured with a few runs only."""
+    monkeypatch.setattr(engine_backends, "BENCH", BenchOptions(1.0, 0.01, iterations=4, rounds=2, transfers=False))
     monkeypatch.setattr(measure, "BUSY_WARM_UP_MS", 1.0)
 
 

@@ -184,6 +184,16 @@ def test_shared_scales_and_views_are_named(cli: Cli, work: Path) -> None:
 
 def test_lint_is_exit_3_for_errors_only(cli: Cli, work: Path) -> None:
     assert cli("lint", "q.onnx") == (0, "no findings\n", "")
+    model = onnx.load("q.onnx")
+    scale = next(t for t in model.graph.initializer if t.name == "image_scale")
+    scale.CopyFrom(onnx.numpy_helper.from_array(np.asarray(np.float32(-1)), scale.name))
+    onnx.save(model, "bad.onnx")
+    done = cli("lint", "bad.onnx")
+    assert (done.code, done.err) == (3, "")
+    assert " error: " in done.out
+    rows = json.loads(cli("lint", "bad.onnx", "--json").out)
+    assert "error" in {row["severity"] for row in rows}
+    assert cli("lint", "bad.onnx", "--json").code == 3
 
 
 def test_interruption_is_one_line_and_exit_2(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def labelled(count: int = 60) -> tuple[ArrayBatches, np.ndarray]:
 
 
 def int8(batch: str = "N") -> onnx.ModelProto:
-    table = quantlab.calibrate(conv_net(), [{"image": coloured(32, seed=1)}])
+    table = quantlab.calibrate(conv_net(), [{"image": coloured(32, seed=1)}], "minmax")
     return quantlab.quantize(conv_net(batch), CalibrationTable(dict(table.amax))).model
 
 
@@ -166,6 +166,8 @@ def test_labels_of_wrong_number_or_range_raise() -> None:
         quantlab.compare(conv_net(), {}, plain, np.append(labels, 0))
     with pytest.raises(DataError, match="^batch 0, it has label 9, the model has classes 0 to 4"):
         quantlab.compare(conv_net(), {}, plain, labels + 9 - labels)
+    with pytest.raises(DataError, match="^batch 1, it has label 5, the model has classes 0 to 4"):
+        quantlab.compare(conv_net(), {}, plain, np.where(np.arange(60) == 20, 5, labels))
     with pytest.raises(DataError, match="^batch 3, it has label -1"):
         quantlab.compare(conv_net(), {}, plain, np.append(labels[:-1], -1))
 

@@ -204,3 +204,10 @@ def test_model_that_is_all_constant_has_nothing_to_calibrate() -> None:
     model = parse("m (float[N,4] x) => (float[2] y) { y = Add (a, b) }", {"a": floats(2), "b": floats(2)})
     with pytest.raises(GraphError, match="nothing in the model can be INT8"):
         quantlab.calibrate(model, [{"x": floats(2, 4)}])
+
+
+def test_tensor_that_was_all_zero_has_scale_one_and_is_named() -> None:
+    table = CalibrationTable({t: np.float32(t != "t") for t in ("image", "r", "t", "f")})
+    result = quantlab.quantize(conv_net(), table)
+    assert result.warnings == ("tensor 't' was all zero in calibration; its scale is 1",)
+    assert initializers(result.model)["t_scale"] == 1

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import quantlab
-from models import conv_net, image_batches, parse
+from models import conv_net, image_batches, labelled, parse, quantized
 from quantlab.api import calibrate_all
 from quantlab.comparison import trace_error
 from quantlab.errors import ConfigError
@@ -149,6 +149,21 @@ def test_markdown_shows_the_figures_of_the_document(document: dict[str, Any]) ->
     output = model["outputs"]["logits"]
     expected = ["minmax", "logits", f"{output['cosine']:.6f}", f"{output['sqnr_db']:.2f}"]
     assert [*expected, f"{output['max_abs']:.5f}", f"{output['mean_abs']:.5f}"] in map(numbers, text.splitlines())
+
+
+def test_markdown_shows_the_accuracy_with_its_interval() -> None:
+    model = quantized(conv_net(), image_batches()).model  # of noise: bad for the colours that it is compared on
+    result = quantlab.compare(conv_net(), {"int8": model}, labelled())
+    text = render_markdown(build_document("t", result))
+    cells = numbers(next(row for row in text.splitlines() if row.startswith("| int8 |")))
+    row, change = result.results[1], result.results[1].difference
+    assert change.low < change.points < change.high
+    assert cells[1:6] == [
+        f"{100 * row.top1:.2f} %", f"{change.points:+.2f} ({change.low:+.2f} to {change.high:+.2f})", f"{change.p:.2g}",
+        f"{100 * row.top5:.2f} %", f"{100 * row.agreement:.2f} %",
+    ]  # fmt: skip
+    assert cells[7] == f"{100 * row.top1:.2f} %"  # of FP32's, which is always right here
+    assert len(set(cells[1:6])) == 5
 
 
 def document_kib(document: dict[str, Any], model: int) -> str:
