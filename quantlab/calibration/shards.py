@@ -19,6 +19,7 @@ from quantlab.calibration.trt_cache import load_table
 from quantlab.errors import ConfigError, DataError, Notice
 from quantlab.files import read_bytes, write_bytes
 from quantlab.observers import (
+    Algorithm,
     Histogram,
     MinMax,
     Observer,
@@ -49,7 +50,7 @@ class CalibrationShard:
     provenance: Provenance
     warnings: tuple[Notice, ...] = ()
 
-    def table(self, algorithm: str | Observer | type[Observer]) -> CalibrationTable:
+    def table(self, algorithm: Algorithm) -> CalibrationTable:
         """The table of one algorithm; ConfigError for an observer that has to see the values themselves."""
         observer = resolve_algorithm(algorithm)
         if not (reads_histogram(observer) or type(observer) is MinMax):
@@ -182,12 +183,12 @@ def _only_amax(amax: np.float32) -> Histogram:
     return histogram
 
 
-def merge_files(parts: Sequence[Path], observer: Observer) -> CalibrationTable:
+def merge_files(parts: Sequence[Path], algorithm: Algorithm) -> CalibrationTable:
     """Merge files of parts that were calibrated apart.
 
     Args:
         parts: .npz files of `CalibrationShard`, or min-max tables.
-        observer: The algorithm; min-max tables stay min-max.
+        algorithm: What is read off the histograms; min-max tables stay min-max.
 
     Returns:
         One table for all the data.
@@ -198,7 +199,7 @@ def merge_files(parts: Sequence[Path], observer: Observer) -> CalibrationTable:
     """
     suffixes = {part.suffix for part in parts}
     if suffixes == {".npz"}:
-        return merge_shards([CalibrationShard.load(part) for part in parts]).table(observer)
+        return merge_shards([CalibrationShard.load(part) for part in parts]).table(algorithm)
     if ".npz" in suffixes:
         raise ConfigError("parts are .npz files and tables mixed", hint="merge .npz files, or min-max tables")
     return merge_minmax([load_table(part) for part in parts])

@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 def runtime() -> Runtime:
     """TensorRT on this machine; MissingDependencyError where it is not installed."""
-    from quantlab.trt.runtime import TensorrtRuntime
+    from quantlab.trt import open_runtime
 
-    return TensorrtRuntime()
+    return open_runtime()

@@ -24,6 +24,7 @@ from quantlab.errors import ConfigError, Notice, QuantlabError
 from quantlab.observers import observer_by_name
 from quantlab.onnx_model import input_specs
 from quantlab.qdq import ALL_TENSORS, Quantized, calibration_target, quantize_model
+from quantlab.trt import open_runtime
 
 TRT_CALIBRATORS = {"entropy": "entropy2", "entropy2": "entropy2", "entropy1": "entropy", "minmax": "minmax"}
 """Algorithms that TensorRT itself has -> the calibrator. The others reach the implicit path as a table."""
@@ -71,13 +72,6 @@ def default_specs() -> list[BackendSpec]:
     return [parse_backend(name) for name in names]
 
 
-def tensorrt_runtime() -> Runtime:
-    """The TensorRT that is installed; MissingDependencyError if there is none."""
-    from quantlab.trt.runtime import TensorrtRuntime
-
-    return TensorrtRuntime()
-
-
 @dataclass
 class BackendSet:
     """Backends of one model, opened. A context manager that frees engines.
@@ -97,7 +91,7 @@ class BackendSet:
     proto: onnx.ModelProto
     calibration: Batches | None
     settings: BuildSettings = field(default_factory=BuildSettings)
-    open_runtime: Callable[[], Runtime] = tensorrt_runtime
+    open_runtime: Callable[[], Runtime] = open_runtime
     backends: list[Backend] = field(default_factory=list)
     quantized: dict[str, Quantized] = field(default_factory=dict)
     tables: dict[str, CalibrationTable] = field(default_factory=dict)

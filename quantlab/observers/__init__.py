@@ -6,11 +6,12 @@ from quantlab.observers.group import ObserverGroup
 from quantlab.observers.histogram import Histogram, HistogramObserver, reads_histogram
 from quantlab.observers.minmax import MinMax
 from quantlab.observers.mse import Mse, mse_amax
-from quantlab.observers.named import OBSERVERS, observer_by_name, resolve_algorithm
+from quantlab.observers.named import OBSERVERS, Algorithm, observer_by_name, resolve_algorithm
 from quantlab.observers.percentile import Percentile, percentile_amax
 
 __all__ = [
     "OBSERVERS",
+    "Algorithm",
     "AmaxLike",
     "Entropy",
     "Histogram",

@@ -9,6 +9,9 @@ from quantlab.observers.minmax import MinMax
 from quantlab.observers.mse import Mse
 from quantlab.observers.percentile import Percentile
 
+Algorithm = str | Observer | type[Observer]
+"""An algorithm as a caller gives it: a name as the command line knows them, an observer, or its class."""
+
 OBSERVERS: dict[str, Observer] = {
     "minmax": MinMax(),
     "entropy": Entropy(),
@@ -32,6 +35,6 @@ def observer_by_name(name: str) -> Observer:
     raise ConfigError(f"there is no algorithm '{name}'", hint=f"use {', '.join(OBSERVERS)} or percentile-P for any P")
 
 
-def resolve_algorithm(algorithm: str | Observer | type[Observer]) -> Observer:
+def resolve_algorithm(algorithm: Algorithm) -> Observer:
     """The observer of an algorithm given by its name, as an object, or as a class; ConfigError for anything else."""
     return observer_by_name(algorithm) if isinstance(algorithm, str) else as_observer(algorithm)

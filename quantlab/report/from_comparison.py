@@ -22,7 +22,7 @@ from quantlab.comparison import (
     trace_error,
 )
 from quantlab.comparison.feed import first_batch
-from quantlab.comparison.named_backends import BackendSet, default_specs, parse_backend, tensorrt_runtime
+from quantlab.comparison.named_backends import BackendSet, default_specs, parse_backend
 from quantlab.data import Batch, Batches, BatchSize
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.runtime import Runtime
@@ -31,6 +31,7 @@ from quantlab.files import check_folder
 from quantlab.onnx_model import has_qdq, input_specs, load_model
 from quantlab.report.document import Evidence, build_document
 from quantlab.report.write import ReportPaths, write_document
+from quantlab.trt import open_runtime
 
 SHOWN_BATCHES = 4
 """Batches whose activations and inner errors are drawn in the report."""
@@ -66,7 +67,7 @@ class ComparisonRequest:
     settings: BuildSettings = field(default_factory=BuildSettings)
     title: str = "INT8 against FP32"
     command: Sequence[str] = ()
-    open_runtime: Callable[[], Runtime] = tensorrt_runtime
+    open_runtime: Callable[[], Runtime] = open_runtime
 
     def __post_init__(self) -> None:
         if not self.files and not self.backends and self.calibration is None:

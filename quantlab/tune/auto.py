@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from quantlab.calibration import CalibrationTable, Progress, RunOptions, run_calibration
-from quantlab.data import Batch, Batches, BatchSize, DerivedBatches, notices_of
-from quantlab.errors import DataError, Notice
+from quantlab.data import Batch, Batches, BatchSize, DerivedBatches, check_batch, notices_of
+from quantlab.errors import DataError, Notice, QuantlabError, in_batch
 from quantlab.numerics import sqnr_db
 from quantlab.observers import OBSERVERS, Observer
-from quantlab.onnx_model import Model, input_specs, load_model
+from quantlab.onnx_model import Model, TensorSpec, input_specs, load_model
 from quantlab.qdq import Placement, calibration_target, quantize_model
 from quantlab.tune.scaled_model import ScaledModel
 
@@ -84,10 +84,15 @@ def calibrate_auto(
         GraphError: The model cannot be calibrated.
     """
     proto = load_model(model)
-    whole = BatchSize.of(input_specs(proto)).whole(batches)
-    rest = _Rest(whole)
+    inputs = input_specs(proto)
+    whole = BatchSize.of(inputs).whole(batches)
+    rest = _Rest(whole, inputs)
     target = calibration_target(proto)
-    run = run_calibration(target, rest, observers or OBSERVERS, RunOptions(), on_batch)
+    try:
+        run = run_calibration(target, rest, observers or OBSERVERS, RunOptions(), on_batch)
+    except QuantlabError as failure:
+        rest.renumber(failure)
+        raise
     held = rest.held_back
     if not held:
         raise DataError("there is no batch to hold back", hint="use a smaller batch size or more data")
@@ -102,17 +107,18 @@ def calibrate_auto(
     table = run.tables[base]
     kept = {t: chosen[t] for t in placement.tensors}
     provenance = replace(table.provenance, algorithm="auto")
-    notes = tuple(
-        Notice(f"auto: '{c.tensor}' takes {c.algorithm} ({c.gain_db:+.2f} dB)", "choice", c.tensor) for c in choices
-    )
-    head = Notice(
-        f"auto: {base} for the other tensors; {sqnr['auto']:.2f} dB on held-back batches, {base} alone "
-        f"{sqnr[base]:.2f}",
-        "choice",
-    )
     warnings = tuple(w for w in table.warnings if w.kind != "saturated")
-    result = CalibrationTable(kept, provenance, (*notices_of(whole), *warnings, head, *notes))
-    return AutoResult(result, base, sqnr, tuple(choices))
+    notices = (*notices_of(whole), *warnings, *_notices(base, sqnr, choices))
+    return AutoResult(CalibrationTable(kept, provenance, notices), base, sqnr, tuple(choices))
+
+
+def _notices(base: str, sqnr_db: Mapping[str, float], choices: Sequence[Choice]) -> Iterator[Notice]:
+    """What was chosen, in words."""
+    gained = f"{sqnr_db['auto']:.2f} dB on held-back batches, {base} alone {sqnr_db[base]:.2f}"
+    yield Notice(f"auto: {base} for the other tensors; {gained}", "choice")
+    for choice in choices:
+        text = f"auto: '{choice.tensor}' takes {choice.algorithm} ({choice.gain_db:+.2f} dB)"
+        yield Notice(text, "choice", choice.tensor)
 
 
 def _descend(
@@ -163,14 +169,29 @@ def _db(error: float) -> float:
 class _Rest(DerivedBatches):
     """The batches to calibrate on; those held back are kept, as copies, on the way (a second pass might shuffle)."""
 
-    def __init__(self, source: Batches) -> None:
+    def __init__(self, source: Batches, inputs: Sequence[TensorSpec]) -> None:
         super().__init__(source)
         self.held_back: list[Batch] = []
+        self._inputs = inputs
+        self._numbers: list[int] = []  # that the batches to calibrate on have in the stream
+        self._raised: QuantlabError | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        self.held_back = []
-        for number, batch in enumerate(self.source):
-            if number % HELD_BACK_EVERY == 1 and len(self.held_back) < HELD_BACK_MOST:
-                self.held_back.append({name: np.array(x) for name, x in batch.items()})
-            else:
-                yield batch
+        self.held_back, self._numbers, self._raised = [], [], None
+        try:
+            for number, batch in enumerate(self.source):
+                if number % HELD_BACK_EVERY == 1 and len(self.held_back) < HELD_BACK_MOST:
+                    with in_batch(number):
+                        check_batch(batch, self._inputs)
+                    self.held_back.append({name: np.array(x) for name, x in batch.items()})
+                else:
+                    self._numbers.append(number)
+                    yield batch
+        except QuantlabError as error:
+            self._raised = error
+            raise
+
+    def renumber(self, error: QuantlabError) -> None:
+        """Give an error of the calibration the number that its batch has in the stream, with those held back."""
+        if error is not self._raised and error.batch is not None:
+            error.batch = self._numbers[error.batch]

@@ -124,7 +124,15 @@ def codes_of(model: onnx.ModelProto) -> set[str]:
 @pytest.mark.parametrize("name", CODES)
 def test_lint_of_a_peers_graph_finds_what_tensorrt_would_do(name: str) -> None:
     assert codes_of(stored(name)) == CODES[name]
-    assert "made_with" in {p.key for p in stored(name).metadata_props}
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_stored_graph_and_references_name_the_same_versions(name: str) -> None:
+    made_with = {p.key: p.value for p in stored(name).metadata_props}["made_with"]
+    assert made_with == str(REFERENCES["made_with"])
+    versions = dict(part.split(" ") for part in made_with.split(", "))
+    assert {"nvidia-modelopt", "torch", "onnxscript", "onnx"} <= versions.keys()
+    assert all(version[0].isdigit() for version in versions.values())
 
 
 @pytest.mark.parametrize("name", NETWORKS)

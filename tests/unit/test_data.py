@@ -249,10 +249,11 @@ def test_bad_preprocess_raises(values: dict[str, object], match: str) -> None:
         Preprocess.from_dict(values)
 
 
-def test_crop_larger_than_image_names_the_image(tmp_path: Path) -> None:
-    path = save(tmp_path / "small.png")
-    with pytest.raises(ConfigError, match=r"small\.png.*crop 20x20 is larger"):
-        list(ImageBatches([path], Preprocess(crop=(20, 20)), input_name="x"))
+@pytest.mark.parametrize("crop", [(20, 20), (7, 8), (6, 9)])
+def test_crop_larger_than_image_names_the_image(tmp_path: Path, crop: tuple[int, int]) -> None:
+    path = save(tmp_path / "small.png", size=(8, 6))
+    with pytest.raises(ConfigError, match=rf"small\.png: crop {crop[0]}x{crop[1]} is larger than the image 6x8"):
+        list(ImageBatches([path], Preprocess(crop=crop), input_name="x"))
 
 
 # --- iterables and loaders

@@ -74,13 +74,23 @@ def test_held_back_images_beyond_the_range_are_counted() -> None:
     assert roomy.unused == pytest.approx(0.75)
 
 
+def test_values_that_saturate_in_calibration_too_are_no_surprise() -> None:
+    check = check_data(MODEL, batches(1, size=500) * 10, quantlab.Percentile(90))
+    tensor = only(check)
+    assert tensor.saturated == tensor.saturated_before == pytest.approx(0.1, abs=0.002)
+    assert not any("held-back" in finding for finding in check.findings)
+
+
 def test_order_matters_to_tensorrts_histogram_where_its_range_doubles_late() -> None:
-    x = floats(3000, 4, seed=3, scale=0.05)
-    x[2999] = 40
-    data = [{"x": x[k : k + 1000]} for k in range(0, 3000, 1000)]
+    x = floats(4000, 4, seed=3, scale=0.05)
+    x[1000:2000] *= 7  # each beginning has another range
+    x[3999] = 40
+    data = [{"x": x[k : k + 1000]} for k in range(0, 4000, 1000)]
     tensor = only(check_data(MODEL, data, quantlab.Percentile(99.9)))
     first = quantlab.calibrate(MODEL, data, quantlab.Percentile(99.9))
-    turned = quantlab.calibrate(MODEL, [*data[1:], data[0]], quantlab.Percentile(99.9))
+    turned = quantlab.calibrate(MODEL, [*data[2:], *data[:2]], quantlab.Percentile(99.9))
+    other = quantlab.calibrate(MODEL, [*data[1:], *data[:1]], quantlab.Percentile(99.9))
+    assert first.amax["x"] != turned.amax["x"] != other.amax["x"]
     assert tensor.order == pytest.approx(float(turned.amax["x"]) / float(first.amax["x"]) - 1)
 
 

@@ -13,7 +13,7 @@ from onnxruntime.quantization.calibrate import TensorData
 from onnxruntime.quantization.CalTableFlatBuffers.TrtTable import TrtTable
 
 from models import conv_net, floats
-from quantlab.calibration import CalibrationTable
+from quantlab.calibration import CalibrationTable, TrtCache, load_table
 from quantlab.calibration.ep_table import ep_table_bytes, is_ep_flatbuffers, is_ep_text, save_ep_table, table_from_ep
 from quantlab.errors import DataError
 
@@ -97,6 +97,27 @@ def test_truncated_ep_table_raises_at_every_length() -> None:
     for size in (*range(1, 200), *range(len(content) - 200, len(content))):
         with pytest.raises(DataError, match=r"^t\.flatbuffers.*(truncated|no calibration table|line)"):
             table_from_ep(content[:size], "t.flatbuffers")
+
+
+def test_every_kind_of_table_file_is_loaded_by_its_content(tmp_path: Path) -> None:
+    folder = theirs(tmp_path, table())
+    for name in ("calibration.flatbuffers", "calibration.cache"):
+        read = load_table(folder / name)
+        assert (read.amax, read.provenance.source) == (table().amax, str(folder / name))
+    # the first lines of TensorRT's caches look like ONNX Runtime's `tensor value`
+    scales = {"x": np.float32(1)}
+    for header in ("0 3ff0000000000000 3feffff2e48e8a72", "1 1 1", "TRT-8600-EntropyCalibration2"):
+        TrtCache(header, scales).save(tmp_path / "t.cache")
+        assert load_table(tmp_path / "t.cache").amax == {"x": np.float32(127)}
+
+
+def test_list_that_is_longer_than_its_file_is_refused_before_it_is_read() -> None:
+    content = bytearray(ep_table_bytes(CalibrationTable({"x": np.float32(1)})))
+    place = content.index((1).to_bytes(4, "little"), 4)  # the number of entries
+    count = len(content) // 4 + 1
+    content[place : place + 4] = count.to_bytes(4, "little")
+    with pytest.raises(DataError, match=f"a list of {count} entries in {len(content)} bytes"):
+        table_from_ep(bytes(content), "f")
 
 
 def test_other_binary_files_are_refused_as_ep_tables() -> None:

@@ -9,7 +9,7 @@ import typing
 import pytest
 
 from quantlab import errors
-from quantlab.errors import DataError, GraphError, Notice, NoticeKind, QuantlabError, in_batch
+from quantlab.errors import DataError, GraphError, Notice, NoticeKind, QuantlabError, first_line, in_batch
 
 
 def test_text_batch_and_hint_make_the_message() -> None:
@@ -37,6 +37,11 @@ def test_block_of_a_batch_leaves_other_errors_and_results_alone() -> None:
     assert not hasattr(caught.value, "batch")
     with in_batch(7):
         pass
+
+
+def test_exception_of_another_library_is_put_into_one_line() -> None:
+    assert first_line(ValueError("\n first\nsecond")) == "first"
+    assert first_line(ValueError()) == first_line(ValueError(" \n")) == "ValueError"
 
 
 def test_every_error_is_quantlabs() -> None:

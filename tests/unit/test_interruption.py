@@ -158,7 +158,7 @@ def test_interruption_in_any_line_leaves_whole_batches() -> None:
     expected = [compared(kept).results for kept in range(1, COUNT + 1)]
     seen, number, before = set(), 0, sys.gettrace()
     while True:
-        number += 17  # a prime: not always the same lines of a batch, of which there are about 130
+        number += 29  # a prime: other lines in every batch, each of which has about 130
         sys.settrace(line_of_a_comparison(number))
         try:
             result = compared()

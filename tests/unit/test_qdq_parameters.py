@@ -9,7 +9,7 @@ import pytest
 from models import parse
 from quantlab.onnx_model import GraphView, QdqParameters, code_type
 
-INT8, INT16, UINT8, INT4 = np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.uint8), onnx.TensorProto.INT4
+INT8, INT16, UINT8 = np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.uint8)
 
 
 @pytest.mark.parametrize(

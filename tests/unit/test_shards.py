@@ -145,7 +145,7 @@ def test_files_of_parts_merge_to_one_table(shards: list[CalibrationShard], tmp_p
     paths = [tmp_path / f"{k}.npz" for k in range(3)]
     for path, shard in zip(paths, shards, strict=True):
         shard.save(path)
-    assert merge_files(paths, Entropy()) == merge_shards(shards).table(Entropy())
+    assert merge_files(paths, "entropy") == merge_files(paths, Entropy()) == merge_shards(shards).table(Entropy())
     tables = [tmp_path / f"{k}.json" for k in range(2)]
     for path, shard in zip(tables, shards, strict=False):
         shard.table(MinMax()).save(path)
@@ -191,6 +191,13 @@ def test_algorithm_that_needs_the_values_is_refused(shards: list[CalibrationShar
     for observer, name in ((Bare(), "bare"), (Halved(), "halved"), (Tenth(), "tenth")):
         with pytest.raises(quantlab.QuantlabError, match=f"'{name}' cannot work from a histogram"):
             shards[0].table(observer)
+
+
+def test_one_shard_merged_is_itself(shards: list[CalibrationShard]) -> None:
+    merged = merge_shards(shards[:1])
+    assert (merged.provenance, merged.warnings) == (shards[0].provenance, shards[0].warnings)
+    assert {n: state(h) for n, h in merged.histograms.items()} == {n: state(h) for n, h in shards[0].histograms.items()}
+    assert merge_shards(shards).provenance.data_hash == merge_shards(shards[::-1]).provenance.data_hash
 
 
 def test_shard_takes_an_algorithm_by_name_and_as_a_class(shards: list[CalibrationShard]) -> None:

@@ -121,6 +121,12 @@ def test_npy_and_npz_with_key_and_by_input_name(tmp_path: Path) -> None:
     assert {n: x.shape for n, x in both.items()} == {"u": (4, 2), "v": (4, 3)}
 
 
+def test_one_sample_at_a_time_and_one_in_all_are_enough(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", floats(3, 2))
+    assert [len(b["x"]) for b in open_data(tmp_path / "a.npy", ["x"], None, DataOptions(batch_size=1))] == [1, 1, 1]
+    assert [len(b["x"]) for b in open_data(tmp_path / "a.npy", ["x"], None, DataOptions(limit=1))] == [1]
+
+
 def test_npz_of_pixels_goes_through_the_preprocess(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", images=np.full((3, 5, 5, 3), 255, np.uint8), labels=np.arange(3))
     options = DataOptions(batch_size=2, limit=2, labels=f"{tmp_path / 'b.npz'}:labels")
@@ -174,8 +180,10 @@ def test_source_errors(tmp_path: Path) -> None:
         open_data(tmp_path / "a.zip", ["x"], None)
     with pytest.raises(ConfigError, match="need a preprocess"):
         open_data(tmp_path, ["x"], None)
-    with pytest.raises(ConfigError, match="batch size 0"):
-        open_data(tmp_path, ["x"], None, DataOptions(batch_size=0))
+    for options in (DataOptions(batch_size=0), DataOptions(limit=0), DataOptions(batch_size=-1, limit=5)):
+        match = f"batch size {options.batch_size}, limit {options.limit} Hint: both must be at least 1"
+        with pytest.raises(ConfigError, match=match):
+            open_data(tmp_path, ["x"], None, options)
     save(tmp_path / "images" / "a.png")
     with pytest.raises(ConfigError, match="the model has 2 inputs"):
         open_data(tmp_path / "images", ["x", "y"], Preprocess())

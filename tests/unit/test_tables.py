@@ -184,7 +184,9 @@ def test_saved_cache_is_read_back(tmp_path: Path) -> None:
     assert TrtCache.load(tmp_path / "t.cache") == cache
     read = load_table(tmp_path / "t.cache")
     assert (read.amax, read.provenance.source) == (table_from_cache(cache).amax, str(tmp_path / "t.cache"))
-    assert read.provenance.algorithm == "TRT-101601-MinMaxCalibration"
+    known = Provenance(algorithm="TRT-101601-MinMaxCalibration", source=str(tmp_path / "t.cache"))
+    assert read.provenance == known  # and nothing else
+    assert (known.batches, known.samples, known.batch_size, known.model_hash, known.preprocess) == (0, 0, 0, "", None)
 
 
 def test_missing_cache_raises(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import quantlab
-from models import coloured, conv_net, floats, image_batches, labelled, plus, quantized, run
+from models import coloured, conv_net, image_batches, labelled, plus, quantized, run
 from quantlab.data import ArrayBatches
 from quantlab.errors import ConfigError
 

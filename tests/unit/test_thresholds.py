@@ -196,6 +196,13 @@ def test_entropy_threshold_lies_half_a_bin_above_the_kept_ones() -> None:
     assert observer.compute_amax() == np.float32(2048.5) * np.float32(np.float32(3) / np.float32(2048))
 
 
+@pytest.mark.parametrize("zeros", [0, 7, 10**6])
+def test_zero_bin_takes_the_count_of_its_neighbour_and_of_no_other(zeros: int) -> None:
+    # up to 256 bins, bins 0 and 1 share a level and bin 2 has the next: nothing is lost if 0 and 1 are alike
+    counts = of_counts({0: zeros, 1: 5, 2: 9}).counts
+    assert best_candidate(counts) == 256 == entropy_bins(counts.tolist())
+
+
 def test_zeros_take_part_in_entropy_as_many_as_the_smallest_values() -> None:
     counts = of_values(SHAPES["normal"]).counts
     for zeros in (0, 1, 10**6):

@@ -226,9 +226,10 @@ def test_stream_is_read_anew_every_time() -> None:
 
 def test_pass_that_was_left_early_has_left_out_nothing() -> None:
     batches = whole(4, 4, 3)
+    assert (batches.left_out, batches.notices()) == (0, ())  # not read yet
     read(batches)
     next(iter(batches))
-    assert batches.left_out == 0
+    assert (batches.left_out, batches.notices()) == (0, ())
 
 
 def test_network_that_takes_any_batch_takes_the_stream_as_it_is() -> None:
