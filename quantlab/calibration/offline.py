@@ -109,7 +109,7 @@ def run_calibration(
     with Counting(reader, groups) as counting:
         for number, batch in enumerate(feed):
             with in_batch(number):
-                if number == 0 and feed.takes_parts:
+                if number == 0 and feed.last_size > 1:
                     part = counting.part_size(batch)
                     if part is not None and (count := feed.expected_samples()):
                         expect(count * counting.values_per_sample())
@@ -178,11 +178,6 @@ class _Feed:
             self.batch_size = max(self.batch_size, self.last_size)
             hash_batch(self._digest, batch)
             yield batch
-
-    @property
-    def takes_parts(self) -> bool:
-        """Whether the last batch may be cut: the network takes any batch size, and there is something to cut."""
-        return self._size.fixed is None and self.last_size > 1
 
     def expected_samples(self) -> int:
         """Samples that the stream is going to have, as far as it says; 0 if it does not."""

@@ -34,8 +34,8 @@ class Counting:
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="quantlab-count")
 
     def part_size(self, batch: Batch) -> int | None:
-        """Samples per part, by a first batch of two or more; None where samples depend on each other, or an observer
-        wants whole batches."""
+        """Samples per part, by a first batch of two or more; None where the network takes no parts of a batch, samples
+        depend on each other, or an observer wants whole batches."""
         if not all(group.takes_parts for group in self._groups.values()):
             return None
         size = self._reader.bytes_per_sample(batch)

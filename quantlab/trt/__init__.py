@@ -1,4 +1,4 @@
-"""TensorRT, imported in this folder only. This file needs none; every other one here does, and nothing else of quantlab.
+"""TensorRT, imported in this folder only. This file needs none; every other one here does.
 
 Nothing here asks at import time for what TensorRT 11 lacks: `quantlab.trt.calibrators` alone does, with an error that
 names the way out.

@@ -79,6 +79,13 @@ def test_two_samples_are_cut_and_one_is_not(read_sizes: Callable[[int], list[int
     assert sizes == []  # whether samples are independent cannot be seen from one: they are run as they come
 
 
+def test_batch_of_a_fixed_size_is_never_cut(read_sizes: Callable[[int], list[int]]) -> None:
+    wanted = quantlab.calibrate(conv_net(batch="6"), image_batches(2, 6)).amax
+    sizes = read_sizes(1)
+    assert quantlab.calibrate(conv_net(batch="6"), image_batches(2, 6)).amax == wanted
+    assert sizes == []
+
+
 def test_batch_that_is_one_part_is_run_once(read_sizes: Callable[[int], list[int]]) -> None:
     sizes = read_sizes(6)
     calibrate_all(conv_net(), image_batches(2, 6), OBSERVERS, tensors="all")

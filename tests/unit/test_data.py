@@ -355,6 +355,23 @@ def test_map_ahead_keeps_order_bounds_the_work_and_raises_in_place() -> None:
         next(results)
 
 
+def test_leaving_the_loop_stops_the_work() -> None:
+    started: list[int] = []
+    finished: list[int] = []
+
+    def work(item: int) -> int:
+        started.append(item)
+        time.sleep(0.02)
+        finished.append(item)
+        return item
+
+    results = map_ahead(work, range(1000), ahead=300)
+    assert next(results) == 0
+    results.close()  # type: ignore[attr-defined]
+    assert sorted(started) == sorted(finished)  # nothing goes on behind the caller's back
+    assert len(started) < 300  # and what had not begun never does
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -143,8 +143,8 @@ def test_operator_that_moves_values_reads_int8_only_where_its_input_is_quantized
         y = Conv (t, w)
         {rest}
     }}"""
-    reads, _, reasons = decisions(text.format(more="", rest=""), CONV)
-    assert (reads, reasons) == (["y<-t"], {"t": "TensorRT moves the quantization before it"})
+    reads, groups, reasons = decisions(text.format(more="", rest=""), CONV)
+    assert (reads, groups, reasons) == (["y<-t"], (), {"t": "TensorRT moves the quantization before it"})
     reads, groups, reasons = decisions(text.format(more=", float[N,4,8,8] z", rest="z = Conv (x, v)"), CONV)
     assert (reads, groups, reasons) == (["t<-x", "y<-t", "z<-x"], (("t", "x"),), {})
 
