@@ -14,17 +14,18 @@ from quantlab.version import __version__
 
 if TYPE_CHECKING:
     from quantlab.api import calibrate, compare, migrate, quantize
-    from quantlab.calibration import CalibrationTable, TrtCache
-    from quantlab.comparison import Backend, Comparison
-    from quantlab.data import PRESETS, IterableBatches, LoaderBatches, Preprocess, image_folder
+    from quantlab.calibration import CalibrationTable
+    from quantlab.comparison import Comparison
+    from quantlab.data import PRESETS, ImageBatches, IterableBatches, LoaderBatches, Preprocess, image_folder
     from quantlab.errors import QuantlabError
     from quantlab.observers import Entropy, MinMax, Mse, Observer, Percentile
-    from quantlab.qdq import Migrated, Quantized, Selection, WeightStyle, tensorrt_cache
+    from quantlab.qdq import Migrated, Quantized, Selection, WeightStyle
     from quantlab.report import ReportPaths, write_report
     from quantlab.tune import correct_bias
 
 _HOME = {
     "image_folder": "data",
+    "ImageBatches": "data",
     "IterableBatches": "data",
     "LoaderBatches": "data",
     "Preprocess": "data",
@@ -36,8 +37,6 @@ _HOME = {
     "Percentile": "observers",
     "calibrate": "api",
     "CalibrationTable": "calibration",
-    "tensorrt_cache": "qdq",
-    "TrtCache": "calibration",
     "quantize": "api",
     "Quantized": "qdq",
     "Selection": "qdq",
@@ -46,7 +45,6 @@ _HOME = {
     "migrate": "api",
     "Migrated": "qdq",
     "compare": "api",
-    "Backend": "comparison",
     "Comparison": "comparison",
     "write_report": "report",
     "ReportPaths": "report",
@@ -55,10 +53,10 @@ _HOME = {
 
 __all__ = [
     "PRESETS",
-    "Backend",
     "CalibrationTable",
     "Comparison",
     "Entropy",
+    "ImageBatches",
     "IterableBatches",
     "LoaderBatches",
     "Migrated",
@@ -71,7 +69,6 @@ __all__ = [
     "QuantlabError",
     "ReportPaths",
     "Selection",
-    "TrtCache",
     "WeightStyle",
     "__version__",
     "calibrate",
@@ -80,7 +77,6 @@ __all__ = [
     "image_folder",
     "migrate",
     "quantize",
-    "tensorrt_cache",
     "write_report",
 ]
 

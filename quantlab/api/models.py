@@ -75,7 +75,7 @@ def _table(table: CalibrationTable | str | Path) -> CalibrationTable:
 
 def compare(
     model: Model,
-    quantized: Mapping[str, Model | Quantized | Backend | Callable[[Batch], Mapping[str, NDArray[Any]]]],
+    quantized: Mapping[str, Model | Quantized | Callable[[Batch], Mapping[str, NDArray[Any]]]],
     batches: Batches,
     labels: NDArray[np.int64] | None = None,
     *,

@@ -10,11 +10,12 @@ import pytest
 
 import quantlab
 from quantlab.api import calibrate_all
+from quantlab.calibration import TrtCache
 from quantlab.data import ImageBatches, open_data
 from quantlab.data.images import image_files
 from quantlab.data.source import DataOptions
 from quantlab.onnx_model import load_model
-from quantlab.qdq import prepare
+from quantlab.qdq import prepare, tensorrt_cache
 
 pytestmark = pytest.mark.models
 
@@ -82,9 +83,9 @@ def test_resnet20_scales_are_those_of_tensorrts_cache(
     bound: float,
 ) -> None:
     """TensorRT 8.6.0 calibrated the same 512 images in batches of 64 on an H200; its convolutions round otherwise."""
-    theirs = quantlab.TrtCache.load(real_data / "trt_caches" / f"r20_b64_{name}_bs64_n512_tf320.cache").scales
+    theirs = TrtCache.load(real_data / "trt_caches" / f"r20_b64_{name}_bs64_n512_tf320.cache").scales
     model = real_data / "models" / "resnet20_cifar10_b64.onnx"
-    ours = quantlab.tensorrt_cache(model, tables[algorithm], calibrator).scales
+    ours = tensorrt_cache(model, tables[algorithm], calibrator).scales
     common = [t for t in theirs if t in ours]
     assert len(common) >= 0.85 * len(theirs)  # the inner tensors of the Gemm have no ONNX name
     # a bin is 1/2048 of the range and a threshold lies between bins 128 and 2048: one bin is 5e-4 to 8e-3 of a scale

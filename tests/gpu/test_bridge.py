@@ -18,7 +18,7 @@ from quantlab.data import ArrayBatches
 from quantlab.engines.engine import Engine
 from quantlab.engines.options import BuildOptions
 from quantlab.onnx_model import load_model
-from quantlab.qdq import migrate_to_qdq
+from quantlab.qdq import migrate_to_qdq, tensorrt_cache
 from quantlab.trt.audit import Audit, audit
 from quantlab.trt.build import build
 from quantlab.trt.calibrators import EntropyCalibrator2, TableCalibrator
@@ -43,7 +43,7 @@ def test_engine_from_an_offline_cache_agrees_with_the_one_that_tensorrt_calibrat
     resnet20: Path, calibration: ArrayBatches, test_images: ArrayBatches, timing_cache: Path
 ) -> None:
     own = build(resnet20, int8(timing_cache), EntropyCalibrator2(calibration))
-    cache = quantlab.tensorrt_cache(resnet20, quantlab.calibrate(resnet20, calibration, tensors="all"))
+    cache = tensorrt_cache(resnet20, quantlab.calibrate(resnet20, calibration, tensors="all"))
     calibrator = TableCalibrator(table_from_cache(cache))
     offline = build(resnet20, int8(timing_cache), calibrator)
     assert not calibrator.asked_for_batches

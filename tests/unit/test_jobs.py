@@ -18,7 +18,7 @@ from quantlab.api.quantization_job import QuantizationRequest, WrittenModel, qua
 from quantlab.calibration import CalibrationShard, CalibrationTable, TrtCache, load_table
 from quantlab.errors import ConfigError, DataError, GraphError
 from quantlab.onnx_model import has_qdq
-from quantlab.qdq import WeightStyle
+from quantlab.qdq import WeightStyle, tensorrt_cache
 from quantlab.qdq.outputs import OUTPUTS, Scales, output_kind
 
 BATCHES = image_batches(2)
@@ -194,4 +194,4 @@ def test_migration_to_scales_says_what_was_written(
 
 def test_scales_are_written_as_tensorrts_cache_of_the_model(table: CalibrationTable) -> None:
     cache = Scales(conv_net(), table, tensorrt="8.5.3").cache()
-    assert cache == quantlab.tensorrt_cache(conv_net(), table).for_tensorrt("8.5.3")
+    assert cache == tensorrt_cache(conv_net(), table).for_tensorrt("8.5.3")

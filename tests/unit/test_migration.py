@@ -13,14 +13,14 @@ import quantlab
 from models import CONCAT, conv_net, floats, image_batches, parse
 from quantlab.calibration import TrtCache, cache_from_table, load_table, table_from_cache
 from quantlab.errors import DataError, GraphError
-from quantlab.qdq import import_scales
+from quantlab.qdq import import_scales, tensorrt_cache
 from quantlab.qdq.migrate import migrate_to_cache, migrate_to_qdq, scales_of
 
 Array = NDArray[np.generic]
 
 
 def cache() -> TrtCache:
-    return quantlab.tensorrt_cache(conv_net(), quantlab.calibrate(conv_net(), image_batches(), tensors="all"))
+    return tensorrt_cache(conv_net(), quantlab.calibrate(conv_net(), image_batches(), tensors="all"))
 
 
 def test_cache_to_qdq_keeps_every_scale_bit_for_bit() -> None:
@@ -220,7 +220,7 @@ def test_scale_of_a_pooling_is_copied_for_the_calibrators_that_copy_it(calibrato
     model = parse(POOLED, {"w": floats(4, 3, 1, 1), "v": floats(4, 4, 1, 1, seed=1)})
     amax = {t: np.float32(k) for k, t in enumerate("xcagmyz", start=1)}
     table = quantlab.CalibrationTable(amax)
-    scales = quantlab.tensorrt_cache(model, table, calibrator).scales
+    scales = tensorrt_cache(model, table, calibrator).scales
     wanted = amax | ({"a": amax["c"], "m": amax["c"]} if copies else {})
     assert scales == {t: np.float32(a / np.float32(127)) for t, a in wanted.items()}
     assert table.amax == amax
@@ -230,14 +230,14 @@ def test_copied_scale_needs_both_tensors_in_the_table() -> None:
     model = parse(POOLED, {"w": floats(4, 3, 1, 1), "v": floats(4, 4, 1, 1, seed=1)})
     for known in (("x", "c", "m"), ("x", "m"), ("x", "c")):
         table = quantlab.CalibrationTable({t: np.float32(1 + ord(t)) for t in known})
-        assert list(quantlab.tensorrt_cache(model, table).scales) == list(known)
+        assert list(tensorrt_cache(model, table).scales) == list(known)
 
 
 def test_pooling_of_another_domain_copies_no_scale() -> None:
     text = "m (float[2,3,8,8] x) => (float[A,B,C,D] y) { y = mine.MaxPool (x) }"
     header = '<ir_version: 8, opset_import: ["" : 13, "mine" : 1]>'
     table = quantlab.CalibrationTable({"x": np.float32(127), "y": np.float32(254)})
-    assert quantlab.tensorrt_cache(parse(text, {}, header), table).scales == {"x": 1, "y": 2}
+    assert tensorrt_cache(parse(text, {}, header), table).scales == {"x": 1, "y": 2}
 
 
 def test_cache_is_written_from_the_table_else_from_the_pairs_of_the_model() -> None:

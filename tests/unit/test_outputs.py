@@ -11,6 +11,7 @@ import quantlab
 from models import conv_net, image_batches
 from quantlab.calibration import CalibrationTable, TrtCache, load_table
 from quantlab.errors import ConfigError
+from quantlab.qdq import tensorrt_cache
 from quantlab.qdq.outputs import OUTPUTS, OutputKind, Scales, output_kind
 from quantlab.qdq.targets import ALL_TENSORS, QDQ_TENSORS
 
@@ -62,7 +63,7 @@ def test_each_kind_is_read_back_as_what_it_is(scales: Scales, tmp_path: Path) ->
     assert CalibrationTable.load(saved(OUTPUTS[".json"], scales, tmp_path)).amax == scales.table.amax
     cache = TrtCache.load(saved(OUTPUTS[".cache"], scales, tmp_path))
     assert cache.header == "TRT-101601-MinMaxCalibration"
-    assert cache.scales == quantlab.tensorrt_cache(conv_net(), scales.table, "MinMaxCalibration").scales
+    assert cache.scales == tensorrt_cache(conv_net(), scales.table, "MinMaxCalibration").scales
     back = load_table(saved(OUTPUTS[".flatbuffers"], scales, tmp_path))
     for tensor, scale in cache.scales.items():  # the provider's table has ranges as TensorRT's scales have them
         assert back.amax[tensor] / np.float32(127) == scale

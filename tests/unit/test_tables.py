@@ -13,6 +13,7 @@ from models import conv_net, floats, image_batches, parse
 from quantlab.calibration import CalibrationTable, Provenance, TrtCache, cache_from_table, load_table, table_from_cache
 from quantlab.errors import ConfigError, DataError, Notice
 from quantlab.observers import MinMax
+from quantlab.qdq import tensorrt_cache
 
 
 def table() -> CalibrationTable:
@@ -209,5 +210,5 @@ def test_cache_gives_pooling_outputs_their_inputs_scale() -> None:
     model = parse(text)
     table = quantlab.calibrate(model, [{"x": floats(2, 2, 8, 8)}], MinMax(), tensors="all")
     assert table.amax["a"] < table.amax["x"]
-    scales = quantlab.tensorrt_cache(model, table).scales
+    scales = tensorrt_cache(model, table).scales
     assert scales["x"] == scales["a"] == scales["y"]
