@@ -124,6 +124,7 @@ def test_worst_samples_and_classes_are_those_of_numpy() -> None:
     first = worst[0]
     assert (first.fp32_class, first.quantized_class) == (ref.argmax(1)[first.index], out.argmax(1)[first.index])
     assert first.label == first.fp32_class  # the labels are FP32's own
+    assert (result.fp32.classes, result.fp32.worst) == ({}, ())
     classes = result.results[1].classes
     assert sum(n for n, _ in classes.values()) == 40
     for c, (count, same) in classes.items():

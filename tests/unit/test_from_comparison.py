@@ -93,6 +93,26 @@ def test_weight_that_is_no_symmetric_int8_is_counted(zero: np.generic) -> None:
     assert (trace.weights, trace.unmatched, list(trace.tensors)) == ((), 1, ["y"])
 
 
+def test_weight_with_a_scale_per_block_is_counted() -> None:
+    header = '<ir_version: 10, opset_import: ["" : 21]>'
+    body = "{ w = DequantizeLinear <axis = 0, block_size = 3> (c, s)  y = MatMul (x, w) }"
+    text = f"m (float[N,6] x) => (float[N,4] y) {body}"
+    qdq = parse(text, {"c": np.ones((6, 4), np.int8), "s": np.ones((2, 4), np.float32)}, header)
+    fp32 = parse("m (float[N,6] x) => (float[N,4] y) { y = MatMul (x, w) }", {"w": floats(6, 4)}, header)
+    trace = trace_error(fp32, qdq, [])
+    assert (trace.weights, trace.unmatched) == ((), 1)
+
+
+def test_what_was_left_out_of_the_calibration_data_is_told_once(tmp_path: Path) -> None:
+    data = [*image_batches(2, size=4), {"image": image_batches(1)[0]["image"][:1]}]
+    names = ["ort:qdq:minmax", "ort:qdq:percentile-50"]
+    done = report_comparison(ComparisonRequest(conv_net("4"), {}, data, data, names), tmp_path / "report")
+    assert done.left_out == ("the last 1 samples do not fill a batch of 4 and were left out",)
+    assert done.comparison.samples == 9
+    warnings = quantlab.report.load_document(done.paths.json)["warnings"]
+    assert any("percentile-50 saturates" in line for line in warnings)  # of the scales, not of the data
+
+
 def test_trace_of_a_quantized_reference_is_refused(model: Path) -> None:
     with pytest.raises(GraphError, match="an error trace needs the FP32 model"):
         trace_error(model, model, image_batches(1))

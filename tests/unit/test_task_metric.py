@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import quantlab
 from models import coloured, conv_net, image_batches, labelled, plus, quantized, run
+from quantlab.comparison.task import load_metric
 from quantlab.data import ArrayBatches
 from quantlab.errors import ConfigError
 
@@ -149,3 +151,14 @@ def test_metric_cannot_write_into_the_reference() -> None:
     result = quantlab.compare(conv_net(), {"plus": plus(0.5)}, image_batches(), metric=spoils)
     assert "read-only" in result.fp32.metric_failed
     assert result.results[1].errors["logits"].mean_abs == pytest.approx(0.5, abs=1e-5)
+
+
+def test_metric_is_loaded_by_the_file_and_its_name(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("def right(outputs, labels):\n    return labels\n")
+    metric = load_metric(f"{tmp_path / 'm.py'}:right")
+    assert metric({}, "labels") == "labels"  # type: ignore[arg-type, call-arg]
+    for text in (str(tmp_path / "m.py"), f"{tmp_path / 'none.py'}:right", "right", ""):
+        with pytest.raises(ConfigError, match=r"is not file\.py:NAME"):
+            load_metric(text)
+    with pytest.raises(ConfigError, match=r"m\.py has no 'wrong'"):
+        load_metric(f"{tmp_path / 'm.py'}:wrong")
