@@ -29,7 +29,8 @@ def command(engine: Path, labels: str | None, output: Path, **data: Any) -> None
     from quantlab.engines.jobs import run_engine
 
     check_writable(output)
-    with runtime().open(Engine.load(engine)) as running:
+    loaded = Engine.load(engine)
+    with runtime().open(loaded) as running:
         batches = open_source([spec.name for spec in running.inputs], running.batch_size.fixed, data, labels)
         with progress("running", batches.count) as on_batch:
             outputs = run_engine(running, batches, on_batch)

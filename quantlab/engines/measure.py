@@ -139,7 +139,7 @@ def measure_round(lane: Lane, work: Work, options: BenchOptions) -> NDArray[np.f
     driver, times = lane.driver, list[float]()
     left = options.iterations_per_round
     end = time.perf_counter() + options.seconds_per_round
-    while left != 0 if left is not None else time.perf_counter() < end:
+    while left != 0 if left is not None else not times or time.perf_counter() < end:  # at least once
         events = []
         for _ in range(min(ROUND_RUNS, left or ROUND_RUNS)):
             start = driver.record(lane.stream)

@@ -108,10 +108,9 @@ def _merge_slices(graph: gs.Graph) -> None:
 def _slice_ranges(node: gs.Node) -> tuple[list[int], ...] | None:
     """(starts, ends, axes, steps) of a Slice with constant ones, axes counted from the front; else None."""
     rank = len(node.inputs[0].shape) if node.inputs[0].shape is not None else None
-    given = [t for t in node.inputs[1:] if t.name or isinstance(t, gs.Constant)]
-    if rank is None or len(given) != len(node.inputs) - 1 or not all(isinstance(t, gs.Constant) for t in given):
+    if rank is None or not all(isinstance(t, gs.Constant) for t in node.inputs[1:]):
         return None
-    values = [t.values.reshape(-1).tolist() for t in given]
+    values = [t.values.reshape(-1).tolist() for t in node.inputs[1:]]
     starts, ends = values[:2]
     axes = values[2] if len(values) > 2 else list(range(len(starts)))
     steps = values[3] if len(values) > 3 else [1] * len(starts)
@@ -175,13 +174,11 @@ def _factor_and_shift(op: str, value: NDArray[np.float64]) -> tuple[NDArray[np.f
 
 def _per_channel(affine: _Affine, channels: int, ndim: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """(factor, shift), float64 (channels,), or None if they differ within a channel or would change the shape."""
-    shape = (channels,) if affine.by_channel else tuple(affine.factor.shape)
-    if not affine.by_channel and affine.factor.size != 1:
+    if not affine.by_channel:
+        shape = affine.factor.shape
         padded = (1,) * (ndim - len(shape)) + shape
-        if len(shape) > ndim or padded != (1, channels, *(1,) * (ndim - 2)):
+        along_channels = affine.factor.size == 1 or padded == (1, channels, *(1,) * (ndim - 2))
+        if len(shape) > ndim or not along_channels:
             return None
-    if not affine.by_channel and len(shape) > ndim:
-        return None
-    both = (np.broadcast_to(v.reshape(-1), channels).copy() for v in (affine.factor, affine.shift))
-    factor, shift = both
+    factor, shift = (np.broadcast_to(v.reshape(-1), channels).copy() for v in (affine.factor, affine.shift))
     return factor, shift

@@ -116,6 +116,7 @@ def _bounds(clip: gs.Node) -> tuple[int, int] | None:
 
 _SUFFIXES = (DEQUANTIZED, "_DequantizeLinear_Output", "_dequant")
 """What tools append to a weight's name for its dequantized values: quantlab, ONNX Runtime, PyTorch."""
+_ASYMMETRIC = "asymmetric ranges became symmetric: one bit of resolution less, and no cut at their short side"
 
 
 def _float_name(names: FreshNames, tensor: str) -> str:
@@ -143,9 +144,7 @@ def _replace(work: _Work, dq: gs.Node) -> None:
         original = _with_clip(work, q, original, high)
         work.notes[f"the range of '{name}' begins at 0: a Clip takes the place of the zero point"] = None
     elif not symmetric and low != 0:
-        work.notes["asymmetric ranges became symmetric: one bit of resolution less, and no cut at their short side"] = (
-            None
-        )
+        work.notes[_ASYMMETRIC] = None
     _rewire(work, dq, original, result)
 
 

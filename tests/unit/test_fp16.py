@@ -79,6 +79,8 @@ def test_converted_model_stays_as_it_is(fused: bool) -> None:
     again = to_fp16(once.model)
     assert again.model.SerializeToString(deterministic=True) == once.model.SerializeToString(deterministic=True)
     assert again.kept == once.kept
+    assert once.rounded_scales
+    assert not again.rounded_scales  # they are FP16 numbers by now
 
 
 def test_float_model_is_as_close_as_its_roundings_allow() -> None:

@@ -276,3 +276,47 @@ def test_operator_that_bounds_its_result_ends_what_is_too_large(line: str) -> No
     # onnx does not infer the type of a GroupNormalization
     model.graph.value_info.append(onnx.helper.make_tensor_value_info("b", FP32, [2, 4, 4]))
     assert list(kept(to_fp16(model))) == ["a", "b"]
+
+
+def test_operator_of_another_domain_that_bears_a_known_name_is_unknown() -> None:
+    header = '<ir_version: 8, opset_import: ["" : 13, "other" : 1]>'
+    result = to_fp16(parse("m (float[N,4] x) => (float[N,4] y) { y = other.Relu (x) }", header=header))
+    assert kept(result) == {"y": "whether operator Relu of domain 'other' takes FP16 is not known"}
+
+
+def test_constants_and_casts_between_integers_compute_with_no_positions() -> None:
+    text = """m (float[N,4] x, int64[N] t) => (float[N,4] y, int32[N] u) {
+        c = Mul (k, k2)
+        y = Add (x, c)
+        u = Cast <to = 6> (t)
+    }"""
+    assert kept(to_fp16(parse(text, {"k": floats(4), "k2": floats(4, seed=1)}))) == {}
+
+
+def test_fp16_constant_that_a_float32_node_reads_is_there_in_both_types() -> None:
+    text = """m (float[N,4] x, float16[N,4] z) => (float[N,4] y, float16[N,4] w) {
+        w = Add (z, k)
+        c = Cast <to = 1> (k)
+        e = Exp (x)
+        y = Add (e, c)
+    }"""
+    values = floats(4).astype(np.float16)
+    result = to_fp16(parse(text, {"k": values}))
+    made = initializers(result.model)
+    assert {name: made[name].dtype for name in made} == {"k": np.float16, "k_fp32": np.float32}
+    np.testing.assert_array_equal(made["k_fp32"], values.astype(np.float32))
+    assert lines(result.model) == ["Add(z,k)", "Exp(x)", "Add(e,k_fp32)"]
+
+
+def test_constant_nodes_of_integers_stay_nodes() -> None:
+    text = """m (float[2,4] x) => (float[A,B] y) {
+        s = Constant <value = int64[2] {4, 2}> ()
+        t = Constant <value_int = 1> ()
+        k = Constant <value = float[1] {0.5}> ()
+        r = Reshape (x, s)
+        a = Mul (r, k)
+        y = Gather (a, t)
+    }"""
+    result = to_fp16(parse(text.replace("float[A,B] y", "float[A] y")))
+    assert [n.op_type for n in result.model.graph.node].count("Constant") == 2
+    assert {name: v.dtype for name, v in initializers(result.model).items()} == {"k": np.float16}

@@ -73,3 +73,17 @@ def test_pair_behind_a_tensor_and_tensor_behind_a_pair(view: GraphView) -> None:
     assert {t: view.source(t) for t in ("d", "kept", "stored", "a", "x")} == {
         "d": "x", "kept": "w", "stored": "stored", "a": "a", "x": "x",
     }  # fmt: skip
+
+
+def test_codes_that_no_quantizelinear_made_are_no_pair() -> None:
+    text = "m (float[N] x) => (float[N] y) { c = Cast <to = 3> (x)  y = DequantizeLinear (c, s, z) }"
+    view = GraphView(parse(text, CONSTANTS))
+    assert view.pair_after("x") is None
+    assert view.source("y") == "y"
+
+
+def test_node_with_an_attribute_called_value_is_no_constant() -> None:
+    text = "m (int64[1] n) => (float[N] y) { y = ConstantOfShape <value = float[1] {3}> (n) }"
+    view = GraphView(parse(text))
+    assert not view.is_constant("y")
+    assert view.constant("y") is None

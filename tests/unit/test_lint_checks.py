@@ -202,3 +202,18 @@ def test_pair_is_followed_through_operators_that_move_values_of_one_or_two_input
     three = "c = Concat <axis = 0> (d, d, d)\n y = MatMul (c, w)"
     model = parse(LAYER.format(axis=1, rest=three), {n: np.asarray(v) for n, v in (INT8 | WEIGHT).items()})
     assert [(f.code, f.detail) for f in lint(model)] == [("Q16", "input 'c' is float")]
+
+
+def test_of_a_subgraph_the_pairs_alone_are_named() -> None:
+    text = """m (bool c, float[N] x) => (float[N] y) {
+        y = If (c) <
+            then_branch = a () => (float[N] t) { q = QuantizeLinear (x, s, z)  t = DequantizeLinear (q, s, z) },
+            else_branch = b () => (float[N] e) { e = Neg (x) }
+        >
+    }"""
+    model = parse(text, {n: np.asarray(v) for n, v in INT8.items()})
+    assert [(f.code, f.node, f.detail) for f in lint(model)] == [
+        ("Q19", "q", "in a subgraph"), ("Q19", "t", "in a subgraph"),
+    ]  # fmt: skip
+    plain = text.replace("q = QuantizeLinear (x, s, z)  t = DequantizeLinear (q, s, z)", "t = Abs (x)")
+    assert lint(parse(plain)) == []

@@ -118,3 +118,9 @@ def test_inputs_that_are_constants_need_not_be_fed() -> None:
     model = parse("m (float[N,4] x, float[4,2] w) => (float[N,2] y) { y = MatMul (x, w) }",
                   {"w": np.ones((4, 2), np.float32)})  # fmt: skip
     assert [spec.name for spec in input_specs(model)] == ["x"]
+
+
+def test_spec_shows_known_named_and_unknown_dimensions() -> None:
+    model = parse("m (float[N,4,8] x) => (float[N,4,8] y) { y = Relu (x) }")
+    model.graph.input[0].type.tensor_type.shape.dim[2].Clear()
+    assert str(input_specs(model)[0]) == "float32 (N, 4, ?)"

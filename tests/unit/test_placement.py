@@ -166,3 +166,10 @@ def test_operands_that_int8_does_not_take_are_named(text: str, weights: dict[str
 def test_layer_of_a_constant_input_is_left_alone() -> None:
     text = """m (float[4] b) => (float[2,4,8,8] y) { y = Conv (k, w, b) }"""  # its bias is computed: not folded
     assert decisions(text, CONV | {"k": floats(2, 4, 8, 8)})[2] == {"y": "its input is constant"}
+
+
+def test_one_scale_per_weight_is_described() -> None:
+    model = parse("m (float[N,4,8,8] x) => (float[N,4,8,8] y) { y = Conv (x, w) }", CONV)
+    model.graph.node[0].name = "conv"
+    placement = plan(prepare(model)).per_tensor_weights()
+    assert placement.describe() == ["activation x: read by conv[0]", "weight w: conv[1], one scale"]

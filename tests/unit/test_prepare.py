@@ -205,3 +205,18 @@ def test_opset_is_raised_to_thirteen_and_never_further(opset: int, now: int) -> 
     model = parse("m (float[N,4] x) => (float[N,4] y) { y = Relu (x) }", header=header)
     assert prepare(model).opset_import[0].version == now
     assert model.opset_import[0].version == opset
+
+
+def test_scaling_of_an_input_or_behind_a_computed_weight_stays() -> None:
+    assert ops(parse("m (float[N,4] x) => (float[N,4] y) { y = Mul (x, k) }", {"k": np.float32([2])})) == ["Mul"]
+    text = "m (float[N,3,8,8] x, float[4,3,1,1] v) => (float[A,B,C,D] y) { c = Conv (x, v)  y = Mul (c, k) }"
+    assert ops(parse(text, {"k": np.float32([2])})) == ["Conv", "Mul"]
+
+
+def test_slices_with_computed_ends_are_not_merged() -> None:
+    text = """m (float[2,4,8,8] x, int64[1] e) => (float[A,B,C,D] y) {
+        s = Slice (x, b, e, two)
+        y = Slice (s, b, four, three)
+    }"""
+    numbers = {"b": np.array([0]), "two": np.array([2]), "three": np.array([3]), "four": np.array([4])}
+    assert ops(parse(text, numbers)) == ["Slice", "Slice"]

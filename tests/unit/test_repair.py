@@ -233,3 +233,16 @@ def test_layer_with_one_quantized_operand_was_not_float() -> None:
     assert [f.code for f in result.before] == ["Q16"]
     assert result.placement.skipped == ()
     assert result.after == ()
+
+
+def test_one_scale_in_a_vector_of_one_serves_where_one_scale_is_wanted() -> None:
+    text = """m (float[N,4,6,6] x) => (float[N,4,8,8] y) {
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        w = DequantizeLinear <axis = 0> (codes, ws, wz)
+        y = ConvTranspose <group = 2> (d, w)
+    }"""
+    codes = np.random.default_rng(0).integers(-90, 90, (4, 2, 3, 3)).astype(np.int8)
+    given = {n: np.asarray(v) for n, v in INT8.items()}
+    given |= {"codes": codes, "ws": np.full(1, 0.02, np.float32), "wz": np.zeros(1, np.int8)}
+    assert repair(parse(text, given)).moved["y"].sqnr_db == np.inf

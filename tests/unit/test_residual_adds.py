@@ -80,6 +80,7 @@ def test_sum_of_a_tensor_with_itself_is_no_residual() -> None:
     ("shape", "reason"),
     [
         ("N,4,8,8", None),
+        ("N,K,8,8", None),  # nor is a dynamic one taken to differ from a known one
         ("M,4,8,8", None),  # two dynamic dimensions are taken as equal
         ("N,4,8,1", "one input is broadcast over the other"),
         ("N,1,8,8", "one input is broadcast over the other"),

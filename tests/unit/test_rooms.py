@@ -17,7 +17,28 @@ else:
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "quantlab"
-ORDER = ["errors", "version", "files", "numerics", "onnx_model", "memory", "observers", "data", "ort", "calibration", "qdq", "fp16", "engines", "trt", "comparison", "tune", "api", "report", "cli", "__main__"]
+ORDER = [
+    "errors",
+    "version",
+    "files",
+    "numerics",
+    "onnx_model",
+    "memory",
+    "observers",
+    "data",
+    "ort",
+    "calibration",
+    "qdq",
+    "fp16",
+    "engines",
+    "trt",
+    "comparison",
+    "tune",
+    "api",
+    "report",
+    "cli",
+    "__main__",
+]
 """Every room imports only from those before it."""
 HOMES = {
     "click": "quantlab/cli",

@@ -63,6 +63,7 @@ def test_tensor_with_two_pairs_keeps_the_larger_range() -> None:
         ("r = Relu (x)  a = Concat <axis = 1> (r, x)", True),
         ("a = Clip (x, zero, six)", False),
         ("a = Clip (x, minus, six)", True),
+        ("a = Clip (x)", True),
         ("a = LeakyRelu (x)", True),
         ("a = my.Relu (x)", True),
         ("a = Identity (x)", True),
@@ -224,3 +225,28 @@ def test_output_that_is_an_input_or_a_constant_gets_an_identity(maker: str) -> N
     assert [(n.op_type, list(n.output)) for n in stripped.model.graph.node] == [("Identity", ["y"])]
     want = np.full((2, 4), 0.5) if maker else floats(2, 4)
     np.testing.assert_allclose(run(stripped.model, {"x": floats(2, 4)})[0], want, rtol=1e-6)
+
+
+def test_output_of_a_node_with_several_results_keeps_its_name_and_the_others_theirs() -> None:
+    text = """m (float[N,4] x) => (float[A,B] y, float[A,C] z) {
+        a, b = Split <axis = 1> (x)
+        q = QuantizeLinear (b, s, z0)
+        y = DequantizeLinear (q, s, z0)
+        z = Neg (a)
+    }"""
+    stripped = strip(parse(text, {"s": array(0.5), "z0": array(0, np.int8)}))
+    assert [(n.op_type, list(n.output)) for n in stripped.model.graph.node] == [("Split", ["a", "y"]), ("Neg", ["z"])]
+
+
+@pytest.mark.parametrize("zero_point", [array(0, np.int8), array(3, np.int8), array(128, np.uint8)])
+def test_float_weight_with_a_pair_becomes_what_the_pair_makes_of_it(zero_point: np.ndarray) -> None:
+    text = """m (float[N,4] x) => (float[N,4] y) {
+        q = QuantizeLinear (w, s, z)
+        w_dequantized = DequantizeLinear (q, s, z)
+        y = MatMul (x, w_dequantized)
+    }"""
+    model = parse(text, {"w": floats(4, 4), "s": array(0.02), "z": zero_point})
+    stripped = strip(model)
+    eye = {"x": np.eye(4, dtype=np.float32)}
+    np.testing.assert_array_equal(run(stripped.model, eye)[0], run(model, eye)[0])
+    assert list(stripped.weight_amax) == ([] if zero_point.any() else ["w_1"])
