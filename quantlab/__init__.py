@@ -51,6 +51,26 @@ _HOME = {
     "QuantlabError": "errors",
 }
 
+_ROOMS = (
+    "api",
+    "calibration",
+    "comparison",
+    "data",
+    "engines",
+    "errors",
+    "fp16",
+    "memory",
+    "numerics",
+    "observers",
+    "onnx_model",
+    "ort",
+    "qdq",
+    "report",
+    "trt",
+    "tune",
+)
+"""The packages below, which hold everything that is not public here; loaded when they are named."""
+
 __all__ = [
     "PRESETS",
     "CalibrationTable",
@@ -82,13 +102,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its room (PEP 562)."""
+    """Load a public name from its room, or a room (PEP 562)."""
+    if name in _ROOMS:
+        return import_module(f"quantlab.{name}")
     if name not in _HOME:
-        raise AttributeError(f"module 'quantlab' has no attribute '{name}'")
+        raise AttributeError(f"module 'quantlab' has no attribute '{name}': its rooms are {', '.join(_ROOMS)}")
     value = getattr(import_module(f"quantlab.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_ROOMS])

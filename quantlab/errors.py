@@ -67,6 +67,23 @@ class MissingDependencyError(QuantlabError):
     """An optional package that this path needs is not installed, or is of a version that cannot do it."""
 
 
+def expect_type(value: object, kinds: type | tuple[type, ...], what: str, hint: str) -> None:
+    """Refuse an argument of another type, before it is taken for something else.
+
+    Args:
+        value: What was given.
+        kinds: What it may be.
+        what: What it stands for, as a noun for the error text.
+        hint: What to give instead.
+
+    Raises:
+        ConfigError: It is none of these.
+    """
+    if not isinstance(value, kinds):
+        names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+        raise ConfigError(f"{what} is a {type(value).__name__}, expected {names}", hint=hint)
+
+
 @contextmanager
 def in_batch(number: int) -> Iterator[None]:
     """Give every QuantlabError that leaves the block the number of its batch, unless it carries one already."""

@@ -17,7 +17,7 @@ from quantlab.calibration import (
     run_shards,
 )
 from quantlab.data import Batches
-from quantlab.errors import ConfigError
+from quantlab.errors import ConfigError, expect_type
 from quantlab.observers import Observer, algorithm_name, resolve_algorithm
 from quantlab.onnx_model import Model
 from quantlab.qdq import QDQ_TENSORS, calibration_target
@@ -59,8 +59,8 @@ def calibrate(
         DataError: The data do not fit or are not finite, with batch and tensor.
         GraphError: The model cannot be calibrated.
     """
-    if algorithm == AUTO:
-        if order_independent or tensors != QDQ_TENSORS:
+    if isinstance(algorithm, str) and algorithm == AUTO:
+        if order_independent or not (isinstance(tensors, str) and tensors == QDQ_TENSORS):
             raise ConfigError(
                 "auto chooses for the tensors of a Q/DQ model, by the batches as they come",
                 hint="leave out tensors and order_independent, or choose one algorithm",
@@ -101,6 +101,7 @@ def calibrate_all(
         DataError: As `calibrate`.
         GraphError: As `calibrate`.
     """
+    expect_type(algorithms, Mapping, "algorithms", "name every algorithm: {'mse': 'mse'}")
     observers = {name: resolve_algorithm(algorithm) for name, algorithm in algorithms.items()}
     options = RunOptions(order_independent=order_independent)
     return run_calibration(calibration_target(model, tensors), batches, observers, options, on_batch)

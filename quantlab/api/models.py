@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from quantlab.calibration import CalibrationTable, Progress, load_table
 from quantlab.comparison import Backend, Candidate, Comparison, Metric, compare_models
 from quantlab.data import Batch, Batches
-from quantlab.errors import ConfigError
+from quantlab.errors import ConfigError, expect_type
 from quantlab.onnx_model import Model, load_model
 from quantlab.qdq import Migrated, Quantized, Selection, WeightStyle, migrate_to_qdq, quantize_model
 
@@ -41,6 +42,8 @@ def quantize(
         GraphError: The model has Q/DQ already.
         DataError: The table is of another model, or lacks a tensor.
     """
+    expect_type(selection, (Selection, NoneType), "selection", "quantlab.Selection(exclude=('op:Gemm',))")
+    expect_type(weights, (WeightStyle, NoneType), "weights", "quantlab.WeightStyle(per_channel=False)")
     return quantize_model(model, _table(table), selection, weights)
 
 
@@ -59,17 +62,14 @@ def migrate(model: Model, table: CalibrationTable | str | Path, selection: Selec
         GraphError: The model has Q/DQ already.
         DataError: The table is of another model, or has no scale for any layer of it.
     """
+    expect_type(selection, (Selection, NoneType), "selection", "quantlab.Selection(exclude=('op:Gemm',))")
     return migrate_to_qdq(model, _table(table), selection)
 
 
 def _table(table: CalibrationTable | str | Path) -> CalibrationTable:
     if isinstance(table, (str, Path)):
         return load_table(table)
-    if not isinstance(table, CalibrationTable):
-        raise ConfigError(
-            f"table is a {type(table).__name__}, expected a CalibrationTable or the path of one",
-            hint="quantlab.calibrate makes one",
-        )
+    expect_type(table, (CalibrationTable, str, Path), "table", "quantlab.calibrate makes one")
     return table
 
 

@@ -33,8 +33,10 @@ def command(model: Path, io: str, output: Path) -> None:
     """
     from quantlab.fp16 import to_fp16
     from quantlab.onnx_model import save_model
+    from quantlab.qdq.outputs import output_kind
 
     check_output(output, model)
+    output_kind(output, (".onnx",))
     result = to_fp16(model, io)
     save_model(result.model, output)
     print_warnings(result.warnings[:SHOWN])

@@ -55,8 +55,10 @@ def command(model: Path, table_file: Path | None, placement_file: Path | None, o
     from quantlab.calibration import load_table
     from quantlab.onnx_model import load_model
     from quantlab.qdq import Selection, WeightStyle
+    from quantlab.qdq.outputs import output_kind
 
     check_outputs([p for p in (output, placement_file) if p], model, *([table_file] if table_file else []))
+    output_kind(output, (".onnx",))
     proto = load_model(model)
     batches = open_batches(proto, v, None) if v["data"] else None
     request = QuantizationRequest(

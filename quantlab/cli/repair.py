@@ -27,8 +27,10 @@ def command(model: Path, min_sqnr: float, output: Path, **data: Any) -> None:
     """
     from quantlab.onnx_model import load_model, save_model
     from quantlab.qdq import repair
+    from quantlab.qdq.outputs import output_kind
 
     check_output(output, model)
+    output_kind(output, (".onnx",))
     proto = load_model(model)
     batches = open_batches(proto, data, None) if data["data"] else None
     result = repair(proto, batches, min_sqnr)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.data import Batch, Batches, BatchSize, LabeledBatches, Labels
+from quantlab.data.batches import require_stream
 from quantlab.data.labels import as_labels
 from quantlab.errors import DataError, in_batch
 
@@ -41,6 +42,7 @@ def with_labels(batches: Batches, labels: NDArray[np.int64] | None, size: BatchS
     Raises:
         DataError: There are fewer labels than samples, or they are no class numbers.
     """
+    require_stream(batches)
     return _from_stream(batches, size) if labels is None else _from_array(batches, labels, size)
 
 

@@ -16,7 +16,8 @@ from quantlab.comparison.judge import scores_output
 from quantlab.comparison.tally import BatchRow, Tally, Truth
 from quantlab.comparison.task import Metric, TaskMetric
 from quantlab.data import Batch, Batches, BatchSize, Labels
-from quantlab.errors import QuantlabError, in_batch
+from quantlab.data.python_file import FAILURES
+from quantlab.errors import DataError, QuantlabError, in_batch
 from quantlab.onnx_model import input_specs, output_specs
 
 FP32 = "fp32"
@@ -105,9 +106,9 @@ class ComparisonRun:
         truth = Truth(outputs[FP32], labels, size, self.scores)
         rows = {}
         for backend in self.backends:
-            found = outputs.get(backend.name)
-            if found is None:
+            if backend.name not in outputs:
                 continue
+            found = outputs[backend.name]
             tally = self.tallies[backend.name]
             try:
                 rows[backend.name] = tally.row(truth, found, outputs.get(backend.twin) if backend.twin else None)
@@ -124,7 +125,7 @@ class ComparisonRun:
             if tally.failed:
                 continue
             try:
-                found = backend.run(fed)
+                found = _run(backend, fed)
             except QuantlabError as error:
                 self._fail(tally, error)
                 continue
@@ -142,3 +143,27 @@ class ComparisonRun:
         """Hand every tally its rows of the batches that were kept."""
         for tally in self.tallies.values():
             tally.rows = [kept.rows[tally.name] for kept in self.kept if tally.name in kept.rows]
+
+
+def _run(backend: Backend, batch: Batch) -> Outputs:
+    """The outputs of a backend, which may be a user's own function: whatever it raises or returns is named."""
+    try:
+        found: object = backend.run(batch)
+    except QuantlabError:
+        raise
+    except FAILURES as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"backend '{backend.name}' raised {reason}", hint="run it by itself on one batch") from error
+    if not isinstance(found, Mapping):
+        raise DataError(
+            f"backend '{backend.name}' gave a {type(found).__name__}, expected a mapping of output name to array",
+            hint="return {'logits': array}",
+        )
+    wrong = [name for name, values in found.items() if not isinstance(values, np.ndarray)]
+    if wrong:
+        raise DataError(
+            f"backend '{backend.name}' gave a {type(found[wrong[0]]).__name__} for output '{wrong[0]}', expected an "
+            "array",
+            hint="convert it with numpy.asarray",
+        )
+    return found

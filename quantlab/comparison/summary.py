@@ -12,8 +12,8 @@ from quantlab.comparison.result import Comparison, ModelResult
 from quantlab.comparison.run import FP32, ComparisonRun
 from quantlab.comparison.statistics import MeanDifference, accuracy_difference, mean_difference
 from quantlab.comparison.tally import Tally
-from quantlab.comparison.task import FAILURES
 from quantlab.data import Labels, StreamFacts
+from quantlab.data.python_file import FAILURES
 from quantlab.errors import DataError
 from quantlab.onnx_model import model_hash
 

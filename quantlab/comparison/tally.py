@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from quantlab.comparison.backend import Outputs
 from quantlab.comparison.metrics import ClassificationCounts, classify, sample_sqnr_db
-from quantlab.comparison.task import FAILURES, TaskMetric
+from quantlab.comparison.task import TaskMetric
 from quantlab.data import Labels
+from quantlab.data.python_file import FAILURES
 from quantlab.errors import DataError
 from quantlab.numerics import ErrorSums, OutputError, error_sums
 

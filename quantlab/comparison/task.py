@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data.python_file import run_python_file, split_python
+from quantlab.data.python_file import FAILURES, run_python_file, split_python
 from quantlab.errors import ConfigError, DataError
 
 Outputs = Mapping[str, NDArray[Any]]
@@ -35,9 +35,6 @@ class WholeSet(Protocol):
 
 Metric = PerSample | type[WholeSet]
 
-FAILURES = (Exception, SystemExit)
-"""What a user's code may raise without ending the comparison; Ctrl-C does."""
-
 
 class TaskMetric:
     """A user's metric of one backend.
@@ -53,6 +50,11 @@ class TaskMetric:
         self._object: WholeSet | None = None
         self._batches = 0  # that the object was given
         self._function: Any = metric
+        if not callable(metric):
+            raise ConfigError(
+                f"the metric is a {type(metric).__name__}, expected a function or a class",
+                hint="a metric is a function of (outputs, labels), or a class with update and compute",
+            )
         if isinstance(metric, type):
             try:
                 made = metric()
@@ -128,7 +130,7 @@ def load_metric(text: str) -> Metric:
         DataError: The file cannot be run.
     """
     source = split_python(text)
-    if source is None or not source[0].is_file():
+    if source is None:
         raise ConfigError(
             f"metric '{text}' is not file.py:NAME", hint="a Python file with the metric, and its name after a colon"
         )

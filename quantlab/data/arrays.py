@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data.batches import Batch, Labels
+from quantlab.data.batches import Batch, Labels, require_batch_size
 from quantlab.errors import DataError
 
 _BROKEN = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, NotImplementedError)
@@ -63,6 +63,7 @@ class ArrayBatches:
     def __init__(
         self, arrays: Mapping[str, NDArray[Any]], *, batch_size: int = 32, labels: NDArray[np.int64] | None = None
     ) -> None:
+        require_batch_size(batch_size)
         lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
         if len(set(lengths.values())) != 1 or 0 in lengths.values():
             raise DataError(f"arrays have {lengths} samples", hint="every input needs the same number of samples, > 0")

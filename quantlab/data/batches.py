@@ -28,6 +28,22 @@ class LabeledBatches(Protocol):
         """Batches with the labels (N,) of their samples, or None."""
 
 
+def require_stream(batches: object) -> None:
+    """ConfigError unless something can be iterated again and again: a list, or one of quantlab's streams."""
+    if isinstance(batches, Iterator) or not isinstance(batches, Iterable):
+        why = "which can be read only once" if isinstance(batches, Iterator) else "expected a list"
+        raise ConfigError(
+            f"batches are a {type(batches).__name__}, {why}",
+            hint="pass a list of {input: array}, or quantlab.IterableBatches(function)",
+        )
+
+
+def require_batch_size(size: int) -> None:
+    """ConfigError unless a batch of this size has samples."""
+    if size < 1:
+        raise ConfigError(f"batch size {size} is less than 1", hint="batch_size=32")
+
+
 def batch_length(batch: Batch, first: str) -> int:
     """Count the samples of a batch.
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data.batches import Batch, Labels
+from quantlab.data.batches import Batch, Labels, require_batch_size
 from quantlab.data.decode import from_array, open_image
 from quantlab.data.prefetch import map_ahead
 from quantlab.data.preprocess import Preprocess
-from quantlab.errors import DataError, QuantlabError
+from quantlab.errors import DataError, QuantlabError, expect_type
 
 _SIDECARS = frozenset({".csv", ".txt", ".json", ".md", ".xml", ".yaml", ".yml", ".npy", ".npz"})
 
@@ -52,6 +52,8 @@ class ImageBatches:
         labels: NDArray[np.int64] | None = None,
         skip_bad: bool = False,
     ) -> None:
+        expect_type(preprocess, Preprocess, "the preprocess", "quantlab.PRESETS['imagenet']")
+        require_batch_size(batch_size)
         if len(images) == 0:
             raise DataError("there are no images", hint="give a folder or array that holds some")
         if labels is not None and labels.shape != (len(images),):

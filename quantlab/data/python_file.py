@@ -21,7 +21,8 @@ from quantlab.errors import ConfigError, DataError, QuantlabError
 from quantlab.files import read_bytes
 
 T = TypeVar("T")
-_FAILURES = (Exception, SystemExit)
+FAILURES = (Exception, SystemExit)
+"""What code of a user may raise and is reported, in place of ending everything; Ctrl-C is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class PythonFile:
             return function()
         except (QuantlabError, StopIteration):
             raise
-        except _FAILURES as error:
+        except FAILURES as error:
             raise _raised(self.path, what, error) from error
 
 
@@ -127,7 +128,7 @@ def _run(path: Path, content: bytes, sha256: str, what: str) -> ModuleType:
         spec.loader.exec_module(module)
     except QuantlabError:
         raise
-    except _FAILURES as error:
+    except FAILURES as error:
         raise _raised(path, f"the {what}", error) from error
     finally:
         sys.modules.pop(name, None)

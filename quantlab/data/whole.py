@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data.batches import Batch, Batches, batch_length
+from quantlab.data.batches import Batch, Batches, batch_length, require_stream
 from quantlab.data.facts import DerivedBatches
 from quantlab.errors import DataError, GraphError, Notice, in_batch
 from quantlab.onnx_model import TensorSpec
@@ -52,6 +52,7 @@ class BatchSize:
 
     def whole(self, batches: Batches) -> Batches:
         """The batches that the network takes: a short last one is left out, see `WholeBatches`."""
+        require_stream(batches)
         return batches if self.fixed is None else WholeBatches(batches, self.count, self.fixed)
 
     def filled(self, batch: Batch) -> Batch:

@@ -178,7 +178,7 @@ def check_data_file(path: Path) -> None:
 
 def _moved_out(tensor: TensorProto, file: Any, location: str) -> TensorProto:
     """The tensor itself if small or not raw, else a reference to its bytes, which are appended to `file`."""
-    if not tensor.HasField("raw_data") or len(tensor.raw_data) < BIG:
+    if len(tensor.raw_data) < BIG:
         return tensor
     offset = file.tell()
     file.write(tensor.raw_data)

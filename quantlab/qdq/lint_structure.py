@@ -34,7 +34,7 @@ def breaks_fusion(view: GraphView) -> Iterator[Finding]:
 def residual_adds(view: GraphView) -> Iterator[Finding]:
     """Q07: both branches of a residual Add."""
     for node in view.proto.graph.node:
-        if not _row(node).residual or len(node.input) != 2:
+        if not _row(node).residual:
             continue
         sources = [view.source(name) for name in node.input]
         quantized = [s != name for s, name in zip(sources, node.input, strict=True)]
@@ -115,7 +115,7 @@ def one_operand_float(view: GraphView) -> Iterator[Finding]:
         operands = [_moved_from(view, node.input[i]) for i in (0, weight_input)]
         quantized = [view.maker(name, "DequantizeLinear") is not None for name in operands]
         for name, is_int8 in zip(operands, quantized, strict=True):
-            between = None if is_int8 else _arithmetic_after_pair(view, name)
+            between = _arithmetic_after_pair(view, name)
             if between is not None:
                 detail = f"{between.op_type} '{node_label(between)}' lies between it and the Q/DQ of input '{name}'"
                 yield Finding("Q16", node_label(node), detail)

@@ -92,9 +92,10 @@ def output_kind(path: Path, allowed: Collection[str]) -> OutputKind:
     Raises:
         ConfigError: The suffix is none of these.
     """
-    if path.suffix not in allowed:
-        kinds = [f"NAME{OUTPUTS[suffix].suffix} for {OUTPUTS[suffix].what}" for suffix in allowed]
-        raise ConfigError(
-            f"output {path} has suffix '{path.suffix}', which says nothing about what to write", hint="; ".join(kinds)
-        )
-    return OUTPUTS[path.suffix]
+    suffix = path.suffix.lower()
+    if suffix not in allowed:
+        kinds = [f"NAME{OUTPUTS[kind].suffix} for {OUTPUTS[kind].what}" for kind in allowed]
+        known = OUTPUTS.get(suffix)
+        why = f"which is {known.what}: not to be had here" if known else "which says nothing about what to write"
+        raise ConfigError(f"output {path} has suffix '{path.suffix}', {why}", hint="; ".join(kinds))
+    return OUTPUTS[suffix]

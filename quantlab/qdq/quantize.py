@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx
 
 from quantlab.calibration import CalibrationTable
-from quantlab.errors import ConfigError
+from quantlab.errors import ConfigError, expect_type
 from quantlab.numerics import scale_from_amax
 from quantlab.onnx_model import Model, input_specs, load_model, require_float
 from quantlab.qdq.insert import WeightError, insert
@@ -48,6 +48,7 @@ class WeightStyle:
     stored: str = "int8"
 
     def __post_init__(self) -> None:
+        expect_type(self.per_channel, bool, "per_channel of a WeightStyle", "WeightStyle(per_channel=False)")
         if self.stored not in ("int8", "float"):
             raise ConfigError(f"weights cannot be stored as '{self.stored}'", hint="use int8 or float")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from quantlab.errors import GraphError
+from quantlab.errors import ConfigError, GraphError
 from quantlab.qdq.rules import WEIGHTED
 
 
@@ -24,6 +24,14 @@ class Selection:
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("include", "exclude"):
+            patterns = getattr(self, name)
+            if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
+                raise ConfigError(
+                    f"{name} of a Selection is {patterns!r}, expected patterns", hint=f"Selection({name}=('op:Gemm',))"
+                )
 
     def left_out(self, nodes: Sequence[tuple[str, str]]) -> dict[str, str]:
         """Node name -> reason for every node that stays float, of (name, operator) in network order.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx
 
 from quantlab.calibration import CalibrationTarget
-from quantlab.errors import ConfigError, GraphError
+from quantlab.errors import ConfigError, GraphError, expect_type
 from quantlab.onnx_model import Model, load_model, model_hash, require_float
 from quantlab.qdq.planning import plan
 from quantlab.qdq.prepare import fold, prepare
@@ -39,7 +39,8 @@ def calibration_target(model: Model, tensors: Sequence[str] | str = QDQ_TENSORS)
 
 
 def _names(proto: onnx.ModelProto, tensors: Sequence[str] | str) -> tuple[str, ...] | None:
-    if tensors == ALL_TENSORS:
+    expect_type(tensors, (str, Sequence), "tensors", "use 'qdq', 'all' or a list of names")
+    if isinstance(tensors, str) and tensors == ALL_TENSORS:
         return None
     if isinstance(tensors, str) and tensors != QDQ_TENSORS:
         raise ConfigError(

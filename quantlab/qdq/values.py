@@ -14,7 +14,8 @@ from quantlab.qdq.graph import node_label
 
 
 def parameters_of(node: gs.Node) -> QdqParameters:
-    """Scale and zero point (in float64) of a Q or DQ node; GraphError if it cannot be taken apart."""
+    """Scale and zero point (in float64) of a QuantizeLinear, or of a DequantizeLinear of stored codes; GraphError if
+    it cannot be taken apart."""
     scale, zero_point = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
     if not isinstance(scale, gs.Constant) or not (zero_point is None or isinstance(zero_point, gs.Constant)):
         raise GraphError(f"the scale of '{node_label(node)}' is computed", hint="use static quantization")
@@ -31,16 +32,15 @@ def parameters_of(node: gs.Node) -> QdqParameters:
         raise GraphError(
             f"a scale of '{node_label(node)}' is NaN, infinite or negative", hint="calibrate the float model"
         )
-    is_q = node.op == "QuantizeLinear"
-    source = node.inputs[0]
-    codes = np.dtype(source.values.dtype) if not is_q and isinstance(source, gs.Constant) else None
-    dtype = code_type(
-        None if zero_point is None else zero_point.values, int(node.attrs.get("output_dtype", 0)) if is_q else 0, codes
-    )
+    zeros = None if zero_point is None else zero_point.values
+    if node.op == "QuantizeLinear":
+        dtype = code_type(zeros, int(node.attrs.get("output_dtype", 0)))
+    else:
+        dtype = code_type(zeros, codes=np.dtype(node.inputs[0].values.dtype))
     if dtype not in (np.int8, np.uint8, np.int16, np.uint16, np.int32):
         raise GraphError(f"'{node_label(node)}' has {dtype} codes, not INT8", hint="start from the float version")
-    zeros = np.zeros(()) if zero_point is None else zero_point.values.astype(np.float64)
-    return QdqParameters(scale.values.astype(np.float64), zeros, dtype, int(node.attrs.get("axis", 1)))
+    offsets = np.zeros(()) if zeros is None else zeros.astype(np.float64)
+    return QdqParameters(scale.values.astype(np.float64), offsets, dtype, int(node.attrs.get("axis", 1)))
 
 
 def range_of(q: gs.Node) -> tuple[float, float, bool]:

@@ -122,11 +122,15 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     size = BatchSize.of(input_specs(request.fp32))
     few = [batch for batch in islice(request.batches, SHOWN_BATCHES) if size.takes(batch)]
     traces, untraced = _traces(request.fp32, models, result, few)
+    if not few:
+        untraced.append(f"there is no whole batch of {size.fixed} samples: activations and inner errors are not shown")
     chosen = opened.quantized_by(result.quantized[0].name) if result.quantized else None
     evidence = Evidence(
         activation_ranges(request.fp32, models, few), chosen.placement if chosen else None, traces, request.baseline
     )
-    document = build_document(request.title, result, evidence, request.command, [*opened.skipped, *opened.notices])
+    document = build_document(
+        request.title, result, evidence, request.command, [*opened.skipped, *opened.notices, *untraced]
+    )
     left_out = dict.fromkeys(notice for notice in opened.notices if notice.kind in ("short_batch", "bad_images"))
     paths = write_document(document, folder)
     return ComparisonReport(result, paths, tuple(left_out), tuple(opened.skipped), tuple(untraced))

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from quantlab.comparison import Comparison
-from quantlab.errors import ConfigError
+from quantlab.errors import expect_type
 from quantlab.files import make_folder, write_text
 from quantlab.report.document import build_document
 
@@ -190,9 +190,6 @@ def write_report(comparison: Comparison, folder: str | Path, title: str = "INT8 
     Raises:
         ConfigError: They cannot be written, or `comparison` is something else.
     """
-    if not isinstance(comparison, Comparison):
-        raise ConfigError(
-            f"what is reported is a {type(comparison).__name__}, expected a Comparison",
-            hint="quantlab.compare makes one; quantlab.report.write_document takes a JSON document",
-        )
+    expect_type(comparison, Comparison, "what is reported", "give what quantlab.compare returns")
+    expect_type(folder, (str, Path), "the folder of the report", "give its path")
     return write_document(build_document(title, comparison), Path(folder))

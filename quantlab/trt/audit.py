@@ -33,19 +33,7 @@ def audit(engine: Engine, proto: onnx.ModelProto, batch: Batch, runs: int = RUNS
 
 
 def inspect(engine: Engine, batch: Batch, runs: int = RUNS) -> Inspection:
-    """Inspect and profile an engine.
-
-    Args:
-        engine: Built with details.
-        batch: To run it on.
-        runs: How often, for the times.
-
-    Returns:
-        Its layers and their times.
-
-    Raises:
-        BuildError: It was built without details.
-    """
+    """Look into an engine. See `quantlab.engines.runtime.Runtime.inspect`."""
     with Runner(engine) as runner:
         lane = runner.lane
         lane(batch)

@@ -12,17 +12,5 @@ from quantlab.trt.runtime import TensorrtRuntime
 
 
 def bench(engines: Mapping[str, Engine], batch: Batch, options: BenchOptions | None = None) -> list[BenchResult]:
-    """Measure engines on the same batch, interleaved: see `quantlab.engines.measure.bench`.
-
-    Args:
-        engines: By name.
-        batch: What all of them run on.
-        options: How to measure.
-
-    Returns:
-        A result for every engine, in order.
-
-    Raises:
-        DataError: The batch does not fit one of them.
-    """
+    """Measure engines of this machine, interleaved. See `quantlab.engines.measure.bench`."""
     return measure.bench(TensorrtRuntime(), engines, batch, options)

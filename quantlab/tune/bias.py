@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 from quantlab.calibration import Progress
 from quantlab.data import Batches, BatchSize, notices_of
-from quantlab.errors import DataError, GraphError, in_batch
+from quantlab.errors import DataError, GraphError, expect_type, in_batch
 from quantlab.onnx_model import (
     QDQ_OPS,
     FreshNames,
@@ -66,6 +66,7 @@ def correct_bias(model: Model, quantized: Quantized, batches: Batches, on_batch:
         DataError: There are no batches, they do not fit, or no layer has a bias to correct.
         GraphError: ONNX Runtime cannot run the model.
     """
+    expect_type(quantized, Quantized, "the quantized model", "give what quantlab.quantize returns")
     prepared = prepare(load_model(model))
     probe, layers = _probe(prepared, quantized.model)
     session = Session(probe, optimize=False)

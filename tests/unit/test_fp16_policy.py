@@ -275,7 +275,9 @@ def test_operator_that_bounds_its_result_ends_what_is_too_large(line: str) -> No
     model = parse(text, {"g": np.ones(4, np.float32)}, header)
     # onnx does not infer the type of a GroupNormalization
     model.graph.value_info.append(onnx.helper.make_tensor_value_info("b", FP32, [2, 4, 4]))
-    assert list(kept(to_fp16(model))) == ["a", "b"]
+    result = to_fp16(model)
+    assert list(kept(result)) == ["a", "b"]
+    assert types(result.model)["b"] == FP32
 
 
 def test_operator_of_another_domain_that_bears_a_known_name_is_unknown() -> None:

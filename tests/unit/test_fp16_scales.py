@@ -246,3 +246,11 @@ def test_names_of_casts_and_copies_collide_with_none_of_the_model() -> None:
     batch = {"x": floats(2, 4)}
     for want, got in zip(run(model, batch), run(result.model, batch), strict=True):
         np.testing.assert_allclose(got, want, rtol=2**-8, atol=2**-8)
+
+
+def test_only_a_layer_stays_float32_with_its_pair() -> None:
+    """A Cast before anything else breaks no fusion."""
+    text = "m (float[N,4] x) => (float[N,4] y) {\n" + PAIR.format("x", "a") + "y = Relu (a)\n}"
+    result = to_fp16(parse(text, {"a_s": scalar(3e-5)} | ZERO, HEADER))
+    assert list(kept(result)) == ["a_q", "a"]
+    assert lines(result.model)[-3:] == ["Cast(a)", "Relu(a_fp16)", "Cast(y_fp16)"]

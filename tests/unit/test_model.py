@@ -124,3 +124,9 @@ def test_spec_shows_known_named_and_unknown_dimensions() -> None:
     model = parse("m (float[N,4,8] x) => (float[N,4,8] y) { y = Relu (x) }")
     model.graph.input[0].type.tensor_type.shape.dim[2].Clear()
     assert str(input_specs(model)[0]) == "float32 (N, 4, ?)"
+
+
+def test_spec_of_a_sequence_has_no_type_of_values() -> None:
+    model = parse("m (float[2,4] x) => (seq(float[2,4]) y) { y = SequenceConstruct (x) }")
+    (spec,) = output_specs(model)
+    assert (spec.name, spec.dtype.kind) == ("y", "V")

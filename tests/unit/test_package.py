@@ -29,9 +29,7 @@ def test_import_loads_nothing_heavy() -> None:
 
 def test_main_job_loads_neither_tensorrt_nor_cuda_nor_matplotlib() -> None:
     heavy = ("tensorrt", "pycuda", "cuda", "matplotlib")
-    code = (
-        f"import sys; old = set(sys.modules); import quantlab.api; print(set({heavy!r}) & set(sys.modules) - old)"
-    )
+    code = f"import sys; old = set(sys.modules); import quantlab.api; print(set({heavy!r}) & set(sys.modules) - old)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
@@ -101,3 +99,14 @@ def test_missing_sample_raises(monkeypatch: pytest.MonkeyPatch, tmp_path: object
     monkeypatch.setattr("quantlab.data.sample.__file__", f"{tmp_path}/quantlab/sample.py")
     with pytest.raises(MissingDependencyError, match="sample is not installed"):
         sample_folder()
+
+
+def test_rooms_are_there_after_importing_the_package_alone() -> None:
+    code = (
+        "import sys, quantlab\nassert 'quantlab.qdq' not in sys.modules\n"
+        "print(quantlab.qdq.lint.__name__, quantlab.api.calibrate_all.__name__, quantlab.data.open_data.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "lint calibrate_all open_data\n"
+    with pytest.raises(AttributeError, match="no attribute 'calibrate_all': its rooms are api, calibration"):
+        _ = quantlab.calibrate_all  # type: ignore[attr-defined]

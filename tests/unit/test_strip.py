@@ -238,15 +238,33 @@ def test_output_of_a_node_with_several_results_keeps_its_name_and_the_others_the
     assert [(n.op_type, list(n.output)) for n in stripped.model.graph.node] == [("Split", ["a", "y"]), ("Neg", ["z"])]
 
 
-@pytest.mark.parametrize("zero_point", [array(0, np.int8), array(3, np.int8), array(128, np.uint8)])
-def test_float_weight_with_a_pair_becomes_what_the_pair_makes_of_it(zero_point: np.ndarray) -> None:
-    text = """m (float[N,4] x) => (float[N,4] y) {
-        q = QuantizeLinear (w, s, z)
-        w_dequantized = DequantizeLinear (q, s, z)
+@pytest.mark.parametrize("zero_point", ["", ", off"])
+def test_stored_codes_come_back_if_they_are_symmetric(zero_point: str) -> None:
+    text = f"""m (float[N,4] x) => (float[N,4] y) {{
+        w_dequantized = DequantizeLinear (codes, s{zero_point})
         y = MatMul (x, w_dequantized)
-    }"""
-    model = parse(text, {"w": floats(4, 4), "s": array(0.02), "z": zero_point})
+    }}"""
+    codes = np.random.default_rng(0).integers(-90, 90, (4, 4)).astype(np.int8)
+    model = parse(text, {"codes": codes, "s": array(0.5), "off": array(3, np.int8)})
+    stripped, eye = strip(model), {"x": np.eye(4, dtype=np.float32)}
+    np.testing.assert_array_equal(run(stripped.model, eye)[0], run(model, eye)[0])
+    assert {name: (float(amax), axis) for name, (amax, axis) in stripped.weight_amax.items()} == (
+        {} if zero_point else {"w": (63.5, None)}
+    )
+
+
+@pytest.mark.parametrize("zero_point", [None, array(0, np.int8), array(3, np.int8), array(128, np.uint8)])
+def test_float_weight_with_a_pair_becomes_what_the_pair_makes_of_it(zero_point: np.ndarray | None) -> None:
+    given = "" if zero_point is None else ", z"  # without one the codes are uint8
+    text = f"""m (float[N,4] x) => (float[N,4] y) {{
+        q = QuantizeLinear (w, s{given})
+        w_dequantized = DequantizeLinear (q, s{given})
+        y = MatMul (x, w_dequantized)
+    }}"""
+    constants = {"w": floats(4, 4), "s": array(0.02)} | ({} if zero_point is None else {"z": zero_point})
+    model = parse(text, constants)
     stripped = strip(model)
     eye = {"x": np.eye(4, dtype=np.float32)}
     np.testing.assert_array_equal(run(stripped.model, eye)[0], run(model, eye)[0])
-    assert list(stripped.weight_amax) == ([] if zero_point.any() else ["w_1"])
+    keeps_codes = zero_point is not None and not zero_point.any()
+    assert list(stripped.weight_amax) == (["w_1"] if keeps_codes else [])
