@@ -17,7 +17,7 @@ from quantlab.data.sample import sample_folder
 from quantlab.errors import ConfigError
 
 BATCHES = image_batches(2)
-PRESET = quantlab.PRESETS["none"]
+PRESET, SAMPLE = quantlab.PRESETS["none"], sample_folder()
 
 
 @pytest.fixture(scope="module")
