@@ -16,7 +16,6 @@ from quantlab.comparison.judge import scores_output
 from quantlab.comparison.tally import BatchRow, Tally, Truth
 from quantlab.comparison.task import Metric, TaskMetric
 from quantlab.data import Batch, Batches, BatchSize, Labels
-from quantlab.data.python_file import FAILURES
 from quantlab.errors import DataError, QuantlabError, in_batch
 from quantlab.onnx_model import input_specs, output_specs
 
@@ -146,14 +145,8 @@ class ComparisonRun:
 
 
 def _run(backend: Backend, batch: Batch) -> Outputs:
-    """The outputs of a backend, which may be a user's own function: whatever it raises or returns is named."""
-    try:
-        found: object = backend.run(batch)
-    except QuantlabError:
-        raise
-    except FAILURES as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"backend '{backend.name}' raised {reason}", hint="run it by itself on one batch") from error
+    """The outputs of a backend, which may be a function of the user: DataError if it gives something else."""
+    found: object = backend.run(batch)
     if not isinstance(found, Mapping):
         raise DataError(
             f"backend '{backend.name}' gave a {type(found).__name__}, expected a mapping of output name to array",

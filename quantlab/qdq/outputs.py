@@ -92,7 +92,7 @@ def output_kind(path: Path, allowed: Collection[str]) -> OutputKind:
     Raises:
         ConfigError: The suffix is none of these.
     """
-    suffix = path.suffix.lower()
+    suffix = path.suffix
     if suffix not in allowed:
         kinds = [f"NAME{OUTPUTS[kind].suffix} for {OUTPUTS[kind].what}" for kind in allowed]
         known = OUTPUTS.get(suffix)

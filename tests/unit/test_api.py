@@ -58,7 +58,7 @@ def test_table_is_an_object_or_a_path(verb: Callable[..., Any], table: Calibrati
     expected = verb(conv_net(), table).model
     for given in (tmp_path / "t.json", str(tmp_path / "t.json")):
         assert verb(conv_net(), given).model == expected
-    with pytest.raises(ConfigError, match="table is a dict, expected a CalibrationTable or the path of one"):
+    with pytest.raises(ConfigError, match="table is a dict, expected CalibrationTable or str or Path"):
         verb(conv_net(), dict(table.amax))
 
 

@@ -142,7 +142,10 @@ BAD = {
     "algorithm": ((C, "m.onnx", "--data", "calib.npy", "--algorithm", "percentile-x"), "no algorithm 'percentile-x'"),
     "limit": ((C, "m.onnx", "--data", "calib.npy", "--limit", "0"), "limit 0"),
     "batch size": ((C, "m.onnx", "--data", "calib.npy", "--batch-size", "0"), "batch size 0"),
-    "table broken": (("quantize", "m.onnx", "--table", "bad.json"), "bad.json is not a quantlab calibration table"),
+    "table broken": (
+        ("quantize", "m.onnx", "--table", "bad.json", "-o", "out.onnx"),
+        "bad.json is not a quantlab calibration table",
+    ),
     "cache corrupt": (("quantize", "m.onnx", "--table", "bad.cache"), "bad.cache, line 2"),
     "cache of other": (("quantize", "m.onnx", "--table", "other.cache"), "of another model"),
     "labels": (
@@ -160,7 +163,7 @@ def test_bad_input_is_one_error_with_a_hint_exit_2_and_no_file(
     monkeypatch.chdir(work)
     before = sorted(work.rglob("*"))
     args, expected = BAD[case]
-    result = cli(*args, "-o", "out.json")
+    result = cli(*args, "-o", "out.onnx" if args[0] == "quantize" else "out.json")
     assert result.code == 2
     error, hint = result.err.splitlines()
     assert error.startswith("error: ")

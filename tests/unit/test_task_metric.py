@@ -13,7 +13,7 @@ import quantlab
 from models import coloured, conv_net, image_batches, labelled, plus, quantized, run
 from quantlab.comparison.task import load_metric
 from quantlab.data import ArrayBatches
-from quantlab.errors import ConfigError
+from quantlab.errors import ConfigError, DataError
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -157,7 +157,9 @@ def test_metric_is_loaded_by_the_file_and_its_name(tmp_path: Path) -> None:
     (tmp_path / "m.py").write_text("def right(outputs, labels):\n    return labels\n")
     metric = load_metric(f"{tmp_path / 'm.py'}:right")
     assert metric({}, "labels") == "labels"  # type: ignore[arg-type, call-arg]
-    for text in (str(tmp_path / "m.py"), f"{tmp_path / 'none.py'}:right", "right", ""):
+    with pytest.raises(DataError, match=r"metric .*none\.py does not exist or is no file"):
+        load_metric(f"{tmp_path / 'none.py'}:right")
+    for text in (str(tmp_path / "m.py"), "right", ""):
         with pytest.raises(ConfigError, match=r"is not file\.py:NAME"):
             load_metric(text)
     with pytest.raises(ConfigError, match=r"m\.py has no 'wrong'"):

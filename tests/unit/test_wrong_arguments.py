@@ -74,20 +74,16 @@ def test_report_needs_the_path_of_a_folder() -> None:
         quantlab.write_report(comparison, None)  # type: ignore[arg-type]
 
 
-def exits(batch: object) -> object:
-    raise SystemExit(3)
-
-
 @pytest.mark.parametrize(
     ("backend", "said"),
     [
         (lambda batch: None, "backend 'mine' gave a NoneType, expected a mapping of output name to array"),
         (lambda batch: {"logits": [1, 2]}, "backend 'mine' gave a list for output 'logits', expected an array"),
-        (lambda batch: 1 / 0, "backend 'mine' raised ZeroDivisionError: division by zero"),
-        (exits, "backend 'mine' raised SystemExit: 3"),
     ],
 )
-def test_function_that_fails_is_kept_with_the_reason(backend: Callable[..., object], said: str, tmp_path: Path) -> None:
+def test_function_that_gives_no_outputs_is_kept_with_the_reason(
+    backend: Callable[..., object], said: str, tmp_path: Path
+) -> None:
     comparison = quantlab.compare(conv_net(), {"mine": backend, "same": conv_net()}, BATCHES)
     assert comparison.results[1].failed == f"batch 0, {said}"
     assert [row.name for row in comparison.quantized] == []
