@@ -29,22 +29,9 @@ def run_shard(target: CalibrationTarget, batches: Batches, on_batch: Progress | 
 
 
 def run_shards(target: CalibrationTarget, shards: Sequence[Batches], n_jobs: int = -1) -> CalibrationShard:
-    """`run_shard` of every part in parallel by joblib, merged.
+    """`run_shard` of every part in parallel by joblib, merged. See `quantlab.api.calibrate_shards`.
 
-    Runs on whatever `joblib.parallel_config` names: processes of this machine (the default), Dask, Ray. The parts must
-    be picklable, and each different data.
-
-    Args:
-        target: The network and its tensors.
-        shards: A stream of batches per part.
-        n_jobs: As joblib's; -1 is one per core.
-
-    Returns:
-        All parts as one.
-
-    Raises:
-        ConfigError: There are no parts, or two have the same data.
-        MissingDependencyError: joblib is not installed.
+    Runs on whatever `joblib.parallel_config` names: processes of this machine (the default), Dask, Ray.
     """
     if not shards:
         raise ConfigError("there are no parts to calibrate", hint="give at least one stream of batches")

@@ -56,21 +56,7 @@ class WeightStyle:
 def quantize_model(
     model: Model, table: CalibrationTable, selection: Selection | None = None, weights: WeightStyle | None = None
 ) -> Quantized:
-    """Put Q/DQ nodes with the scales of a table into an FP32 model.
-
-    Args:
-        model: The FP32 model; what must be fed and what comes out stay as they are.
-        table: Made for this model.
-        selection: Which nodes to quantize or to leave in float.
-        weights: How weights are quantized.
-
-    Returns:
-        The Q/DQ model and what was decided.
-
-    Raises:
-        GraphError: The model has Q/DQ already.
-        DataError: The table is of another model, or lacks a tensor.
-    """
+    """Put Q/DQ nodes with the scales of a table into an FP32 model. See `quantlab.api.quantize`."""
     weights = weights or WeightStyle()
     proto = load_model(model)
     require_float(proto, "quantization")
