@@ -322,3 +322,13 @@ def test_constant_nodes_of_integers_stay_nodes() -> None:
     result = to_fp16(parse(text.replace("float[A,B] y", "float[A] y")))
     assert [n.op_type for n in result.model.graph.node].count("Constant") == 2
     assert {name: v.dtype for name, v in initializers(result.model).items()} == {"k": np.float16}
+
+
+def test_product_of_two_positions_is_exact_and_one_with_a_weight_is_not() -> None:
+    text = """m (int64[4,4] t, int64[4,4] u) => (float[4,4] y) {{
+        p = Cast <to = 1> (t)
+        r = Cast <to = 1> (u)
+        y = MatMul (p, {other})
+    }}"""
+    reasons = [kept(to_fp16(parse(text.format(other=other), {"w": floats(4, 4)}))) for other in ("r", "w")]
+    assert ["y" in found for found in reasons] == [True, False]

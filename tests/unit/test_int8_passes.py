@@ -41,6 +41,7 @@ def test_concat_takes_one_scale_for_its_inputs_and_states_the_cost() -> None:
     assert scales["a_scale"] == scales["b_scale"] == scales["c_scale"] == np.float32(8) / np.float32(127)
     costs = result.placement.cost_db(table.amax)
     assert {t: round(c, 2) for t, c in costs.items()} == {"a": 12.04, "c": 6.02}
+    assert result.placement.cost_db({"a": np.float32(0), "b": np.float32(1)}) == {}  # nothing is lost of zeros
 
 
 def test_tensor_in_two_concats_joins_both_groups() -> None:

@@ -21,7 +21,10 @@ def test_specs_and_batch() -> None:
     assert (image.name, image.dtype.name, image.shape) == ("image", "float32", ("N", 3, 8, 8))
     assert str(output_specs(conv_net())[0]) == "float32 (N, 5)"
     assert BatchSize.of(input_specs(conv_net())).fixed is None
-    assert BatchSize.of(input_specs(conv_net(batch="4"))).fixed == 4
+    for size in (1, 4):
+        (image,) = input_specs(conv_net(batch=str(size)))
+        assert image.shape == (size, 3, 8, 8)
+        assert BatchSize.of([image]).fixed == size
 
 
 def test_missing_file_raises(tmp_path: Path) -> None:

@@ -220,3 +220,9 @@ def test_slices_with_computed_ends_are_not_merged() -> None:
     }"""
     numbers = {"b": np.array([0]), "two": np.array([2]), "three": np.array([3]), "four": np.array([4])}
     assert ops(parse(text, numbers)) == ["Slice", "Slice"]
+
+
+def test_cast_of_a_tensor_whose_type_is_not_known_stays() -> None:
+    header = '<ir_version: 8, opset_import: ["" : 13, "my" : 1]>'
+    text = "m (float[N,4] x) => (double[N,4] y) { a = my.Foo (x)  b = Cast <to = 11> (a)  y = Neg (b) }"
+    assert ops(parse(text, header=header)) == ["Foo", "Cast", "Neg"]
