@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from fp16_parts import assert_pairs_are_adjacent, kept, lines, types
+from fp16_parts import assert_pairs_are_adjacent, kept, lines, onnx_runtime_rounds, types
 from models import conv_net, encoder, floats, image_batches, initializers, parse, quantized, run, sqnr_db
 from quantlab.errors import ConfigError, GraphError
 from quantlab.fp16 import to_fp16
@@ -97,6 +97,7 @@ def flip_bound_db(tensors: int, roundings: int) -> float:
     return float(-10 * np.log10(tensors * roundings * 2**-11 * 4 / 127))
 
 
+@pytest.mark.skipif(not onnx_runtime_rounds(), reason="this ONNX Runtime quantizes FP16 without rounding")
 def test_quantized_conv_net_is_as_close_as_flipped_codes_allow() -> None:
     model = quantized(conv_net(), image_batches()).model
     batch = image_batches(1, seed=9)[0]

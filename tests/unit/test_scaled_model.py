@@ -63,3 +63,13 @@ def test_output_that_is_not_finite_is_an_error() -> None:
     probe, amax = scaled(parse(text, {"w": np.abs(floats(6, 4))}), [{"x": np.abs(floats(8, 6)) + np.float32(0.1)}])
     with pytest.raises(DataError, match="an output has NaN or infinity on the held-back batches"):
         probe.error({t: a * np.float32(1e6) for t, a in amax.items()})
+
+
+def test_scales_of_float_weights_are_not_fed() -> None:
+    batches = image_batches(2)
+    table = quantlab.calibrate(conv_net(), batches)
+    errors = []
+    for stored in ("int8", "float"):
+        made = quantlab.quantize(conv_net(), table, weights=quantlab.WeightStyle(stored=stored))
+        errors.append(ScaledModel(conv_net(), made.model, made.placement.tensors, batches).error(table.amax))
+    assert errors[0] == errors[1]

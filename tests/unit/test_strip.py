@@ -272,3 +272,10 @@ def test_float_weight_with_a_pair_becomes_what_the_pair_makes_of_it(zero_point: 
 
 def test_scale_of_zero_is_that_of_a_tensor_that_was_all_zero() -> None:
     assert strip(parse(ONE_PAIR, {"s": array(0), "z": array(0, np.int8)})).amax == {"x": 0}
+
+
+def test_other_arithmetic_on_codes_is_refused() -> None:
+    text = ONE_PAIR.replace("d = DequantizeLinear (q", "k = Min (q, low, high)  d = DequantizeLinear (k")
+    given = {"s": array(0.5), "z": array(0, np.int8), "low": array(-127, np.int8), "high": array(127, np.int8)}
+    with pytest.raises(GraphError, match="has no counterpart"):
+        strip(parse(text, given, HEADER))
