@@ -102,7 +102,7 @@ def first_line(error: BaseException) -> str:
 
 
 NoticeKind = Literal[
-    "", "all_zero", "bad_images", "choice", "correction", "jumped", "no_scale", "saturated", "short_batch"
+    "", "all_zero", "bad_images", "choice", "correction", "jumped", "no_gain", "no_scale", "saturated", "short_batch"
 ]
 """What a notice is about; '' where that is not known (a file of an earlier version)."""
 

@@ -69,6 +69,24 @@ CODES: dict[str, Code] = {
     ),
     "Q18": Code(ERROR, "codes of another size than 8 bits", "refuses the model, or runs it in another type", _REPAIR),
     "Q19": Code(WARNING, "Q/DQ inside If, Loop or Scan", "may refuse it; nothing in there was looked at", "look there"),
+    "Q20": Code(
+        WARNING,
+        "what a depthwise or grouped convolution makes is read in INT8 and in float",
+        "runs it in FP16, as its INT8 kernels write INT8 only: its weights are dequantized in every inference",
+        _REPAIR,
+    ),
+    "Q21": Code(
+        WARNING,
+        "no Q/DQ between a convolution and an activation that does not fuse with it",
+        "runs the convolution in FP16 or by a slower kernel, behind a conversion of its input",
+        _REPAIR,
+    ),
+    "Q22": Code(
+        WARNING,
+        "a depthwise or grouped convolution is quantized, but nothing reads its result in INT8",
+        "runs it in FP16, as its INT8 kernels write INT8 only: its weights are dequantized in every inference",
+        _REPAIR,
+    ),
     "Q17": Code(
         ERROR, "a scale is computed, not constant", "refuses the model: dynamic quantization", "use static quantization"
     ),

@@ -23,6 +23,7 @@ class Draft:
         scaled: The tensors that have a scale; None where all can have one.
         reads: (node, input index) -> the tensor that it reads in INT8.
         weights: The constants that become int8.
+        int8: The tensors that are read in INT8, at once or behind nodes that only move them.
     """
 
     graph: gs.Graph
@@ -30,6 +31,7 @@ class Draft:
     scaled: Collection[str] | None = None
     reads: dict[tuple[str, int], str] = field(default_factory=dict)
     weights: list[WeightSite] = field(default_factory=list)
+    int8: set[str] = field(default_factory=set)
 
     @cached_property
     def order(self) -> dict[str, int]:
@@ -46,6 +48,11 @@ class Draft:
             if self.scaled is not None and not isinstance(tensor, gs.Constant) and tensor.name not in self.scaled:
                 return Notice(f"tensor '{tensor.name}' has no scale", "no_scale", tensor.name)
         return None
+
+    def is_moved(self, node: gs.Node) -> bool:
+        """Whether INT8 passes a node whose own input has no pair: TensorRT moves the quantization before it."""
+        rule = self.rule(node)
+        return rule.share_scale and any(tensor.name in self.int8 for tensor in node.outputs)
 
     def placement(self, groups: Iterable[tuple[str, ...]], reasons: Mapping[str, str]) -> Placement:
         """Everything in network order.

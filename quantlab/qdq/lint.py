@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import onnx
 
 from quantlab.onnx_model import GraphView
-from quantlab.qdq import lint_structure, lint_values
+from quantlab.qdq import lint_fusion, lint_structure, lint_values
 from quantlab.qdq.finding import Finding
 from quantlab.qdq.graph import export_graph, fold_around_qdq
 
@@ -15,7 +15,7 @@ CHECKS: tuple[Callable[[GraphView], Iterator[Finding]], ...] = (
     lint_values.zero_points_and_types,
     lint_values.granularity,
     lint_values.weight_axes,
-    lint_structure.breaks_fusion,
+    lint_fusion.breaks_fusion,
     lint_structure.residual_adds,
     lint_structure.quantized_outputs,
     lint_structure.concat_scales,
@@ -26,6 +26,9 @@ CHECKS: tuple[Callable[[GraphView], Iterator[Finding]], ...] = (
     lint_values.opset,
     lint_structure.one_operand_float,
     lint_structure.subgraphs,
+    lint_fusion.mixed_readers,
+    lint_fusion.unfused_activations,
+    lint_fusion.weights_dequantized,
 )
 
 

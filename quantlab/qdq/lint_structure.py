@@ -15,22 +15,6 @@ def _row(node: onnx.NodeProto) -> QdqRule:
     return row_of(node.op_type, node.domain)
 
 
-def breaks_fusion(view: GraphView) -> Iterator[Finding]:
-    """Q06: a pair between a layer and its activation or BatchNorm."""
-    for node in view.proto.graph.node:
-        if not _row(node).heads:
-            continue
-        pair = view.pair_after(node.output[0])
-        if pair is None:
-            continue
-        q, dq = pair
-        behind = [reader for reader, _ in view.readers.get(dq.output[0], [])]
-        activations = [r for r in behind if _row(r).fused]
-        if activations and len(behind) == 1:
-            behind_it = f"{activations[0].op_type} '{node_label(activations[0])}'"
-            yield Finding("Q06", node_label(q), f"between '{node_label(node)}' and {behind_it}")
-
-
 def residual_adds(view: GraphView) -> Iterator[Finding]:
     """Q07: both branches of a residual Add."""
     for node in view.proto.graph.node:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
 from quantlab.qdq.draft import Draft
 from quantlab.qdq.graph import other_type
+from quantlab.qdq.rules import QdqRule
 
 
 def extend_int8(draft: Draft, reasons: Mapping[str, str]) -> tuple[list[tuple[str, ...]], dict[str, str]]:
@@ -35,14 +35,14 @@ def _read_through(draft: Draft, reasons: dict[str, str]) -> list[tuple[str, ...]
     input is quantized anyway: then float and INT8 copies of one tensor need not both be written.
     """
     groups: list[set[str]] = []
-    int8 = set(draft.reads.values())  # tensors that are read in INT8, at once or behind nodes that only move them
+    draft.int8 = int8 = set(draft.reads.values())
     for node in reversed(draft.graph.nodes):
         rule = draft.rule(node)
         if not rule.activation_inputs or rule.weight_input is not None or node.name in reasons:
             continue
         indices = range(len(node.inputs)) if rule.all_inputs else rule.activation_inputs
         inputs = {index: node.inputs[index] for index in indices}
-        reason = _cannot_pass(node, inputs)
+        reason = _cannot_pass(node, rule, inputs)
         if reason or not any(tensor.name in int8 for tensor in node.outputs):
             reasons[node.name] = reason or "its result is not read in INT8"
             continue
@@ -61,19 +61,13 @@ def _read_through(draft: Draft, reasons: dict[str, str]) -> list[tuple[str, ...]
     return [tuple(sorted(group)) for group in groups]
 
 
-def _cannot_pass(node: gs.Node, inputs: Mapping[int, gs.Tensor]) -> str | None:
+def _cannot_pass(node: gs.Node, rule: QdqRule, inputs: Mapping[int, gs.Tensor]) -> str | None:
     for index, tensor in inputs.items():
         if isinstance(tensor, gs.Constant):
             return f"input {index} is constant"
         if (other := other_type(tensor)) is not None:
             return f"it moves {other} values"
-    if node.op == "Resize" and node.attrs.get("mode", "nearest") != "nearest":
-        return "it interpolates, which needs more than 8 bits"
-    if node.op == "Pad":
-        value = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
-        if value is not None and not (isinstance(value, gs.Constant) and not np.any(value.values)):
-            return "it pads with a value other than 0"
-    return None
+    return None if rule.where is None else rule.where(node)
 
 
 def _join(groups: list[set[str]], names: Iterable[str]) -> None:

@@ -12,12 +12,20 @@ from math import prod
 
 import onnx_graphsurgeon as gs
 
+from quantlab.errors import Notice, NoticeKind
 from quantlab.qdq.rules import RULES
 
+NO_GAIN: NoticeKind = "no_gain"
+"""The kind of these reasons."""
 MIN_OUTPUT_CHANNELS = 4
 
 
-def does_not_pay(node: gs.Node) -> str | None:
+def no_gain(why: str) -> Notice:
+    """A reason to leave a layer in float."""
+    return Notice(f"INT8 does not pay: {why}", NO_GAIN)
+
+
+def does_not_pay(node: gs.Node) -> Notice | None:
     """The reason why a weighted node is left in float, or None. Dynamic dimensions are taken to be large."""
     a, b = node.inputs[0].shape, node.inputs[1].shape
     if a is None or b is None:
@@ -25,12 +33,11 @@ def does_not_pay(node: gs.Node) -> str | None:
     if RULES[node.op].epilogue:  # the weight of a Conv begins with the output channels
         channels = b[0] if node.op == "Conv" else b[1] * node.attrs.get("group", 1)
         if isinstance(channels, int) and channels < MIN_OUTPUT_CHANNELS:
-            return f"INT8 does not pay: {channels} output channel(s), its kernels work on {MIN_OUTPUT_CHANNELS}"
+            return no_gain(f"{channels} output channel(s), its kernels work on {MIN_OUTPUT_CHANNELS}")
         return None
     rows, columns = _rows_and_columns(node, a, b)
     if 1 in (rows, columns):
-        what = "row" if rows == 1 else "column"
-        return f"INT8 does not pay: a product with one {what} (GEMV) is bound by memory"
+        return no_gain(f"a product with one {'row' if rows == 1 else 'column'} (GEMV) is bound by memory")
     return None
 
 

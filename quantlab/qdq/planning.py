@@ -8,14 +8,17 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from quantlab.errors import Notice
 from quantlab.onnx_model import STANDARD_DOMAINS
 from quantlab.qdq.draft import Draft
 from quantlab.qdq.graph import feeds_one_reader, other_type
+from quantlab.qdq.lonely import lonely_layers
 from quantlab.qdq.passing import extend_int8
-from quantlab.qdq.payoff import does_not_pay
+from quantlab.qdq.payoff import NO_GAIN, does_not_pay
 from quantlab.qdq.placement import Placement, WeightSite
 from quantlab.qdq.rules import RULES, QdqRule, row_of
 from quantlab.qdq.selection import Selection
+from quantlab.qdq.sharing import share_int8
 
 
 def plan(
@@ -40,11 +43,32 @@ def plan(
     Raises:
         GraphError: A pattern of the selection matches no node.
     """
-    draft = Draft(gs.import_onnx(prepared), rules, scaled)
-    selection, nodes = selection or Selection(), [(node.name, node.op) for node in draft.graph.nodes]
-    reasons, asked_for = dict(keep_float or {}) | selection.left_out(nodes), selection.asked_for(nodes)
+    graph = gs.import_onnx(prepared)
+    selection, nodes = selection or Selection(), [(node.name, node.op) for node in graph.nodes]
+    given, asked_for = dict(keep_float or {}) | selection.left_out(nodes), selection.asked_for(nodes)
+    while True:
+        draft = Draft(graph, rules, scaled)
+        groups, reasons = extend_int8(draft, given | _read_layers(draft, given, asked_for))
+        unpaid = {name for name, reason in reasons.items() if isinstance(reason, Notice) and reason.kind == NO_GAIN}
+        lonely = {name: why for name, why in lonely_layers(draft, unpaid).items() if name not in asked_for}
+        if not lonely:
+            break
+        given |= lonely  # what read their results, or made their inputs, is looked at again
+    share_int8(draft)
+    return draft.placement(groups, reasons)
+
+
+def _read_layers(draft: Draft, given: Collection[str], asked_for: Collection[str]) -> dict[str, str]:
+    """Read the operands of layers and residual Adds as INT8; node -> the reason where not.
+
+    Args:
+        draft: What they read goes there.
+        given: The nodes whose reason is known.
+        asked_for: The nodes that are quantized whether or not it pays.
+    """
+    reasons = {}
     for node in draft.graph.nodes:
-        if node.name in reasons:
+        if node.name in given:
             continue
         rule = draft.rule(node)
         if rule.weight_input is not None:
@@ -57,8 +81,7 @@ def plan(
             continue  # a node that INT8 may pass through: when it is known what is read in INT8
         if reason:
             reasons[node.name] = reason
-    groups, reasons = extend_int8(draft, reasons)
-    return draft.placement(groups, reasons)
+    return reasons
 
 
 def _read_layer(draft: Draft, node: gs.Node, rule: QdqRule, is_asked_for: bool) -> str | None:

@@ -13,8 +13,10 @@ from types import MappingProxyType
 from typing import Any
 
 import onnx
+import onnx_graphsurgeon as gs
 
 from quantlab.onnx_model import STANDARD_DOMAINS
+from quantlab.qdq.conditions import ELEMENTWISE, EXACT, is_gate, pads_zeros, pools_globally, takes_nearest
 
 Attrs = Mapping[str, Any]
 
@@ -47,11 +49,13 @@ class QdqRule:
         residual: Where it sums two branches, the one that is not fused takes a pair.
         heads: TensorRT fuses an activation behind it.
         fused: TensorRT fuses it into the kernel before it.
+        pointwise: It computes element by element.
         affine: With constants it scales and shifts channels, and is folded into the convolution before it.
         commutes: Its two inputs may change places.
         not_negative: It gives no negative values.
         shape: It makes shapes or indices out of a tensor.
         shape_step: It stands in computations of shapes.
+        where: Gives the reason why a node of it is none that the row is for, or None; None where it holds for all.
         why_float: Why it stays float, where there is more to say than that no rule quantizes it.
     """
 
@@ -70,11 +74,13 @@ class QdqRule:
     residual: bool = False
     heads: bool = False
     fused: bool = False
+    pointwise: bool = False
     affine: bool = False
     commutes: bool = False
     not_negative: bool = False
     shape: bool = False
     shape_step: bool = False
+    where: Callable[[gs.Node], str | None] | None = None
     why_float: str = ""
 
     def axis(self, attrs: Attrs, ndim: int) -> int | None:
@@ -97,9 +103,7 @@ def _each(ops: str, **columns: Any) -> Iterator[QdqRule]:
 
 
 _FUSED = "TensorRT fuses it into the kernel before it"
-_EXACT = "its result needs more than 8 bits, TensorRT computes it in float"
 _INDEX = "it computes shapes or indices"
-_ELEMENTWISE = "element-wise arithmetic gains nothing from INT8 inputs"
 
 OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
     rule.op: rule
@@ -109,29 +113,34 @@ OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
         QdqRule("ConvTranspose", (0,), 1, _conv_transpose_axis, bias_input=2, epilogue=True, heads=True),
         QdqRule("Gemm",          (0,), 1, _gemm_axis,           bias_input=2, heads=True),
         QdqRule("MatMul",        (0,), 1, -1, dynamic_weight=True, heads=True),
-        QdqRule("Add", residual=True, heads=True, affine=True, commutes=True, shape_step=True),
+        QdqRule("Add", residual=True, heads=True, affine=True, pointwise=True, commutes=True, shape_step=True),
         QdqRule("MaxPool",     (0,), kernel=True, share_scale=True, copies_scale=True),
         QdqRule("AveragePool", (0,), kernel=True, copies_scale=True),
         QdqRule("GlobalAveragePool", (0,), kernel=True),
+        QdqRule("ReduceMean",  (0,), kernel=True, where=pools_globally),
+        QdqRule("Mul", (0, 1), kernel=True, where=is_gate,
+                affine=True, pointwise=True, commutes=True, shape_step=True),
         QdqRule("Concat", (0,), all_inputs=True, kernel=True, share_scale=True, shape_step=True),
         # operators that only move values: INT8 passes through
         *_each("Reshape Flatten Identity", activation_inputs=(0,), share_scale=True, view=True),
         *_each("Squeeze Unsqueeze", activation_inputs=(0,), share_scale=True, view=True, shape_step=True),
-        *_each("Transpose Split Pad DepthToSpace SpaceToDepth Expand Tile Resize",
-               activation_inputs=(0,), share_scale=True),
+        *_each("Transpose Split DepthToSpace SpaceToDepth Expand Tile", activation_inputs=(0,), share_scale=True),
+        QdqRule("Pad",    (0,), share_scale=True, where=pads_zeros),
+        QdqRule("Resize", (0,), share_scale=True, where=takes_nearest),
         *_each("Slice", activation_inputs=(0,), share_scale=True, shape_step=True),
         # operators that stay float
-        *_each("Relu Sigmoid HardSigmoid", fused=True, not_negative=True, why_float=_FUSED),
-        *_each("Clip LeakyRelu PRelu HardSwish Tanh Elu Selu Softplus Mish", fused=True, why_float=_FUSED),
-        *_each("BatchNormalization", fused=True, affine=True, heads=True, why_float=_FUSED),
-        *_each("Softmax Exp Sqrt", not_negative=True, why_float=_EXACT),
-        *_each("LogSoftmax LayerNormalization InstanceNormalization GroupNormalization Gelu Erf Log Pow Reciprocal "
-               "ReduceMean ReduceSum", why_float=_EXACT),
-        *_each("Div", affine=True, why_float=_EXACT),
-        *_each("Mul", affine=True, commutes=True, shape_step=True, why_float=_ELEMENTWISE),
-        *_each("Sub", affine=True, why_float=_ELEMENTWISE),
-        *_each("Max Min", why_float=_ELEMENTWISE),
-        *_each("Abs", not_negative=True),
+        *_each("Relu Sigmoid HardSigmoid", fused=True, pointwise=True, not_negative=True, why_float=_FUSED),
+        *_each("Clip LeakyRelu PRelu HardSwish Swish Tanh Elu Selu Softplus Mish", fused=True, pointwise=True,
+               why_float=_FUSED),
+        *_each("BatchNormalization", fused=True, pointwise=True, affine=True, heads=True, why_float=_FUSED),
+        QdqRule("Softmax", not_negative=True, why_float=EXACT),
+        *_each("Exp Sqrt", not_negative=True, pointwise=True, why_float=EXACT),
+        *_each("Gelu Erf Log Pow Reciprocal", pointwise=True, why_float=EXACT),
+        *_each("LogSoftmax LayerNormalization InstanceNormalization GroupNormalization ReduceSum", why_float=EXACT),
+        *_each("Div", affine=True, pointwise=True, why_float=EXACT),
+        *_each("Sub", affine=True, pointwise=True, why_float=ELEMENTWISE),
+        *_each("Max Min", pointwise=True, why_float=ELEMENTWISE),
+        *_each("Abs", not_negative=True, pointwise=True),
         *_each("Shape Size NonZero", shape=True, why_float=_INDEX),
         *_each("Gather Cast", shape_step=True, why_float=_INDEX),
         *_each("Range ConstantOfShape", why_float=_INDEX),

@@ -1,0 +1,123 @@
+"""The activation behind a layer, whatever its exporter made of it, and which of them TensorRT fuses into what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import onnx_graphsurgeon as gs
+
+from quantlab.qdq.rules import row_of
+
+LONGEST = 12
+"""Nodes of an activation: GELU by tanh has eight to ten."""
+
+MEASURED = "TensorRT 8.6.0, H200"
+"""What the rows below were read off (tests/bench/probe_fusions.py); other versions may fuse more."""
+
+FIRST, DEPTHWISE, GROUPED, ORDINARY = "first", "depthwise", "grouped", "ordinary"
+FIRST_CHANNELS = 4
+"""A convolution of so many input channels over more than a pixel is the first of a network: it has own kernels."""
+
+INT8_OUTPUT_ONLY = frozenset({DEPTHWISE, GROUPED})
+"""The kinds that have no INT8 kernel with a float result: where one is needed they run in FP16, behind a conversion of the
+input and of the weights, in every inference (28x28, 64 channels, batch 32: 56 us in place of 26)."""
+
+FORMS: Mapping[str, str] = {
+    "Mul Sigmoid": "Swish",
+    "Swish": "Swish",
+    "HardSigmoid Mul": "HardSwish",
+    "Add Clip Div Mul": "HardSwish",
+    "Add Clip Mul Mul": "HardSwish",
+}
+"""The operators of an activation in alphabetical order -> its name, where that is not the operator's."""
+
+ONLY_FUSED: Mapping[str, frozenset[str] | None] = {
+    FIRST: frozenset({"Relu", "Clip", "Swish"}),
+    DEPTHWISE: frozenset({"Relu", "Clip", "Swish"}),
+    GROUPED: frozenset({"Relu", "Clip"}),
+    ORDINARY: None,
+}
+"""Kind of convolution -> the only activations that its INT8 kernels take; None where what is not fused costs no more than
+the activation itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """What is computed from one tensor alone, element by element.
+
+    Attributes:
+        name: By `FORMS`.
+        nodes: In network order.
+        result: What leaves it.
+    """
+
+    name: str
+    nodes: tuple[gs.Node, ...]
+    result: gs.Tensor
+
+
+def activation_of(graph: gs.Graph, tensor: gs.Tensor) -> Activation | None:
+    """Find the smallest group of element-wise nodes that all values of a tensor go through.
+
+    Args:
+        graph: The graph.
+        tensor: What a layer makes.
+
+    Returns:
+        The activation, None if another kind of node reads the tensor, or it leaves the network.
+    """
+    made, nodes = [tensor], list[gs.Node]()
+    while len(nodes) < LONGEST:
+        open_tensors = [t for t in made if _is_needed_elsewhere(graph, t, nodes)]
+        if nodes and all(t is made[-1] for t in open_tensors):
+            return Activation(_name(nodes), tuple(nodes), made[-1])
+        readers = (r for t in open_tensors for r in t.outputs if not _holds(nodes, r))
+        node = next((r for r in readers if _is_element_wise(r, made)), None)
+        if node is None:
+            return None
+        nodes.append(node)
+        made.append(node.outputs[0])
+    return None
+
+
+def _holds(things: Sequence[object], thing: object) -> bool:
+    return any(thing is one for one in things)
+
+
+def _is_needed_elsewhere(graph: gs.Graph, tensor: gs.Tensor, nodes: Sequence[gs.Node]) -> bool:
+    return _holds(graph.outputs, tensor) or not all(_holds(nodes, reader) for reader in tensor.outputs)
+
+
+def _is_element_wise(node: gs.Node, made: Sequence[gs.Tensor]) -> bool:
+    """Whether a node computes element by element from what was made so far and constants alone."""
+    given = [t for t in node.inputs if not t.is_empty()]
+    return (
+        row_of(node.op, node.domain).pointwise
+        and len(node.outputs) == 1
+        and all(isinstance(t, gs.Constant) or _holds(made, t) for t in given)
+    )
+
+
+def _name(nodes: list[gs.Node]) -> str:
+    form = " ".join(sorted(node.op for node in nodes))
+    return FORMS.get(form, form)
+
+
+def kind_of(conv: gs.Node) -> str:
+    """What kind of convolution a node is, by its constant weight; '' for a node of another kind."""
+    if not row_of(conv.op, conv.domain).epilogue or not conv.inputs[1].shape:
+        return ""
+    group, per_group = int(conv.attrs.get("group", 1)), conv.inputs[1].shape[1 if conv.op == "Conv" else 0]
+    if group > 1:
+        return DEPTHWISE if per_group == 1 else GROUPED
+    spatial = prod(size for size in conv.inputs[1].shape[2:] if isinstance(size, int))
+    return FIRST if isinstance(per_group, int) and per_group <= FIRST_CHANNELS and spatial > 1 else ORDINARY
+
+
+def is_fused(conv: gs.Node, activation: Activation) -> bool:
+    """Whether TensorRT's INT8 kernel of a convolution takes an activation, or it need not."""
+    fused = ONLY_FUSED.get(kind_of(conv))
+    scales_only = len(activation.nodes) == 1 and row_of(activation.nodes[0].op, activation.nodes[0].domain).affine
+    return fused is None or scales_only or activation.name in fused

@@ -1,0 +1,51 @@
+"""When a row of the rules holds for a node: each function gives the reason why not, or None."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+ELEMENTWISE = "element-wise arithmetic gains nothing from INT8 inputs"
+EXACT = "its result needs more than 8 bits, TensorRT computes it in float"
+
+
+def takes_nearest(node: gs.Node) -> str | None:
+    """A Resize that only repeats values."""
+    if node.attrs.get("mode", "nearest") != "nearest":
+        return "it interpolates, which needs more than 8 bits"
+    return None
+
+
+def pads_zeros(node: gs.Node) -> str | None:
+    """A Pad with the value that is 0 in INT8 too."""
+    value = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
+    if value is not None and not (isinstance(value, gs.Constant) and not np.any(value.values)):
+        return "it pads with a value other than 0"
+    return None
+
+
+def pools_globally(node: gs.Node) -> str | None:
+    """A ReduceMean over all spatial axes of a batch of images or signals, as some exporters write GlobalAveragePool."""
+    shape, axes = node.inputs[0].shape, node.attrs.get("axes")
+    if axes is None and len(node.inputs) > 1 and isinstance(node.inputs[1], gs.Constant):
+        axes = node.inputs[1].values.reshape(-1).tolist()
+    if shape is None or len(shape) < 3 or axes is None:
+        return EXACT
+    return None if {int(axis) % len(shape) for axis in axes} == set(range(2, len(shape))) else EXACT
+
+
+def is_gate(node: gs.Node) -> str | None:
+    """A Mul of one value per channel with all values of the channels, as squeeze-and-excitation has it."""
+    shapes = [tensor.shape for tensor in node.inputs]
+    if any(isinstance(tensor, gs.Constant) or shape is None for tensor, shape in zip(node.inputs, shapes, strict=True)):
+        return ELEMENTWISE
+    per_channel = [_is_one_per_channel(shape) for shape in shapes]
+    if len(shapes[0]) != len(shapes[1]) or per_channel[0] == per_channel[1]:
+        return ELEMENTWISE
+    return None
+
+
+def _is_one_per_channel(shape: Sequence[object]) -> bool:
+    return len(shape) > 2 and shape[1] != 1 and all(size == 1 for size in shape[2:])

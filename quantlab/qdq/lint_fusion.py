@@ -1,0 +1,100 @@
+"""Checks of `lint` of what costs time around convolutions: readers, activations and weights. One function per code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_graphsurgeon as gs
+
+from quantlab.onnx_model import QDQ_OPS, GraphView
+from quantlab.onnx_model import node_label as label_of
+from quantlab.qdq.activations import FORMS, INT8_OUTPUT_ONLY, Activation, activation_of, is_fused, kind_of
+from quantlab.qdq.finding import Finding
+from quantlab.qdq.graph import node_label
+from quantlab.qdq.rules import row_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A convolution whose operands are both quantized.
+
+    Attributes:
+        conv: The node.
+        unfused: The first activation behind it that TensorRT does not fuse and that reads float.
+        result: What it and its activations make.
+    """
+
+    conv: gs.Node
+    unfused: Activation | None
+    result: gs.Tensor
+
+
+def _layers(view: GraphView) -> Iterator[tuple[gs.Graph, _Layer]]:
+    graph = gs.import_onnx(view.proto)
+    for conv in graph.nodes:
+        if kind_of(conv) and all(_is_dequantized(tensor) for tensor in conv.inputs[:2]):
+            result, unfused = conv.outputs[0], None
+            while (activation := activation_of(graph, result)) is not None:
+                if unfused is None and not is_fused(conv, activation):
+                    unfused = activation
+                result = activation.result
+            yield graph, _Layer(conv, unfused, result)
+
+
+def _is_dequantized(tensor: gs.Tensor) -> bool:
+    return bool(tensor.inputs) and tensor.inputs[0].op == "DequantizeLinear"
+
+
+def breaks_fusion(view: GraphView) -> Iterator[Finding]:
+    """Q06: a pair between a layer and its activation or BatchNorm, but for one that TensorRT does not fuse anyway."""
+    graph = gs.import_onnx(view.proto)
+    for node in graph.nodes:
+        pair = view.pair_after(node.outputs[0].name) if node.outputs and row_of(node.op, node.domain).heads else None
+        if pair is None:
+            continue
+        dequantized = graph.tensors()[pair[1].output[0]]
+        fused = [reader for reader in dequantized.outputs if row_of(reader.op, reader.domain).fused]
+        activation = activation_of(graph, dequantized)
+        is_form = activation is not None and activation.name in FORMS.values()
+        if not fused or (len(dequantized.outputs) > 1 and not is_form):
+            continue
+        if activation is None or is_fused(node, activation):
+            behind_it = f"{fused[0].op} '{node_label(fused[0])}'"
+            yield Finding("Q06", label_of(pair[0]), f"between '{node_label(node)}' and {behind_it}")
+
+
+def mixed_readers(view: GraphView) -> Iterator[Finding]:
+    """Q20: what a depthwise or grouped convolution makes is read in INT8 and in float."""
+    for graph, layer in _layers(view):
+        quantized, others = _readers(layer.result)
+        if kind_of(layer.conv) not in INT8_OUTPUT_ONLY or not quantized:
+            continue
+        names = [f"{reader.op} '{node_label(reader)}'" for reader in others]
+        names += ["the network's output"] * any(layer.result is output for output in graph.outputs)
+        if names:
+            detail = f"its result '{layer.result.name}' is quantized, and read in float by {', '.join(names)}"
+            yield Finding("Q20", node_label(layer.conv), detail)
+
+
+def unfused_activations(view: GraphView) -> Iterator[Finding]:
+    """Q21: an activation that TensorRT does not fuse reads float."""
+    for _, layer in _layers(view):
+        if layer.unfused is not None and _readers(layer.result)[0]:
+            name = f"{layer.unfused.name} '{node_label(layer.unfused.nodes[0])}'"
+            yield Finding(
+                "Q21", node_label(layer.conv), f"{name} is not fused into a {kind_of(layer.conv)} convolution"
+            )
+
+
+def weights_dequantized(view: GraphView) -> Iterator[Finding]:
+    """Q22: a depthwise or grouped convolution whose result nothing reads in INT8."""
+    for _, layer in _layers(view):
+        if kind_of(layer.conv) in INT8_OUTPUT_ONLY and not _readers(layer.result)[0]:
+            yield Finding("Q22", node_label(layer.conv), f"its result '{layer.result.name}' is read in float only")
+
+
+def _readers(tensor: gs.Tensor) -> tuple[list[gs.Node], list[gs.Node]]:
+    """(the QuantizeLinear, the others) that read a tensor."""
+    readers = list(tensor.outputs)
+    return [r for r in readers if r.op in QDQ_OPS], [r for r in readers if r.op not in QDQ_OPS]
