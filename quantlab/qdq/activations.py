@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 import onnx_graphsurgeon as gs
 
+from quantlab.qdq.measured import DEPTHWISE, FIRST, FIRST_CHANNELS, FORMS, GROUPED, ONLY_FUSED, ORDINARY
 from quantlab.qdq.rules import row_of
 
 LONGEST = 12
 """Nodes of an activation: GELU by tanh has eight to ten."""
-
-MEASURED = "TensorRT 8.6.0, H200"
-"""What the rows below were read off (tests/bench/probe_fusions.py); other versions may fuse more."""
-
-FIRST, DEPTHWISE, GROUPED, ORDINARY = "first", "depthwise", "grouped", "ordinary"
-FIRST_CHANNELS = 4
-"""A convolution of so many input channels over more than a pixel is the first of a network: it has own kernels."""
-
-INT8_OUTPUT_ONLY = frozenset({DEPTHWISE, GROUPED})
-"""The kinds that have no INT8 kernel with a float result: where one is needed they run in FP16, behind a conversion of the
-input and of the weights, in every inference (28x28, 64 channels, batch 32: 56 us in place of 26)."""
-
-FORMS: Mapping[str, str] = {
-    "Mul Sigmoid": "Swish",
-    "Swish": "Swish",
-    "HardSigmoid Mul": "HardSwish",
-    "Add Clip Div Mul": "HardSwish",
-    "Add Clip Mul Mul": "HardSwish",
-}
-"""The operators of an activation in alphabetical order -> its name, where that is not the operator's."""
-
-ONLY_FUSED: Mapping[str, frozenset[str] | None] = {
-    FIRST: frozenset({"Relu", "Clip", "Swish"}),
-    DEPTHWISE: frozenset({"Relu", "Clip", "Swish"}),
-    GROUPED: frozenset({"Relu", "Clip"}),
-    ORDINARY: None,
-}
-"""Kind of convolution -> the only activations that its INT8 kernels take; None where what is not fused costs no more than
-the activation itself."""
 
 
 @dataclass(frozen=True, slots=True)

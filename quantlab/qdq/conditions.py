@@ -26,16 +26,6 @@ def pads_zeros(node: gs.Node) -> str | None:
     return None
 
 
-def pools_globally(node: gs.Node) -> str | None:
-    """A ReduceMean over all spatial axes of a batch of images or signals, as some exporters write GlobalAveragePool."""
-    shape, axes = node.inputs[0].shape, node.attrs.get("axes")
-    if axes is None and len(node.inputs) > 1 and isinstance(node.inputs[1], gs.Constant):
-        axes = node.inputs[1].values.reshape(-1).tolist()
-    if shape is None or len(shape) < 3 or axes is None:
-        return EXACT
-    return None if {int(axis) % len(shape) for axis in axes} == set(range(2, len(shape))) else EXACT
-
-
 def is_gate(node: gs.Node) -> str | None:
     """A Mul of one value per channel with all values of the channels, as squeeze-and-excitation has it."""
     shapes = [tensor.shape for tensor in node.inputs]

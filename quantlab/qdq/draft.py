@@ -21,7 +21,8 @@ class Draft:
         graph: The prepared model.
         rules: Operator -> rule.
         scaled: The tensors that have a scale; None where all can have one.
-        reads: (node, input index) -> the tensor that it reads in INT8.
+        reads: (node, input index) -> the tensor that it reads in INT8; added by `read`.
+        why: (node, input index) -> the rule that decided.
         weights: The constants that become int8.
         int8: The tensors that are read in INT8, at once or behind nodes that only move them.
     """
@@ -30,6 +31,7 @@ class Draft:
     rules: Mapping[str, QdqRule]
     scaled: Collection[str] | None = None
     reads: dict[tuple[str, int], str] = field(default_factory=dict)
+    why: dict[tuple[str, int], str] = field(default_factory=dict)
     weights: list[WeightSite] = field(default_factory=list)
     int8: set[str] = field(default_factory=set)
 
@@ -37,6 +39,17 @@ class Draft:
     def order(self) -> dict[str, int]:
         """Node name -> its place in the network."""
         return {node.name: index for index, node in enumerate(self.graph.nodes)}
+
+    def read(self, node: gs.Node, index: int, why: str) -> None:
+        """Let a node read an input in INT8.
+
+        Args:
+            node: The node.
+            index: Of its input.
+            why: The rule, in a few words; the first one counts.
+        """
+        self.reads[node.name, index] = node.inputs[index].name
+        self.why.setdefault((node.name, index), why)
 
     def rule(self, node: gs.Node) -> QdqRule:
         """The rule for a node; an empty row where it stays float."""
@@ -48,11 +61,6 @@ class Draft:
             if self.scaled is not None and not isinstance(tensor, gs.Constant) and tensor.name not in self.scaled:
                 return Notice(f"tensor '{tensor.name}' has no scale", "no_scale", tensor.name)
         return None
-
-    def is_moved(self, node: gs.Node) -> bool:
-        """Whether INT8 passes a node whose own input has no pair: TensorRT moves the quantization before it."""
-        rule = self.rule(node)
-        return rule.share_scale and any(tensor.name in self.int8 for tensor in node.outputs)
 
     def placement(self, groups: Iterable[tuple[str, ...]], reasons: Mapping[str, str]) -> Placement:
         """Everything in network order.
@@ -70,4 +78,4 @@ class Draft:
         quantized = {tensor for _, _, tensor in activations}
         shared = [tuple(tensor for tensor in group if tensor in quantized) for group in groups]
         kept = tuple(group for group in shared if len(group) > 1)
-        return Placement(tuple(activations), tuple(self.weights), tuple(skipped), kept)
+        return Placement(tuple(activations), tuple(self.weights), tuple(skipped), kept, self.why)

@@ -56,6 +56,11 @@ def other_type(tensor: gs.Tensor) -> str | None:
     return None if name == "float32" else name
 
 
+def constants(node: gs.Node) -> list[gs.Constant]:
+    """The inputs of a node that are constants."""
+    return [tensor for tensor in node.inputs if isinstance(tensor, gs.Constant)]
+
+
 def feeds_one_reader(graph: gs.Graph, tensor: gs.Tensor) -> bool:
     """Whether nothing but one node reads a tensor, so that its maker and that node may become one.
 

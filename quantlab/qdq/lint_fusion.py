@@ -9,9 +9,10 @@ import onnx_graphsurgeon as gs
 
 from quantlab.onnx_model import QDQ_OPS, GraphView
 from quantlab.onnx_model import node_label as label_of
-from quantlab.qdq.activations import FORMS, INT8_OUTPUT_ONLY, Activation, activation_of, is_fused, kind_of
+from quantlab.qdq.activations import Activation, activation_of, is_fused, kind_of
 from quantlab.qdq.finding import Finding
 from quantlab.qdq.graph import node_label
+from quantlab.qdq.measured import FORMS, INT8_OUTPUT_ONLY
 from quantlab.qdq.rules import row_of
 
 

@@ -55,7 +55,8 @@ def _read_through(draft: Draft, reasons: dict[str, str]) -> list[tuple[str, ...]
         if rule.share_scale:
             _join(groups, {*names, *(tensor.name for tensor in node.outputs)})
         if passes:
-            draft.reads.update({(node.name, index): tensor.name for index, tensor in inputs.items()})
+            for index in inputs:
+                draft.read(node, index, "INT8 kernel" if rule.kernel else "INT8 passes it")
         else:
             reasons[node.name] = "TensorRT moves the quantization before it"
     return [tuple(sorted(group)) for group in groups]

@@ -1,8 +1,9 @@
-"""Layers for which INT8 does not pay and that stay float unless a user's --include names them.
+"""Layers for which INT8 does not pay and that stay float unless a user's --include names them: what each says itself.
 
 GEMV: with one row (or one column) every weight is read once and used once, so that memory decides the time and the
 conversion of the activations comes on top; TensorRT has no INT8 kernel worth its name for that. Few output channels:
-the INT8 kernels work on groups of 4 channels, the rest of a group is computed and thrown away.
+the INT8 kernels work on groups of 4 channels, the rest of a group is computed and thrown away. The first convolution of
+a signal: INT8 kernels for few input channels take images only.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from math import prod
 import onnx_graphsurgeon as gs
 
 from quantlab.errors import Notice, NoticeKind
+from quantlab.qdq.activations import kind_of
+from quantlab.qdq.measured import FIRST, MIN_OUTPUT_CHANNELS
 from quantlab.qdq.rules import RULES
 
 NO_GAIN: NoticeKind = "no_gain"
 """The kind of these reasons."""
-MIN_OUTPUT_CHANNELS = 4
 
 
 def no_gain(why: str) -> Notice:
@@ -30,15 +32,39 @@ def does_not_pay(node: gs.Node) -> Notice | None:
     a, b = node.inputs[0].shape, node.inputs[1].shape
     if a is None or b is None:
         return None
-    if RULES[node.op].epilogue:  # the weight of a Conv begins with the output channels
-        channels = b[0] if node.op == "Conv" else b[1] * node.attrs.get("group", 1)
+    if RULES[node.op].epilogue:
+        channels = _output_channels(node, b)
         if isinstance(channels, int) and channels < MIN_OUTPUT_CHANNELS:
             return no_gain(f"{channels} output channel(s), its kernels work on {MIN_OUTPUT_CHANNELS}")
+        if kind_of(node) == FIRST and len(b) == 3:
+            return no_gain(f"{b[1]} input channel(s) of a signal, for which there is no INT8 kernel of its own")
         return None
     rows, columns = _rows_and_columns(node, a, b)
     if 1 in (rows, columns):
         return no_gain(f"a product with one {'row' if rows == 1 else 'column'} (GEMV) is bound by memory")
     return None
+
+
+def macs_of(node: gs.Node) -> int | None:
+    """How many multiplications a weighted node takes; None if a dimension is not known."""
+    a, b, y = (tensor.shape for tensor in (*node.inputs[:2], node.outputs[0]))
+    if a is None or b is None or y is None:
+        return None
+    if node.op == "ConvTranspose":  # every input value meets the whole kernel
+        sizes = [*a, *b[1:]]
+    elif RULES[node.op].epilogue:
+        sizes = [*y, *b[1:]]
+    else:
+        sizes = [*y, a[0 if node.op == "Gemm" and node.attrs.get("transA", 0) else -1]]
+    known = [size for size in sizes if isinstance(size, int)]
+    return prod(known) if len(known) == len(sizes) else None
+
+
+def _output_channels(node: gs.Node, weight: Sequence[object]) -> object:
+    """The weight of a Conv begins with them, that of a ConvTranspose has those of one group second."""
+    if node.op == "Conv":
+        return weight[0]
+    return weight[1] * node.attrs.get("group", 1) if isinstance(weight[1], int) else weight[1]
 
 
 def _rows_and_columns(node: gs.Node, a: Sequence[object], b: Sequence[object]) -> tuple[object, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -57,12 +57,14 @@ class Placement:
         weights: The constants that become int8.
         skipped: The nodes that stay float.
         groups: Tensors that take one scale, so that INT8 passes between them unchanged.
+        why: (node, input index) -> the rule by which it reads INT8.
     """
 
     activations: tuple[tuple[str, int, str], ...]
     weights: tuple[WeightSite, ...]
     skipped: tuple[Skipped, ...]
     groups: tuple[tuple[str, ...], ...] = ()
+    why: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -78,7 +80,8 @@ class Placement:
         partners = {t: [other for other in group if other != t] for group in self.groups for t in group}
         lines = []
         for tensor in self.tensors:
-            readers = ", ".join(f"{node}[{index}]" for node, index, read in self.activations if read == tensor)
+            sites = [(node, index) for node, index, read in self.activations if read == tensor]
+            readers = ", ".join(f"{node}[{index}] ({self.why.get((node, index), 'given')})" for node, index in sites)
             shared = f"; one scale with {', '.join(partners[tensor])}" if tensor in partners else ""
             lines.append(f"activation {tensor}: read by {readers}{shared}")
         for site in self.weights:

@@ -8,17 +8,17 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from quantlab.errors import Notice
 from quantlab.onnx_model import STANDARD_DOMAINS
 from quantlab.qdq.draft import Draft
 from quantlab.qdq.graph import feeds_one_reader, other_type
 from quantlab.qdq.lonely import lonely_layers
 from quantlab.qdq.passing import extend_int8
-from quantlab.qdq.payoff import NO_GAIN, does_not_pay
+from quantlab.qdq.payoff import does_not_pay
 from quantlab.qdq.placement import Placement, WeightSite
 from quantlab.qdq.rules import RULES, QdqRule, row_of
 from quantlab.qdq.selection import Selection
 from quantlab.qdq.sharing import share_int8
+from quantlab.qdq.stages import stages_in_float
 
 
 def plan(
@@ -45,12 +45,13 @@ def plan(
     """
     graph = gs.import_onnx(prepared)
     selection, nodes = selection or Selection(), [(node.name, node.op) for node in graph.nodes]
-    given, asked_for = dict(keep_float or {}) | selection.left_out(nodes), selection.asked_for(nodes)
+    asked_for = selection.asked_for(nodes)
+    stages = {name: why for name, why in stages_in_float(graph).items() if name not in asked_for}
+    given = stages | dict(keep_float or {}) | selection.left_out(nodes)
     while True:
         draft = Draft(graph, rules, scaled)
         groups, reasons = extend_int8(draft, given | _read_layers(draft, given, asked_for))
-        unpaid = {name for name, reason in reasons.items() if isinstance(reason, Notice) and reason.kind == NO_GAIN}
-        lonely = {name: why for name, why in lonely_layers(draft, unpaid).items() if name not in asked_for}
+        lonely = {name: why for name, why in lonely_layers(draft).items() if name not in asked_for}
         if not lonely:
             break
         given |= lonely  # what read their results, or made their inputs, is looked at again
@@ -93,7 +94,7 @@ def _read_layer(draft: Draft, node: gs.Node, rule: QdqRule, is_asked_for: bool) 
         reason = does_not_pay(node)
     for index, tensor in operands.items() if reason is None else ():
         if not isinstance(tensor, gs.Constant):
-            draft.reads[node.name, index] = tensor.name
+            draft.read(node, index, "operand")
         else:  # a constant first operand of MatMul has no channel axis that TensorRT knows
             axis = rule.axis(node.attrs, tensor.values.ndim) if index == rule.weight_input else None
             draft.weights.append(WeightSite(node.name, index, tensor.name, axis))
@@ -134,7 +135,7 @@ def _read_residual(draft: Draft, node: gs.Node) -> str | None:
     skip = 1 - max(fusing, key=lambda i: draft.order[branches[i].inputs[0].name])
     reason = draft.missing_scale([branches[skip]])
     if reason is None:
-        draft.reads[node.name, skip] = branches[skip].name
+        draft.read(node, skip, "skip of a residual sum")
     return reason
 
 

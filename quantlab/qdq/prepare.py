@@ -1,5 +1,5 @@
 """Before Q/DQ: constants folded, BatchNorm and the like folded into their convolution, every node named, no Cast
-without effect, opset at least 13."""
+without effect, means over images written as poolings, opset at least 13."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from quantlab.onnx_model import infer_shapes, opset_of, raise_opset
-from quantlab.qdq.graph import export_graph, feeds_one_reader, fresh_names, name_nodes
+from quantlab.qdq.graph import export_graph, feeds_one_reader, fresh_names, name_nodes, other_type
 from quantlab.qdq.rules import row_of
 
 OPSET = 13  # the first with per-channel QuantizeLinear and DequantizeLinear
@@ -31,6 +31,7 @@ def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
     _drop_casts(graph)
     _fold_affine(graph)
     _merge_slices(graph)
+    _pool_means(graph)
     graph.cleanup()
     return export_graph(graph, proto)
 
@@ -103,6 +104,32 @@ def _merge_slices(graph: gs.Graph) -> None:
         constants = [gs.Constant(names.new(f"{node.name}_{k}"), values) for k, values in enumerate(parts)]
         node.inputs = [before.inputs[0], *constants]
         before.outputs = []
+
+
+def _pool_means(graph: gs.Graph) -> None:
+    """A mean over height and width becomes a GlobalAveragePool, which has an INT8 kernel where ReduceMean has none."""
+    names = fresh_names(graph)
+    for node in [n for n in graph.nodes if n.op == "ReduceMean"]:
+        if not _is_over_pixels(node):
+            continue
+        result, keeps = node.outputs[0], node.attrs.get("keepdims", 1)
+        if not keeps:
+            shape = None if result.shape is None else [*result.shape, 1, 1]
+            pooled = gs.Variable(names.new(f"{result.name}_pooled"), result.dtype, shape)
+            flatten = gs.Node("Flatten", names.new(f"{node.name}_Flatten"), {"axis": 1}, [pooled], [result])
+            graph.nodes.insert(graph.nodes.index(node) + 1, flatten)
+            node.outputs = [pooled]
+        node.op, node.inputs = "GlobalAveragePool", node.inputs[:1]
+        node.attrs.clear()
+
+
+def _is_over_pixels(node: gs.Node) -> bool:
+    shape, axes = node.inputs[0].shape, node.attrs.get("axes")
+    if axes is None and len(node.inputs) > 1 and isinstance(node.inputs[1], gs.Constant):
+        axes = node.inputs[1].values.reshape(-1).tolist()
+    if shape is None or len(shape) != 4 or axes is None:
+        return False
+    return {int(axis) % 4 for axis in axes} == {2, 3} and other_type(node.inputs[0]) is None
 
 
 def _slice_ranges(node: gs.Node) -> tuple[list[int], ...] | None:

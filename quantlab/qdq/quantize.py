@@ -14,6 +14,7 @@ from quantlab.qdq.insert import WeightError, insert
 from quantlab.qdq.placement import Placement
 from quantlab.qdq.planning import plan
 from quantlab.qdq.prepare import prepare
+from quantlab.qdq.rules import row_of
 from quantlab.qdq.selection import Selection
 
 
@@ -41,15 +42,16 @@ class WeightStyle:
     Attributes:
         per_channel: One scale per output channel, else one per weight.
         stored: `int8` behind a DequantizeLinear, or `float` behind a Q/DQ pair, as quantization-aware training has it;
-            both give the same outputs.
+            both give the same outputs. None for int8, but for networks with which TensorRT 8 takes float only (those
+            with MatMul, LayerNormalization or LSTM).
     """
 
     per_channel: bool = True
-    stored: str = "int8"
+    stored: str | None = None
 
     def __post_init__(self) -> None:
         expect_type(self.per_channel, bool, "per_channel of a WeightStyle", "WeightStyle(per_channel=False)")
-        if self.stored not in ("int8", "float"):
+        if self.stored not in (None, "int8", "float"):
             raise ConfigError(f"weights cannot be stored as '{self.stored}'", hint="use int8 or float")
 
 
@@ -72,7 +74,7 @@ def quantize_model(
         prepared,
         placement,
         lambda tensor: scale_from_amax(amax[tensor]),
-        float_weights=weights.stored == "float",
+        float_weights=_stores_float(prepared, weights),
     )
     zero = tuple(f"tensor '{t}' was all zero in calibration; its scale is 1" for t in placement.tensors if amax[t] == 0)
     fed = {s.name for s in input_specs(proto)}
@@ -82,3 +84,9 @@ def quantize_model(
         if i.name not in fed
     )
     return Quantized(inserted.model, placement, (*inserted.warnings, *zero, *defaults), inserted.weight_errors)
+
+
+def _stores_float(prepared: onnx.ModelProto, weights: WeightStyle) -> bool:
+    if weights.stored is not None:
+        return weights.stored == "float"
+    return any(row_of(node.op_type, node.domain).region for node in prepared.graph.node)

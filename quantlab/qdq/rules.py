@@ -16,7 +16,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from quantlab.onnx_model import STANDARD_DOMAINS
-from quantlab.qdq.conditions import ELEMENTWISE, EXACT, is_gate, pads_zeros, pools_globally, takes_nearest
+from quantlab.qdq.conditions import ELEMENTWISE, EXACT, is_gate, pads_zeros, takes_nearest
 
 Attrs = Mapping[str, Any]
 
@@ -53,6 +53,7 @@ class QdqRule:
         affine: With constants it scales and shifts channels, and is folded into the convolution before it.
         commutes: Its two inputs may change places.
         not_negative: It gives no negative values.
+        region: TensorRT 8 compiles the network around it as one, and takes no int8 weights there.
         shape: It makes shapes or indices out of a tensor.
         shape_step: It stands in computations of shapes.
         where: Gives the reason why a node of it is none that the row is for, or None; None where it holds for all.
@@ -78,6 +79,7 @@ class QdqRule:
     affine: bool = False
     commutes: bool = False
     not_negative: bool = False
+    region: bool = False
     shape: bool = False
     shape_step: bool = False
     where: Callable[[gs.Node], str | None] | None = None
@@ -112,12 +114,11 @@ OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
         QdqRule("Conv",          (0,), 1, 0,                    bias_input=2, epilogue=True, heads=True),
         QdqRule("ConvTranspose", (0,), 1, _conv_transpose_axis, bias_input=2, epilogue=True, heads=True),
         QdqRule("Gemm",          (0,), 1, _gemm_axis,           bias_input=2, heads=True),
-        QdqRule("MatMul",        (0,), 1, -1, dynamic_weight=True, heads=True),
+        QdqRule("MatMul",        (0,), 1, -1, dynamic_weight=True, heads=True, region=True),
         QdqRule("Add", residual=True, heads=True, affine=True, pointwise=True, commutes=True, shape_step=True),
         QdqRule("MaxPool",     (0,), kernel=True, share_scale=True, copies_scale=True),
         QdqRule("AveragePool", (0,), kernel=True, copies_scale=True),
         QdqRule("GlobalAveragePool", (0,), kernel=True),
-        QdqRule("ReduceMean",  (0,), kernel=True, where=pools_globally),
         QdqRule("Mul", (0, 1), kernel=True, where=is_gate,
                 affine=True, pointwise=True, commutes=True, shape_step=True),
         QdqRule("Concat", (0,), all_inputs=True, kernel=True, share_scale=True, shape_step=True),
@@ -136,7 +137,9 @@ OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
         QdqRule("Softmax", not_negative=True, why_float=EXACT),
         *_each("Exp Sqrt", not_negative=True, pointwise=True, why_float=EXACT),
         *_each("Gelu Erf Log Pow Reciprocal", pointwise=True, why_float=EXACT),
-        *_each("LogSoftmax LayerNormalization InstanceNormalization GroupNormalization ReduceSum", why_float=EXACT),
+        QdqRule("LayerNormalization", region=True, why_float=EXACT),
+        *_each("LogSoftmax InstanceNormalization GroupNormalization ReduceMean "
+               "ReduceSum", why_float=EXACT),
         *_each("Div", affine=True, pointwise=True, why_float=EXACT),
         *_each("Sub", affine=True, pointwise=True, why_float=ELEMENTWISE),
         *_each("Max Min", pointwise=True, why_float=ELEMENTWISE),
@@ -144,7 +147,7 @@ OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
         *_each("Shape Size NonZero", shape=True, why_float=_INDEX),
         *_each("Gather Cast", shape_step=True, why_float=_INDEX),
         *_each("Range ConstantOfShape", why_float=_INDEX),
-        *_each("LSTM GRU RNN", why_float="TensorRT has no INT8 kernel for it"),
+        *_each("LSTM GRU RNN", region=True, why_float="TensorRT has no INT8 kernel for it"),
     )
 })  # fmt: skip
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from quantlab.qdq.activations import INT8_OUTPUT_ONLY, Activation, activation_of, is_fused, kind_of
+from quantlab.qdq.activations import Activation, activation_of, is_fused, kind_of
 from quantlab.qdq.draft import Draft
 from quantlab.qdq.graph import other_type
+from quantlab.qdq.measured import INT8_OUTPUT_ONLY
 
 
 def share_int8(draft: Draft) -> None:
     """Let the readers of what INT8 kernels make read INT8 where a float copy beside it would cost.
 
-    An activation that TensorRT does not fuse into its convolution reads INT8, and what reads the result of a depthwise or
-    grouped convolution in float beside a reader in INT8 reads the same pair: it has no kernel that writes float.
+    An activation that TensorRT does not fuse into its convolution reads INT8. What reads the result of a depthwise or
+    grouped convolution in float, beside a reader in INT8, reads the same pair: it has no kernel that writes float.
 
     Args:
         draft: With everything that reads INT8; what shares it is added.
@@ -24,23 +25,23 @@ def share_int8(draft: Draft) -> None:
         tensor = conv.outputs[0]
         while (activation := activation_of(draft.graph, tensor)) is not None:
             if not is_fused(conv, activation) and _is_read(draft, activation):
-                _read_by_all(draft, tensor)
+                _read_by_all(draft, tensor, f"{activation.name} does not fuse into a {kind_of(conv)} convolution")
                 break
             tensor = activation.result
             if tensor.name in draft.int8:
                 break
         if kind_of(conv) in INT8_OUTPUT_ONLY and tensor.name in draft.reads.values():
-            _read_by_all(draft, tensor)
+            _read_by_all(draft, tensor, f"a {kind_of(conv)} convolution writes INT8 only")
 
 
 def _is_read(draft: Draft, activation: Activation) -> bool:
     return activation.result.name in draft.int8
 
 
-def _read_by_all(draft: Draft, tensor: gs.Tensor) -> None:
+def _read_by_all(draft: Draft, tensor: gs.Tensor, why: str) -> None:
     if draft.missing_scale([tensor]) is not None or other_type(tensor) is not None:
         return
     for reader in tensor.outputs:
         for index, read in enumerate(reader.inputs):
             if read is tensor:
-                draft.reads[reader.name, index] = tensor.name
+                draft.read(reader, index, why)

@@ -1,0 +1,51 @@
+"""What TensorRT fuses and what pays, as data: read off engines of TensorRT 8.6.0 on an H200, batch 16 to 64.
+
+`tests/bench/probe_fusions.py` and `tests/bench/bench_latency.py` measure these on another GPU or version, for which
+nothing is claimed here. Every limit is a default: a user's --include puts a layer into INT8 all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+FIRST, DEPTHWISE, GROUPED, ORDINARY = "first", "depthwise", "grouped", "ordinary"
+"""Kinds of convolutions, each with kernels of its own."""
+
+FORMS: Mapping[str, str] = {
+    "Mul Sigmoid": "Swish",
+    "Swish": "Swish",
+    "HardSigmoid Mul": "HardSwish",
+    "Add Clip Div Mul": "HardSwish",
+    "Add Clip Mul Mul": "HardSwish",
+}
+"""The operators of an activation in alphabetical order -> its name, where that is not the operator's."""
+
+FIRST_CHANNELS = 4
+"""A convolution of so many input channels over more than one pixel is the first of a network."""
+
+ONLY_FUSED: Mapping[str, frozenset[str] | None] = {
+    FIRST: frozenset({"Relu", "Clip", "Swish"}),
+    DEPTHWISE: frozenset({"Relu", "Clip", "Swish"}),
+    GROUPED: frozenset({"Relu", "Clip"}),
+    ORDINARY: None,
+}
+"""Kind -> the only activations that its INT8 kernels take; None where what is not fused costs no more than itself.
+HardSwish behind a depthwise 3x3 of 64 channels, 28x28, batch 32: 56 us without a pair before it, 26 us with one."""
+
+INT8_OUTPUT_ONLY = frozenset({DEPTHWISE, GROUPED})
+"""The kinds without an INT8 kernel that writes float: with a second reader in float the convolution runs in FP16 behind
+conversions of its input and of its weights in every inference (82 to 110 us in place of 45 to 70)."""
+
+FEW_CHANNELS, FEW_LAYERS = 16, 6
+"""Layers in a row of so few channels, and how many of them: INT8 pads channels to 32. 3x3, 32x32, batch 64: 10.0 us in
+FP16, 11.8 in INT8; ResNet-56 takes 0.280 ms with that stage in float, 0.300 in INT8."""
+
+MIN_OUTPUT_CHANNELS = 4
+"""INT8 kernels work on groups of so many output channels."""
+
+ATTENTION_MACS = 2**32
+"""Multiplications in the largest MatMul below which a network with attention is faster in FP16: an encoder takes 0.84 of
+FP16's time with a width of 1024 and 8 x 512 tokens, 1.05 to 1.07 with a width of 768 and 8 x 128 tokens."""
+
+ISOLATED_MACS = 2**33
+"""Multiplications below which a layer between float ones does not earn the conversion of its input (10 us)."""

@@ -1,0 +1,100 @@
+"""Parts of a network that are faster in float as a whole: what the graph says before anything is placed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import onnx_graphsurgeon as gs
+
+from quantlab.qdq.activations import kind_of
+from quantlab.qdq.graph import constants
+from quantlab.qdq.measured import ATTENTION_MACS, FEW_CHANNELS, FEW_LAYERS, ORDINARY
+from quantlab.qdq.payoff import macs_of, no_gain
+from quantlab.qdq.rules import row_of
+
+FEW = no_gain(f"{FEW_LAYERS} layers or more with up to {FEW_CHANNELS} channels in a row, its kernels work on 32")
+SHUFFLED = no_gain("it stands beside a channel shuffle, which costs more in INT8 than the layer gains")
+SMALL_ATTENTION = no_gain(
+    f"no product of this attention network has 2^{ATTENTION_MACS.bit_length() - 1} multiplications"
+)
+
+
+def stages_in_float(graph: gs.Graph) -> dict[str, str]:
+    """Node -> why it had better stay float."""
+    reasons: dict[str, str] = {node.name: SMALL_ATTENTION for node in small_attention(graph)}
+    reasons |= {node.name: FEW for node in few_channels(graph)}
+    return reasons | {node.name: SHUFFLED for node in beside_shuffles(graph)}
+
+
+def small_attention(graph: gs.Graph) -> Iterator[gs.Node]:
+    """All MatMuls of a network with attention (a product of two computed tensors) whose products are all small."""
+    products = [node for node in graph.nodes if row_of(node.op, node.domain).dynamic_weight]
+    if not any(not constants(node) for node in products):
+        return
+    sizes = [macs_of(node) for node in products]
+    if all(size is not None and size < ATTENTION_MACS for size in sizes):
+        yield from products
+
+
+def few_channels(graph: gs.Graph) -> Iterator[gs.Node]:
+    """Convolutions of few channels that follow each other, where there are enough of them."""
+    few = {node.name: node for node in graph.nodes if kind_of(node) == ORDINARY and _has_few_channels(node)}
+    stages: list[set[str]] = []
+    for name, node in few.items():
+        stage = {name, *(other.name for other in layers_behind(node.outputs[0]) if other.name in few)}
+        for joined in [one for one in stages if one & stage]:
+            stage |= joined
+            stages.remove(joined)
+        stages.append(stage)
+    yield from (few[name] for stage in stages if len(stage) >= FEW_LAYERS for name in sorted(stage))
+
+
+def _has_few_channels(conv: gs.Node) -> bool:
+    return all(isinstance(size, int) and size <= FEW_CHANNELS for size in conv.inputs[1].shape[:2])
+
+
+def beside_shuffles(graph: gs.Graph) -> Iterator[gs.Node]:
+    """The layers before and behind the channel shuffles of a network (Reshape, Transpose, Reshape)."""
+    for node in graph.nodes:
+        ends = ends_of_shuffle(node)
+        if ends is not None:
+            yield from layers_before(ends[0])
+            yield from layers_behind(ends[1])
+
+
+def ends_of_shuffle(node: gs.Node) -> tuple[gs.Tensor, gs.Tensor] | None:
+    """(what is shuffled, the result), if a node is the Transpose in the middle of a channel shuffle."""
+    if node.op != "Transpose" or list(node.attrs.get("perm", ()))[:3] != [0, 2, 1]:
+        return None
+    before = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
+    behind = node.outputs[0].outputs[0] if len(node.outputs[0].outputs) == 1 else None
+    if before is None or behind is None or before.op != "Reshape" or behind.op != "Reshape":
+        return None
+    rank, inner = len(before.inputs[0].shape or ()), len(node.inputs[0].shape or ())
+    if rank not in (3, 4) or inner != rank + 1 or len(behind.outputs[0].shape or ()) != rank:
+        return None
+    return before.inputs[0], behind.outputs[0]
+
+
+def layers_before(tensor: gs.Tensor) -> Iterator[gs.Node]:
+    """The weighted nodes before a tensor, through activations, sums and what moves values."""
+    for maker in tensor.inputs:
+        row = row_of(maker.op, maker.domain)
+        if row.weight_input is not None:
+            yield maker
+        elif row.pointwise or row.share_scale:
+            yield from _all(layers_before, maker.inputs)
+
+
+def layers_behind(tensor: gs.Tensor) -> Iterator[gs.Node]:
+    """The weighted nodes behind a tensor, through activations, sums and what takes tensors apart."""
+    for reader in tensor.outputs:
+        row = row_of(reader.op, reader.domain)
+        if row.weight_input is not None:
+            yield reader
+        elif (row.pointwise or row.share_scale) and not row.all_inputs and ends_of_shuffle(reader) is None:
+            yield from _all(layers_behind, reader.outputs)
+
+
+def _all(follow: Callable[[gs.Tensor], Iterator[gs.Node]], tensors: Iterable[gs.Tensor]) -> Iterator[gs.Node]:
+    return (node for tensor in tensors if not isinstance(tensor, gs.Constant) for node in follow(tensor))
