@@ -15,6 +15,9 @@ from quantlab.files import check_writable, write_text
 if TYPE_CHECKING:
     from quantlab.engines.audit import Audit
 
+SHOWN = 10
+"""Costs that are printed."""
+
 
 @click.command("audit")
 @click.argument("engine", type=PATH)
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 def command(
     ctx: click.Context, engine: Path, model: Path, shapes: str, min_int8: float | None, output: Path | None
 ) -> None:
-    """Show what of MODEL really runs in INT8 in the ENGINE that was built from it.
+    """Show what of MODEL really runs in INT8 in the ENGINE that was built from it, and which layers cost needless time.
 
     \b
     Example:
@@ -61,3 +64,21 @@ def _print(audit: Audit) -> None:
     click.echo(f"INT8: {audit.summary}")
     for fallback in audit.fallbacks:
         click.echo(f"  not INT8: {fallback}")
+    if audit.costs:
+        _print_costs(audit)
+
+
+def _print_costs(audit: Audit) -> None:
+    from quantlab.engines.costs import KINDS
+
+    click.echo(f"costs: {audit.extra_us:.1f} us in layers that are there only because something is read in float,")
+    click.echo(
+        f"  {audit.slower_us:.1f} us in layers that may be slower than need be (profiled layer by layer, with gaps)"
+    )
+    for cost in audit.costs[:SHOWN]:
+        about = f"  ({cost.node})" if cost.node and cost.node not in cost.layer else ""
+        click.echo(f"  {cost.kind:19s} {1000 * cost.time_ms:7.1f} us  {cost.layer}{about}")
+    if len(audit.costs) > SHOWN:
+        click.echo(f"  and {len(audit.costs) - SHOWN} more; -o writes all")
+    for kind in dict.fromkeys(cost.kind for cost in audit.costs):
+        click.echo(f"  {kind}: {KINDS[kind].meaning}. Remedy: {KINDS[kind].remedy}")

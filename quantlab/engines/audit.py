@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from quantlab.engines.costs import KINDS, Cost, costs
 from quantlab.engines.engine import EXPLICIT, Engine
 from quantlab.engines.inspector import Inspection, LayerAudit, layer_audit
 from quantlab.engines.messages import NO_INT8_SCALE
@@ -41,11 +42,23 @@ class Audit:
         weighted: Node -> precision for Conv, ConvTranspose, Gemm, MatMul; also 'removed', or 'float' for one that does
             not show in an engine without INT8.
         fallbacks: Those of them that are known not to be INT8, with the reason where it can be told.
+        costs: The layers that cost more than need be in an engine of a Q/DQ model, the most expensive first.
     """
 
     layers: tuple[LayerAudit, ...]
     weighted: dict[str, str]
     fallbacks: tuple[Fallback, ...]
+    costs: tuple[Cost, ...] = ()
+
+    @property
+    def extra_us(self) -> float:
+        """Microseconds of the layers that are there only because something is read in float."""
+        return sum(1000 * cost.time_ms for cost in self.costs if KINDS[cost.kind].extra)
+
+    @property
+    def slower_us(self) -> float:
+        """Microseconds of the other layers that cost: what they would take otherwise is not known."""
+        return sum(1000 * cost.time_ms for cost in self.costs if not KINDS[cost.kind].extra)
 
     @property
     def hidden(self) -> tuple[str, ...]:
@@ -103,7 +116,8 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return asdict(self) | {"int8_share": self.int8_share, "int8_time_share": self.int8_time_share}
+        sums = {"extra_us": self.extra_us, "slower_us": self.slower_us}
+        return asdict(self) | {"int8_share": self.int8_share, "int8_time_share": self.int8_time_share} | sums
 
 
 def audit_inspection(inspection: Inspection, engine: Engine, proto: onnx.ModelProto) -> Audit:
@@ -115,7 +129,7 @@ def audit_inspection(inspection: Inspection, engine: Engine, proto: onnx.ModelPr
         proto: The model that it was built from.
 
     Returns:
-        The precision of every layer, and of every node with weights.
+        The precision of every layer, and of every node with weights, and what costs time.
     """
     layers = tuple(layer_audit(row, inspection.times_ms) for row in inspection.rows)
     nodes = [node for node in proto.graph.node if node.op_type in WEIGHTED]
@@ -127,7 +141,7 @@ def audit_inspection(inspection: Inspection, engine: Engine, proto: onnx.ModelPr
         for node in nodes
         if (precision := weighted[node_label(node)]) not in ("int8", "hidden")
     ]
-    return Audit(layers, weighted, tuple(fallbacks))
+    return Audit(layers, weighted, tuple(fallbacks), costs(inspection, proto))
 
 
 def precision_of_node(node: onnx.NodeProto, layers: Sequence[LayerAudit], may_hide: bool) -> str:

@@ -9,6 +9,7 @@ from functools import cached_property
 import onnx_graphsurgeon as gs
 
 from quantlab.errors import Notice
+from quantlab.qdq.names import calibrated_name
 from quantlab.qdq.placement import Placement, Skipped, WeightSite
 from quantlab.qdq.rules import QdqRule, row_of
 
@@ -58,8 +59,9 @@ class Draft:
     def missing_scale(self, tensors: Iterable[gs.Tensor]) -> Notice | None:
         """The reason why tensors cannot all be read in INT8, if one has no scale; constants need none."""
         for tensor in tensors:
-            if self.scaled is not None and not isinstance(tensor, gs.Constant) and tensor.name not in self.scaled:
-                return Notice(f"tensor '{tensor.name}' has no scale", "no_scale", tensor.name)
+            name = calibrated_name(tensor.name)
+            if self.scaled is not None and not isinstance(tensor, gs.Constant) and name not in self.scaled:
+                return Notice(f"tensor '{name}' has no scale", "no_scale", name)
         return None
 
     def placement(self, groups: Iterable[tuple[str, ...]], reasons: Mapping[str, str]) -> Placement:

@@ -61,6 +61,11 @@ def constants(node: gs.Node) -> list[gs.Constant]:
     return [tensor for tensor in node.inputs if isinstance(tensor, gs.Constant)]
 
 
+def is_output(graph: gs.Graph, tensor: gs.Tensor) -> bool:
+    """Whether a tensor leaves a graph."""
+    return any(tensor is output for output in graph.outputs)
+
+
 def feeds_one_reader(graph: gs.Graph, tensor: gs.Tensor) -> bool:
     """Whether nothing but one node reads a tensor, so that its maker and that node may become one.
 
@@ -71,7 +76,7 @@ def feeds_one_reader(graph: gs.Graph, tensor: gs.Tensor) -> bool:
     Returns:
         False for an output of the graph too.
     """
-    return len(tensor.outputs) == 1 and not any(tensor is output for output in graph.outputs)
+    return len(tensor.outputs) == 1 and not is_output(graph, tensor)
 
 
 def export_graph(graph: gs.Graph, original: onnx.ModelProto) -> onnx.ModelProto:

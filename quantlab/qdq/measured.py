@@ -40,12 +40,15 @@ FEW_CHANNELS, FEW_LAYERS = 16, 6
 """Layers in a row of so few channels, and how many of them: INT8 pads channels to 32. 3x3, 32x32, batch 64: 10.0 us in
 FP16, 11.8 in INT8; ResNet-56 takes 0.280 ms with that stage in float, 0.300 in INT8."""
 
+VECTOR = 32
+"""Channels in a vector of the INT8 format: a part of a Concat that begins between two is copied (10 us)."""
+
 MIN_OUTPUT_CHANNELS = 4
 """INT8 kernels work on groups of so many output channels."""
 
 ATTENTION_MACS = 2**32
 """Multiplications in the largest MatMul below which a network with attention is faster in FP16: an encoder takes 0.84 of
-FP16's time with a width of 1024 and 8 x 512 tokens, 1.05 to 1.07 with a width of 768 and 8 x 128 tokens."""
+its time with a width of 1024 and 8 x 512 tokens, 1.05 to 1.07 with a width of 768 and 8 x 128 tokens."""
 
 ISOLATED_MACS = 2**33
 """Multiplications below which a layer between float ones does not earn the conversion of its input (10 us)."""

@@ -20,7 +20,7 @@ from quantlab.onnx_model import Model, has_qdq, load_model, require_float
 from quantlab.qdq.insert import insert
 from quantlab.qdq.placement import Placement
 from quantlab.qdq.planning import plan
-from quantlab.qdq.prepare import fold, prepare
+from quantlab.qdq.prepare import fold, prepare_for_cache
 from quantlab.qdq.requantize import import_scales
 from quantlab.qdq.rules import RULES, row_of
 from quantlab.qdq.selection import EVERYTHING, Selection
@@ -99,7 +99,7 @@ def migrate_to_qdq(model: Model, table: CalibrationTable, selection: Selection |
     proto = load_model(model)
     require_float(proto, "migration")
     table.check_model(proto)
-    prepared = prepare(proto)
+    prepared = prepare_for_cache(proto)
     entries = _entries(prepared, table)
     chosen = selection or EVERYTHING
     chosen = replace(chosen, include=chosen.include or EVERYTHING.include)  # also where INT8 does not pay

@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from quantlab.qdq.draft import Draft
 from quantlab.qdq.graph import other_type
 from quantlab.qdq.rules import QdqRule
+from quantlab.qdq.shuffles import is_selection
 
 
 def extend_int8(draft: Draft, reasons: Mapping[str, str]) -> tuple[list[tuple[str, ...]], dict[str, str]]:
@@ -38,6 +39,8 @@ def _read_through(draft: Draft, reasons: dict[str, str]) -> list[tuple[str, ...]
     draft.int8 = int8 = set(draft.reads.values())
     for node in reversed(draft.graph.nodes):
         rule = draft.rule(node)
+        if rule.weight_input is not None and (node.name, 0) in draft.reads and is_selection(node):
+            _join(groups, {node.inputs[0].name, node.outputs[0].name})
         if not rule.activation_inputs or rule.weight_input is not None or node.name in reasons:
             continue
         indices = range(len(node.inputs)) if rule.all_inputs else rule.activation_inputs

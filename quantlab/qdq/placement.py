@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from quantlab.errors import Notice
+from quantlab.qdq.names import calibrated_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +92,20 @@ class Placement:
 
     def shared_amax(self, amax: Mapping[str, np.float32]) -> dict[str, np.float32]:
         """The amax of every quantized tensor: its own, or the largest of its group."""
-        result = {t: amax[t] for t in self.tensors if t in amax}
+        given = self._given(amax)
+        result = {t: given[t] for t in self.tensors if t in given}
         for group in self.groups:
-            known = [amax[t] for t in group if t in amax]
+            known = [given[t] for t in group if t in given]
             result |= dict.fromkeys(group, max(known)) if known else {}
         return result
 
     def cost_db(self, amax: Mapping[str, np.float32]) -> dict[str, float]:
         """What sharing a scale costs each tensor that gets a coarser one: dB of resolution."""
-        shared = self.shared_amax(amax)
-        ratios = {t: float(shared[t]) / float(amax[t]) for t in shared if amax.get(t, 0) > 0}
+        shared, given = self.shared_amax(amax), self._given(amax)
+        ratios = {t: float(shared[t]) / float(given[t]) for t in shared if given.get(t, 0) > 0}
         return {t: float(20 * np.log10(ratio)) for t, ratio in ratios.items() if ratio > 1}
+
+    def _given(self, amax: Mapping[str, np.float32]) -> dict[str, np.float32]:
+        """The amax of tensors of the prepared model, by those of the FP32 model that they were made of."""
+        names = {t: calibrated_name(t) for t in (*self.tensors, *(t for group in self.groups for t in group))}
+        return {t: amax[name] for t, name in names.items() if name in amax}

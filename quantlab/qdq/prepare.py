@@ -1,5 +1,6 @@
 """Before Q/DQ: constants folded, BatchNorm and the like folded into their convolution, every node named, no Cast
-without effect, means over images written as poolings, opset at least 13."""
+without effect, means over images written as poolings, channel
+shuffles absorbed, opset at least 13."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from quantlab.onnx_model import infer_shapes, opset_of, raise_opset
 from quantlab.qdq.graph import export_graph, feeds_one_reader, fresh_names, name_nodes, other_type
 from quantlab.qdq.rules import row_of
+from quantlab.qdq.shuffles import absorb_shuffles
 
 OPSET = 13  # the first with per-channel QuantizeLinear and DequantizeLinear
 _LOG = logging.getLogger(__name__)
@@ -26,14 +28,24 @@ def fold(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The network that Q/DQ nodes go into; see the module. The inputs and outputs stay."""
-    graph = _folded(proto)
+    graph = _prepared(proto)
+    absorb_shuffles(graph)
+    return export_graph(graph.cleanup().toposort(), proto)
+
+
+def prepare_for_cache(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same with every tensor as it was: those of a cache that TensorRT made."""
+    return export_graph(_prepared(proto), proto)
+
+
+def _prepared(proto: onnx.ModelProto) -> gs.Graph:
+    graph = gs.import_onnx(fold(proto))  # once more: with what was computed, shapes are known that were not
     name_nodes(graph)
     _drop_casts(graph)
     _fold_affine(graph)
     _merge_slices(graph)
     _pool_means(graph)
-    graph.cleanup()
-    return export_graph(graph, proto)
+    return graph.cleanup()
 
 
 def _folded(proto: onnx.ModelProto) -> gs.Graph:

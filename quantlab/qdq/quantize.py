@@ -11,6 +11,7 @@ from quantlab.errors import ConfigError, expect_type
 from quantlab.numerics import scale_from_amax
 from quantlab.onnx_model import Model, input_specs, load_model, require_float
 from quantlab.qdq.insert import WeightError, insert
+from quantlab.qdq.names import calibrated_name
 from quantlab.qdq.placement import Placement
 from quantlab.qdq.planning import plan
 from quantlab.qdq.prepare import prepare
@@ -68,7 +69,7 @@ def quantize_model(
     if not weights.per_channel:
         placement = placement.per_tensor_weights()
     for tensor in placement.tensors:
-        table.scale(tensor)  # a missing one is named here
+        table.scale(calibrated_name(tensor))  # a missing one is named here
     amax = placement.shared_amax(table.amax)
     inserted = insert(
         prepared,

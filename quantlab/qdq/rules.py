@@ -52,6 +52,7 @@ class QdqRule:
         pointwise: It computes element by element.
         affine: With constants it scales and shifts channels, and is folded into the convolution before it.
         commutes: Its two inputs may change places.
+        keeps_zero: It makes zero of zero.
         not_negative: It gives no negative values.
         region: TensorRT 8 compiles the network around it as one, and takes no int8 weights there.
         shape: It makes shapes or indices out of a tensor.
@@ -78,6 +79,7 @@ class QdqRule:
     pointwise: bool = False
     affine: bool = False
     commutes: bool = False
+    keeps_zero: bool = False
     not_negative: bool = False
     region: bool = False
     shape: bool = False
@@ -130,9 +132,11 @@ OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
         QdqRule("Resize", (0,), share_scale=True, where=takes_nearest),
         *_each("Slice", activation_inputs=(0,), share_scale=True, shape_step=True),
         # operators that stay float
-        *_each("Relu Sigmoid HardSigmoid", fused=True, pointwise=True, not_negative=True, why_float=_FUSED),
-        *_each("Clip LeakyRelu PRelu HardSwish Swish Tanh Elu Selu Softplus Mish", fused=True, pointwise=True,
+        QdqRule("Relu", fused=True, pointwise=True, keeps_zero=True, not_negative=True, why_float=_FUSED),
+        *_each("Sigmoid HardSigmoid", fused=True, pointwise=True, not_negative=True, why_float=_FUSED),
+        *_each("LeakyRelu HardSwish Swish Tanh Elu Selu Mish", fused=True, pointwise=True, keeps_zero=True,
                why_float=_FUSED),
+        *_each("Clip PRelu Softplus", fused=True, pointwise=True, why_float=_FUSED),
         *_each("BatchNormalization", fused=True, pointwise=True, affine=True, heads=True, why_float=_FUSED),
         QdqRule("Softmax", not_negative=True, why_float=EXACT),
         *_each("Exp Sqrt", not_negative=True, pointwise=True, why_float=EXACT),

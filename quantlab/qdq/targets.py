@@ -9,6 +9,7 @@ import onnx
 from quantlab.calibration import CalibrationTarget
 from quantlab.errors import ConfigError, GraphError, expect_type
 from quantlab.onnx_model import Model, load_model, model_hash, require_float
+from quantlab.qdq.names import calibrated_name
 from quantlab.qdq.planning import plan
 from quantlab.qdq.prepare import fold, prepare
 from quantlab.qdq.selection import EVERYTHING
@@ -51,8 +52,10 @@ def _names(proto: onnx.ModelProto, tensors: Sequence[str] | str) -> tuple[str, .
         if wrong:
             raise ConfigError(f"tensors has {wrong[0]!r}, expected names", hint="quantlab inspect MODEL lists them")
         return tuple(tensors)
-    placement = plan(prepare(proto), EVERYTHING)  # a layer that quantize leaves out can be asked for
+    prepared = prepare(proto)
+    placement = plan(prepared, EVERYTHING)  # a layer that quantize leaves out can be asked for
     if not placement.tensors:
         reasons = sorted({f"{s.op}: {s.reason}" for s in placement.skipped})
         raise GraphError(f"nothing in the model can be INT8: {'; '.join(reasons)}", hint="is this the right model?")
-    return placement.tensors
+    wanted = (*placement.tensors, *plan(prepared).tensors)  # what is left out may need a pair elsewhere
+    return tuple(dict.fromkeys(calibrated_name(tensor) for tensor in wanted))

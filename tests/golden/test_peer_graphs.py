@@ -172,10 +172,11 @@ def test_repair_keeps_the_weight_codes_of_a_peers_graph(name: str) -> None:
     # largest code of a channel can be -128, which the repaired model does not use: it has other codes there
     given = weight_codes(repairable(name))
     repaired = weight_codes(requantize(repairable(name)).model)
-    assert repaired.keys() == given.keys()
+    # a depthwise convolution is read in INT8 by a pooling only, whose result goes into a layer without scales
+    assert repaired.keys() == given.keys() - ({"/dw/Conv"} if name == "modelopt_max_conv" else set())
     assert len(given) >= 3
-    for layer, codes in given.items():
-        np.testing.assert_array_equal(repaired[layer], codes, err_msg=layer)
+    for layer, codes in repaired.items():
+        np.testing.assert_array_equal(codes, given[layer], err_msg=layer)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

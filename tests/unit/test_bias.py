@@ -11,7 +11,7 @@ import pytest
 import quantlab
 from models import conv_net, floats, image_batches, initializers, parse, quantized, run
 from quantlab.errors import DataError, GraphError
-from quantlab.qdq import lint
+from quantlab.qdq import EVERYTHING, lint
 from quantlab.tune.bias import correct_bias
 
 
@@ -193,7 +193,7 @@ def test_tensors_of_the_network_may_be_called_as_those_of_the_measurement() -> N
 def test_one_dimensional_convolution_is_corrected() -> None:
     model = parse("m (float[N,3,8] x) => (float[N,4,6] y) { y = Conv (x, w) }", {"w": floats(4, 3, 3)})
     batch = {"x": np.abs(floats(8, 3, 8)) ** 3}
-    coarse = quantlab.quantize(model, quantlab.CalibrationTable({"x": np.float32(4)}))
+    coarse = quantlab.quantize(model, quantlab.CalibrationTable({"x": np.float32(4)}), selection=EVERYTHING)
     fixed = correct_bias(model, coarse, [batch])
     want, got = (run(m, batch)[0].mean(axis=(0, 2)) for m in (model, fixed.model))
     np.testing.assert_allclose(got, want, atol=1e-4)

@@ -8,6 +8,7 @@ import pytest
 import quantlab
 from models import CONCAT, floats, initializers, parse
 from placement_parts import CONV, decisions
+from quantlab.qdq import EVERYTHING
 from quantlab.calibration import CalibrationTable
 
 
@@ -165,7 +166,7 @@ def test_chain_of_operators_that_move_values_settles_however_long_it_is() -> Non
 
 def test_constant_that_is_moved_is_not_read_in_int8() -> None:
     text = "m (float[2,4,8,8] x) => (float[A,B,C,D] y) { c = Concat <axis = 1> (x, k)  y = Conv (c, u) }"
-    reads, groups, reasons = decisions(text, CONV | {"k": floats(2, 4, 8, 8)})
+    reads, groups, reasons = decisions(text, CONV | {"k": floats(2, 4, 8, 8)}, EVERYTHING)
     assert (reads, groups, reasons) == (["y<-c"], (), {"c": "input 1 is constant"})
 
 

@@ -14,8 +14,8 @@ from quantlab.qdq.rules import OPERATORS, RULES, WEIGHTED, operators, row_of, we
 
 PACKAGE = Path(__file__).parents[2] / "quantlab"
 KNOWN = {schema.name for schema in onnx.defs.get_all_schemas()}
-TABLES = {"qdq/rules.py", "fp16/policy.py"}
-"""What is done with an operator in INT8, and what FP16 would break: the only two lists."""
+TABLES = {"qdq/rules.py", "qdq/measured.py", "fp16/policy.py"}
+"""What is done with an operator in INT8, what TensorRT fuses, and what FP16 would break: the only three lists."""
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).as_posix() not in TABLES)
 QDQ = {"QuantizeLinear", "DequantizeLinear"}
 """These two are the subject of the package, not an entry of its policy."""
@@ -121,7 +121,12 @@ def test_columns_that_are_measured_or_documented_by_tensorrt_hold_exactly_these(
     }  # fmt: skip
     assert operators("epilogue") == {"Conv", "ConvTranspose"}
     assert operators("residual") == {"Add"}
-    assert operators("kernel") == {"MaxPool", "AveragePool", "GlobalAveragePool", "Concat"}
+    assert operators("kernel") == {"MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Mul"}
+    assert operators("where") == {"Mul", "Pad", "Resize"}
+    assert operators("region") == {"MatMul", "LayerNormalization", "LSTM", "GRU", "RNN"}
+    assert operators("pointwise") == operators("fused") | operators("affine") | {
+        "Abs", "Erf", "Exp", "Gelu", "Log", "Max", "Min", "Pow", "Reciprocal", "Sqrt",
+    }  # fmt: skip
     assert operators("affine") == {"BatchNormalization", "Mul", "Div", "Add", "Sub"}
     assert operators("bias_input") == {"Conv", "ConvTranspose", "Gemm"}
     assert operators("dynamic_weight") == {"MatMul"}

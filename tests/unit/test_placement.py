@@ -34,8 +34,8 @@ def test_weight_computed_at_run_time_keeps_the_convolution_in_float() -> None:
 
 
 def test_grouped_conv_transpose_and_constant_first_operand_have_one_scale() -> None:
-    text = "m (float[N,4,6,6] x) => (float[N,4,8,8] y) { y = ConvTranspose <group = 2> (x, w) }"
-    model = parse(text, {"w": floats(4, 2, 3, 3)})
+    text = "m (float[N,4,6,6] x) => (float[N,4,8,8] y) { a = ConvTranspose <group = 2> (x, w)  y = Conv (a, v) }"
+    model = parse(text, {"w": floats(4, 2, 3, 3), "v": floats(4, 4, 1, 1)})  # its result is read in INT8
     result = quantized(model, [{"x": floats(1, 4, 6, 6)}])
     assert result.placement.weights[0].axis is None
     assert initializers(result.model)["w_scale"].shape == ()
@@ -100,10 +100,10 @@ def test_placement_is_described_line_by_line() -> None:
     for node in model.graph.node:
         node.name = f"node_{node.output[0]}"
     assert plan(prepare(model), Selection(exclude=("node_b",))).describe() == [
-        "activation x: read by node_a[0]",
-        "activation a: read by node_c[0]; one scale with b, c",
-        "activation b: read by node_c[1]; one scale with a, c",
-        "activation c: read by node_y[0]; one scale with a, b",
+        "activation x: read by node_a[0] (operand)",
+        "activation a: read by node_c[0] (INT8 kernel); one scale with b, c",
+        "activation b: read by node_c[1] (INT8 kernel); one scale with a, c",
+        "activation c: read by node_y[0] (operand); one scale with a, b",
         "weight w: node_a[1], scales along axis 0",
         "weight u: node_y[1], scales along axis 0",
         "float node_b (Conv): excluded by 'node_b'",
@@ -172,4 +172,4 @@ def test_one_scale_per_weight_is_described() -> None:
     model = parse("m (float[N,4,8,8] x) => (float[N,4,8,8] y) { y = Conv (x, w) }", CONV)
     model.graph.node[0].name = "conv"
     placement = plan(prepare(model)).per_tensor_weights()
-    assert placement.describe() == ["activation x: read by conv[0]", "weight w: conv[1], one scale"]
+    assert placement.describe() == ["activation x: read by conv[0] (operand)", "weight w: conv[1], one scale"]

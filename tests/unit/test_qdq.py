@@ -11,7 +11,7 @@ from models import conv_net, floats, image_batches, initializers, parse, quantiz
 from quantlab.calibration import CalibrationTable
 from quantlab.errors import DataError, GraphError
 from quantlab.numerics import PerChannel, amax_of, fake_quantize
-from quantlab.qdq import Selection, plan, prepare
+from quantlab.qdq import EVERYTHING, Selection, plan, prepare
 
 
 def structure(model: onnx.ModelProto) -> list[tuple[str, list[str], list[str]]]:
@@ -92,7 +92,7 @@ def test_weight_scales_lie_along_the_output_channels(text: str, weight: tuple[in
     w = floats(*weight, seed=3)
     model = parse(text, {"w": w})
     shape = [d.dim_value or 2 for d in model.graph.input[0].type.tensor_type.shape.dim]
-    result = quantized(model, [{"x": floats(*shape)}])
+    result = quantized(model, [{"x": floats(*shape)}], selection=EVERYTHING, weights=quantlab.WeightStyle(stored="int8"))
     (node,) = [n for n in result.model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == "w_quantized"]
     assert {a.name: a.i for a in node.attribute} == {"axis": axis}
     constants = initializers(result.model)
@@ -111,13 +111,16 @@ def test_matmul_of_two_activations_quantizes_both() -> None:
 def test_tensor_with_several_consumers_gets_one_pair() -> None:
     text = "m (float[N,6] x) => (float[N,4] y, float[N,4] z) { y = MatMul (x, w)  z = MatMul (x, v) }"
     result = quantized(parse(text, {"w": floats(6, 4), "v": floats(6, 4, seed=1)}), [{"x": floats(2, 6)}])
-    assert [n.op_type for n in result.model.graph.node].count("QuantizeLinear") == 1
+    assert [n.input[0] for n in result.model.graph.node if n.op_type == "QuantizeLinear"] == ["x", "w", "v"]
 
 
 def test_shared_weight_is_stored_once() -> None:
     text = "m (float[N,4] x) => (float[N,4] z) { y = MatMul (x, w)  z = MatMul (y, w) }"
-    result = quantized(parse(text, {"w": floats(4, 4)}), [{"x": floats(2, 4)}])
-    assert [n for n in initializers(result.model) if n.endswith("_quantized")] == ["w_quantized"]
+    model, batches = parse(text, {"w": floats(4, 4)}), [{"x": floats(2, 4)}]
+    codes = quantized(model, batches, weights=quantlab.WeightStyle(stored="int8")).model
+    assert [n for n in initializers(codes) if n.endswith("_quantized")] == ["w_quantized"]
+    pairs = quantized(model, batches).model
+    assert [n.input[0] for n in pairs.graph.node if n.op_type == "QuantizeLinear"] == ["x", "w", "y"]
 
 
 def test_name_taken_by_the_model_is_not_taken_again() -> None:

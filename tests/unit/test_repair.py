@@ -240,9 +240,16 @@ def test_one_scale_in_a_vector_of_one_serves_where_one_scale_is_wanted() -> None
         q = QuantizeLinear (x, s, z)
         d = DequantizeLinear (q, s, z)
         w = DequantizeLinear <axis = 0> (codes, ws, wz)
-        y = ConvTranspose <group = 2> (d, w)
+        a = ConvTranspose <group = 2> (d, w)
+        qa = QuantizeLinear (a, s2, z)
+        da = DequantizeLinear (qa, s2, z)
+        v = DequantizeLinear (others, s, z)
+        y = Conv (da, v)
     }"""
     codes = np.random.default_rng(0).integers(-90, 90, (4, 2, 3, 3)).astype(np.int8)
     given = {n: np.asarray(v) for n, v in INT8.items()}
     given |= {"codes": codes, "ws": np.full(1, 0.02, np.float32), "wz": np.zeros(1, np.int8)}
-    assert repair(parse(text, given)).moved["y"].sqnr_db == np.inf
+    given |= {"others": np.random.default_rng(1).integers(-90, 90, (4, 4, 1, 1)).astype(np.int8)}
+    repaired = repair(parse(text, given))
+    assert {site.axis for site in repaired.placement.weights} == {None, 0}
+    assert repaired.moved["y"].sqnr_db == np.inf

@@ -7,7 +7,7 @@ import pytest
 
 from models import floats, parse
 from placement_parts import CONV, decisions
-from quantlab.qdq import Selection, plan, prepare
+from quantlab.qdq import EVERYTHING, Selection, plan, prepare
 
 FUSES = "neither input is an INT8 convolution whose kernel could take the addition"
 
@@ -67,7 +67,7 @@ def test_of_two_convolutions_the_one_that_only_the_add_reads_takes_the_addition(
 
 def test_matmul_takes_no_addition() -> None:
     text = "m (float[6,4] x, float[6,4] r) => (float[6,4] y) { a = MatMul (x, m)  y = Add (a, r) }"
-    reads, _, reasons = decisions(text, {"m": floats(4, 4)})
+    reads, _, reasons = decisions(text, {"m": floats(4, 4)}, EVERYTHING)
     assert (reads, reasons) == (["a<-x"], {"y": FUSES})
 
 
@@ -103,7 +103,7 @@ def test_add_over_known_dimensions_that_differ_is_a_broadcast_though_neither_is_
     for value in prepared.graph.input:
         if value.name == "r":
             value.type.tensor_type.shape.dim[3].dim_value = 4
-    placement = plan(prepared)
+    placement = plan(prepared, EVERYTHING)
     assert [s.reason for s in placement.skipped] == ["one input is broadcast over the other"]
 
 
