@@ -3,18 +3,73 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
 
-from models import floats, parse
-from quantlab.qdq import Selection, plan, prepare
+from models import OPSET, floats, initializers, parse, quantized
+from quantlab.onnx_model import infer_shapes
+from quantlab.qdq import Quantized, Selection, plan, prepare
 
 CONV = {"w": floats(4, 4, 1, 1), "v": floats(4, 4, 1, 1, seed=1), "u": floats(4, 8, 1, 1, seed=2)}
 
 
-def decisions(text: str, weights: dict[str, np.ndarray], selection: Selection | None = None) -> tuple:
-    """(what reads INT8, groups of one scale, what stays float and why), nodes named by their first output."""
-    model = parse(text, weights)
+OPSET_17 = '<ir_version: 9, opset_import: ["" : 17]>'
+OPSET_18 = '<ir_version: 9, opset_import: ["" : 18]>'
+OPSET_20 = '<ir_version: 9, opset_import: ["" : 20]>'
+
+
+def ints(*values: int) -> np.ndarray:
+    """int64."""
+    return np.array(values, np.int64)
+
+
+def named(text: str, weights: dict[str, np.ndarray] | None = None, header: str = OPSET) -> onnx.ModelProto:
+    """A model whose nodes are named by their first output."""
+    model = parse(text, weights, header)
     for node in model.graph.node:
         node.name = node.output[0]
+    return model
+
+
+def graph_of(text: str, weights: dict[str, np.ndarray] | None = None, header: str = OPSET) -> gs.Graph:
+    """The graph of a model as it is given, with its shapes."""
+    return gs.import_onnx(infer_shapes(named(text, weights, header)))
+
+
+def on_normal_values(model: onnx.ModelProto, size: int = 4, **kwargs: object) -> Quantized:
+    """Calibrated on seeded normal values and quantized. A dynamic batch is of `size`."""
+    return quantized(model, [normal_batch(model, size)], **kwargs)
+
+
+def normal_batch(model: onnx.ModelProto, size: int = 4, seed: int = 9) -> dict[str, np.ndarray]:
+    """Seeded normal values for every input of a model."""
+    shapes = {i.name: [d.dim_value or size for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
+    return {name: floats(*shape, seed=seed + k) for k, (name, shape) in enumerate(shapes.items())}
+
+
+def shown(model: onnx.ModelProto) -> list[str]:
+    """Every node as `output = Op(inputs)`, Q/DQ pairs as `pair(tensor)` and quantized weights as `int8(weight)` in the
+    place where they are read; every pair and weight is checked for what it must look like."""
+    constants = initializers(model)
+    names: dict[str, str] = {}
+    lines = []
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            tensor = node.input[0]
+            assert list(node.input) == [tensor, f"{tensor}_scale", f"{tensor}_zero_point"]
+            names[node.output[0]] = f"int8({tensor})" if tensor in constants else f"pair({tensor})"
+        elif node.op_type == "DequantizeLinear":
+            weight = node.input[0].removesuffix("_quantized")
+            names[node.output[0]] = names.get(node.input[0], f"int8({weight})")
+        else:
+            inputs = ", ".join(names.get(name, name) for name in node.input)
+            lines.append(f"{', '.join(node.output)} = {node.op_type}({inputs})")
+    return lines
+
+
+def decisions(text: str, weights: dict[str, np.ndarray], selection: Selection | None = None) -> tuple:
+    """(what reads INT8, groups of one scale, what stays float and why), nodes named by their first output."""
+    model = named(text, weights)
     placement = plan(prepare(model), selection)
     reads = [f"{node}<-{tensor}" for node, _, tensor in placement.activations]
     return reads, placement.groups, {s.node: s.reason for s in placement.skipped}

@@ -20,6 +20,7 @@ from quantlab.engines.jobs import run_batch
 from quantlab.engines.measure import bench
 from quantlab.engines.options import BuildOptions, BuildSettings, Profile
 from quantlab.engines.runtime import Runtime
+from quantlab.onnx_model import has_qdq
 
 BENCH = BenchOptions()
 """How engines of a comparison are measured; with CUDA graphs where they can be captured."""
@@ -50,12 +51,18 @@ def build_engine(
         BuildError: The build failed.
     """
     options = BuildOptions(
-        precision="best" if precision in ("int8", "qdq") else precision,
+        precision=_builder_precision(precision, model),
         profiles=(profile,) if profile else (),
         timing_cache=settings.timing_cache,
         optimization_level=settings.optimization_level,
     )
     return runtime.build(model, options, int8)
+
+
+def _builder_precision(precision: str, model: onnx.ModelProto) -> str:
+    if precision == "qdq" and not has_qdq(model):  # INT8 does not pay anywhere in it, its placement says why
+        return "fp16"
+    return "best" if precision in ("int8", "qdq") else precision
 
 
 def open_engines(

@@ -18,6 +18,11 @@ from quantlab.qdq.prepare import prepare
 from quantlab.qdq.rules import row_of
 from quantlab.qdq.selection import Selection
 
+NOTHING = (
+    "nothing is quantized: no layer is expected to be faster in INT8 than in FP16, the placement says why; "
+    "build the FP32 model in FP16, or ask for layers by name (--include '*')"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
@@ -78,13 +83,15 @@ def quantize_model(
         float_weights=_stores_float(prepared, weights),
     )
     zero = tuple(f"tensor '{t}' was all zero in calibration; its scale is 1" for t in placement.tensors if amax[t] == 0)
+    nothing = (NOTHING,) if not placement.tensors else ()
     fed = {s.name for s in input_specs(proto)}
     defaults = tuple(
         f"input '{i.name}' has a default value; it is a constant in the Q/DQ model"
         for i in proto.graph.input
         if i.name not in fed
     )
-    return Quantized(inserted.model, placement, (*inserted.warnings, *zero, *defaults), inserted.weight_errors)
+    warnings = (*nothing, *inserted.warnings, *zero, *defaults)
+    return Quantized(inserted.model, placement, warnings, inserted.weight_errors)
 
 
 def _stores_float(prepared: onnx.ModelProto, weights: WeightStyle) -> bool:

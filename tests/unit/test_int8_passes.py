@@ -8,8 +8,8 @@ import pytest
 import quantlab
 from models import CONCAT, floats, initializers, parse
 from placement_parts import CONV, decisions
-from quantlab.qdq import EVERYTHING
 from quantlab.calibration import CalibrationTable
+from quantlab.qdq import EVERYTHING
 
 
 def test_skip_through_slice_and_pad_stays_in_int8_with_one_scale() -> None:

@@ -92,7 +92,9 @@ def test_weight_scales_lie_along_the_output_channels(text: str, weight: tuple[in
     w = floats(*weight, seed=3)
     model = parse(text, {"w": w})
     shape = [d.dim_value or 2 for d in model.graph.input[0].type.tensor_type.shape.dim]
-    result = quantized(model, [{"x": floats(*shape)}], selection=EVERYTHING, weights=quantlab.WeightStyle(stored="int8"))
+    result = quantized(
+        model, [{"x": floats(*shape)}], selection=EVERYTHING, weights=quantlab.WeightStyle(stored="int8")
+    )
     (node,) = [n for n in result.model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == "w_quantized"]
     assert {a.name: a.i for a in node.attribute} == {"axis": axis}
     constants = initializers(result.model)
