@@ -38,6 +38,33 @@ RESIDUAL = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {{
 }}"""
 
 
+DEPTHWISE = """m (float[N,8,8,8] x) => (float[A,B,C,D] y{more}) {{
+    qx = QuantizeLinear (x, s, z)
+    dx = DequantizeLinear (qx, s, z)
+    w = DequantizeLinear <axis = 0> (depth, s8, z8)
+    a = Conv <group = 8> (dx, w)
+    {rest}
+}}"""
+"""A quantized depthwise convolution that makes a, and what stands behind it."""
+
+DEPTHWISE_CODES = INT8 | {
+    "depth": np.random.default_rng(0).integers(-90, 90, (8, 1, 3, 3)).astype(np.int8),
+    "point": np.random.default_rng(1).integers(-90, 90, (8, 8, 1, 1)).astype(np.int8),
+    "s8": np.full(8, 0.01, np.float32), "z8": np.zeros(8, np.int8),
+}  # fmt: skip
+
+
+def pair(result: str, tensor: str) -> str:
+    """A pair that makes `result`."""
+    return f"q{result} = QuantizeLinear ({tensor}, s2, z)  {result} = DequantizeLinear (q{result}, s2, z)  "
+
+
+def pointwise(result: str, tensor: str) -> str:
+    """A quantized 1x1 convolution of 8 channels behind a pair."""
+    weight = f"v{result} = DequantizeLinear <axis = 0> (point, s8, z8)"
+    return f"{pair(f'd{result}', tensor)}  {weight}  {result} = Conv (d{result}, v{result})  "
+
+
 def opset(number: int) -> str:
     return f'<ir_version: {10 if number > 20 else 8}, opset_import: ["" : {number}]>'
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
+from typing import TypeVar
+
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
@@ -13,7 +17,7 @@ from quantlab.qdq import Quantized, Selection, plan, prepare
 CONV = {"w": floats(4, 4, 1, 1), "v": floats(4, 4, 1, 1, seed=1), "u": floats(4, 8, 1, 1, seed=2)}
 
 
-OPSET_17 = '<ir_version: 9, opset_import: ["" : 17]>'
+T = TypeVar("T")
 OPSET_18 = '<ir_version: 9, opset_import: ["" : 18]>'
 OPSET_20 = '<ir_version: 9, opset_import: ["" : 20]>'
 
@@ -65,6 +69,17 @@ def shown(model: onnx.ModelProto) -> list[str]:
             inputs = ", ".join(names.get(name, name) for name in node.input)
             lines.append(f"{', '.join(node.output)} = {node.op_type}({inputs})")
     return lines
+
+
+def limited(function: Callable[..., T], times: int) -> Callable[..., T]:
+    """A function that may be called so many times."""
+    calls = count(1)
+
+    def call(*args: object) -> T:
+        assert next(calls) <= times, f"called more than {times} times"
+        return function(*args)
+
+    return call
 
 
 def decisions(text: str, weights: dict[str, np.ndarray], selection: Selection | None = None) -> tuple:

@@ -81,4 +81,6 @@ def _print_costs(audit: Audit) -> None:
     if len(audit.costs) > SHOWN:
         click.echo(f"  and {len(audit.costs) - SHOWN} more; -o writes all")
     for kind in dict.fromkeys(cost.kind for cost in audit.costs):
-        click.echo(f"  {kind}: {KINDS[kind].meaning}. Remedy: {KINDS[kind].remedy}")
+        times_us = [1000 * cost.time_ms for cost in audit.costs if cost.kind == kind]
+        click.echo(f"  {kind}, {len(times_us)} x, {sum(times_us):.1f} us: {KINDS[kind].meaning}")
+        click.echo(f"    remedy: {KINDS[kind].remedy}")

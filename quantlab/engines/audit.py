@@ -53,12 +53,12 @@ class Audit:
     @property
     def extra_us(self) -> float:
         """Microseconds of the layers that are there only because something is read in float."""
-        return sum(1000 * cost.time_ms for cost in self.costs if KINDS[cost.kind].extra)
+        return sum((1000 * cost.time_ms for cost in self.costs if KINDS[cost.kind].extra), 0.0)
 
     @property
     def slower_us(self) -> float:
         """Microseconds of the other layers that cost: what they would take otherwise is not known."""
-        return sum(1000 * cost.time_ms for cost in self.costs if not KINDS[cost.kind].extra)
+        return sum((1000 * cost.time_ms for cost in self.costs if not KINDS[cost.kind].extra), 0.0)
 
     @property
     def hidden(self) -> tuple[str, ...]:

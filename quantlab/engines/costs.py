@@ -123,7 +123,7 @@ def _layers(inspection: Inspection, proto: onnx.ModelProto) -> Iterator[_Layer]:
         found = [named.get(name) or named.get(re.sub(r"(_clone)?_\d+$", "", name)) for name in names]
         nodes = tuple(node for node in found if node is not None)
         kind = "Copy" if is_copy and seen.kind == "Reformat" else seen.kind
-        sides = (tuple(_tensors(row.get(side) or ())) for side in ("Inputs", "Outputs"))
+        sides = (tuple(_tensors(row.get(side, ()))) for side in ("Inputs", "Outputs"))
         yield _Layer(seen.name, kind, seen.time_ms, nodes, *sides)
 
 
@@ -208,7 +208,7 @@ class _Engine:
         name = tensor.name
         for _ in self.layers:  # no more steps than that
             writer = self._writer.get(name)
-            if writer is None or len(writer.reads) != 1 or writer.kind not in through:
+            if writer is None or not writer.reads or writer.kind not in through:
                 break
             name = writer.reads[0].name
         return name

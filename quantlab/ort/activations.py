@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from quantlab.data.batches import Batch, batch_length
 from quantlab.errors import GraphError
 from quantlab.onnx_model import copy_model, input_specs
 from quantlab.ort.session import Session
+
+_LOG = logging.getLogger(__name__)
 
 
 class ActivationReader:
@@ -40,7 +43,7 @@ class ActivationReader:
                 f"the model has no tensor '{unknown[0]}' ({len(unknown)} unknown)", hint="run quantlab inspect MODEL"
             )
         exposed = _with_outputs(proto, [t for t in wanted if t not in inputs])
-        self._session = Session(exposed, optimize=optimize, shares_cores=True)
+        self._session = _open(exposed, optimize)
         float_inputs = {s.name for s in self._session.inputs if np.issubdtype(s.dtype, np.floating)}
         readable = float_inputs.union(self._session.float_outputs)
         self.tensors = [t for t in wanted if t in readable]
@@ -100,6 +103,21 @@ class ActivationReader:
         for array in values.values():
             array.flags.writeable = False
         return values
+
+
+def _open(exposed: onnx.ModelProto, optimize: bool) -> Session:
+    """ONNX Runtime's optimizer can lose a tensor that has become an output: then the graph runs as it is written."""
+    try:
+        return Session(exposed, optimize=optimize, shares_cores=True)
+    except GraphError as error:
+        if not optimize:
+            raise
+        try:
+            session = Session(exposed, optimize=False, shares_cores=True)
+        except GraphError:
+            raise error from None
+        _LOG.info("runs without graph optimisation: %s", error.text)
+        return session
 
 
 def _is_stack(both: NDArray[np.float32], first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:

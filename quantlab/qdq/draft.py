@@ -25,6 +25,7 @@ class Draft:
         reads: (node, input index) -> the tensor that it reads in INT8; added by `read`.
         why: (node, input index) -> the rule that decided.
         weights: The constants that become int8.
+        sums: Adds that no kernel takes and that read INT8 where their result is read in INT8.
         int8: The tensors that are read in INT8, at once or behind nodes that only move them.
     """
 
@@ -34,6 +35,7 @@ class Draft:
     reads: dict[tuple[str, int], str] = field(default_factory=dict)
     why: dict[tuple[str, int], str] = field(default_factory=dict)
     weights: list[WeightSite] = field(default_factory=list)
+    sums: set[str] = field(default_factory=set)
     int8: set[str] = field(default_factory=set)
 
     @cached_property

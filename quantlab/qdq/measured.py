@@ -17,6 +17,12 @@ FORMS: Mapping[str, str] = {
     "HardSigmoid Mul": "HardSwish",
     "Add Clip Div Mul": "HardSwish",
     "Add Clip Mul Mul": "HardSwish",
+    "Mul Softplus Tanh": "Mish",
+    "Add Div Erf Mul": "GELU",
+    "Add Div Erf Mul Mul": "GELU",
+    "Add Erf Mul Mul": "GELU",
+    "Add Erf Mul Mul Mul": "GELU",
+    "Gelu": "GELU",
 }
 """The operators of an activation in alphabetical order -> its name, where that is not the operator's."""
 

@@ -11,6 +11,9 @@ from quantlab.qdq.graph import other_type
 from quantlab.qdq.rules import QdqRule
 from quantlab.qdq.shuffles import is_selection
 
+SUM = QdqRule("Add", (0, 1), kernel=True)
+"""An Add of `Draft.sums`."""
+
 
 def extend_int8(draft: Draft, reasons: Mapping[str, str]) -> tuple[list[tuple[str, ...]], dict[str, str]]:
     """Let INT8 pass wherever it can: what one node reads in INT8 can let another of the same tensor pass.
@@ -41,6 +44,8 @@ def _read_through(draft: Draft, reasons: dict[str, str]) -> list[tuple[str, ...]
         rule = draft.rule(node)
         if rule.weight_input is not None and (node.name, 0) in draft.reads and is_selection(node):
             _join(groups, {node.inputs[0].name, node.outputs[0].name})
+        if node.name in draft.sums:
+            rule = SUM
         if not rule.activation_inputs or rule.weight_input is not None or node.name in reasons:
             continue
         indices = range(len(node.inputs)) if rule.all_inputs else rule.activation_inputs

@@ -9,9 +9,11 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from quantlab.onnx_model import STANDARD_DOMAINS
+from quantlab.qdq.activations import kind_of
 from quantlab.qdq.draft import Draft
 from quantlab.qdq.graph import feeds_one_reader, other_type
 from quantlab.qdq.lonely import lonely_layers
+from quantlab.qdq.measured import INT8_OUTPUT_ONLY
 from quantlab.qdq.passing import extend_int8
 from quantlab.qdq.payoff import does_not_pay
 from quantlab.qdq.placement import Placement, WeightSite
@@ -118,7 +120,8 @@ def _why_not(node: gs.Node, rule: QdqRule, operands: Mapping[int, gs.Tensor]) ->
 def _read_residual(draft: Draft, node: gs.Node) -> str | None:
     """Read the skip branch of a residual Add as INT8, or give the reason why there is none.
 
-    TensorRT fuses the addition into the convolution that runs last; that branch must stay float up to the Add.
+    TensorRT fuses the addition into the convolution that runs last; that branch must stay float up to the Add. A depthwise
+    or grouped one does not take it: such a sum is a kernel of its own.
     """
     branches = node.inputs
     if any(isinstance(t, gs.Constant) for t in branches):
@@ -129,7 +132,10 @@ def _read_residual(draft: Draft, node: gs.Node) -> str | None:
         return "both inputs are the same tensor"
     if _broadcasts(branches[0], branches[1]):
         return "one input is broadcast over the other"
-    fusing = [i for i, t in enumerate(branches) if feeds_one_reader(draft.graph, t) and _is_int8_convolution(draft, t)]
+    fusing = [i for i, t in enumerate(branches) if feeds_one_reader(draft.graph, t) and _takes_sums(draft, t)]
+    if not fusing and any(_comes_from_narrow(draft, t) for t in branches):
+        draft.sums.add(node.name)
+        return None
     if not fusing:
         return "neither input is an INT8 convolution whose kernel could take the addition"
     skip = 1 - max(fusing, key=lambda i: draft.order[branches[i].inputs[0].name])
@@ -139,10 +145,22 @@ def _read_residual(draft: Draft, node: gs.Node) -> str | None:
     return reason
 
 
-def _is_int8_convolution(draft: Draft, tensor: gs.Tensor) -> bool:
-    """Whether a tensor is made by a convolution that is quantized."""
+def _takes_sums(draft: Draft, tensor: gs.Tensor) -> bool:
+    """Whether a tensor is made by a quantized convolution whose INT8 kernel can add another tensor."""
     maker = tensor.inputs[0] if tensor.inputs else None
-    return maker is not None and (maker.name, 0) in draft.reads and row_of(maker.op, maker.domain).epilogue
+    is_layer = maker is not None and row_of(maker.op, maker.domain).epilogue and (maker.name, 0) in draft.reads
+    return is_layer and kind_of(maker) not in INT8_OUTPUT_ONLY
+
+
+def _comes_from_narrow(draft: Draft, tensor: gs.Tensor) -> bool:
+    """Whether a tensor is made by a quantized convolution that can write INT8 only, or moved or activated from there."""
+    for maker in tensor.inputs:
+        row = row_of(maker.op, maker.domain)
+        if row.epilogue:
+            return kind_of(maker) in INT8_OUTPUT_ONLY and (maker.name, 0) in draft.reads
+        if (row.pointwise and not row.residual) or row.share_scale:
+            return any(_comes_from_narrow(draft, t) for t in maker.inputs if not isinstance(t, gs.Constant))
+    return False
 
 
 def _broadcasts(a: gs.Tensor, b: gs.Tensor) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from quantlab.qdq.activations import Activation, activation_of, is_fused, kind_of
+from quantlab.qdq.activations import activation_of, is_fused, kind_of
 from quantlab.qdq.draft import Draft
 from quantlab.qdq.graph import other_type
 from quantlab.qdq.measured import INT8_OUTPUT_ONLY
@@ -22,20 +22,15 @@ def share_int8(draft: Draft) -> None:
     for conv in draft.graph.nodes:
         if (conv.name, 0) not in draft.reads or not kind_of(conv):
             continue
-        tensor = conv.outputs[0]
-        while (activation := activation_of(draft.graph, tensor)) is not None:
-            if not is_fused(conv, activation) and _is_read(draft, activation):
-                _read_by_all(draft, tensor, f"{activation.name} does not fuse into a {kind_of(conv)} convolution")
-                break
-            tensor = activation.result
-            if tensor.name in draft.int8:
-                break
-        if kind_of(conv) in INT8_OUTPUT_ONLY and tensor.name in draft.reads.values():
-            _read_by_all(draft, tensor, f"a {kind_of(conv)} convolution writes INT8 only")
-
-
-def _is_read(draft: Draft, activation: Activation) -> bool:
-    return activation.result.name in draft.int8
+        last, unfused = conv.outputs[0], None
+        while last.name not in draft.int8 and (activation := activation_of(draft.graph, last)) is not None:
+            if unfused is None and not is_fused(conv, activation):
+                unfused = last, activation.name
+            last = activation.result
+        if unfused is not None and last.name in draft.int8:
+            _read_by_all(draft, unfused[0], f"{unfused[1]} does not fuse into a {kind_of(conv)} convolution")
+        if kind_of(conv) in INT8_OUTPUT_ONLY and last.name in draft.reads.values():
+            _read_by_all(draft, last, f"a {kind_of(conv)} convolution writes INT8 only")
 
 
 def _read_by_all(draft: Draft, tensor: gs.Tensor, why: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from models import conv_net, image_batches, quantized
 from quantlab.engines.audit import Audit, Fallback, audit_inspection, precision_of_node
+from quantlab.engines.costs import CONVERSION, FLOAT, Cost
 from quantlab.engines.engine import EXPLICIT, Engine, EngineRecord
 from quantlab.engines.inspector import Inspection, LayerAudit, layer_audit, layer_rows, nodes_from_name, precision_of
 from quantlab.engines.messages import Warned, explain
@@ -229,7 +230,21 @@ def test_audit_without_times_spends_none_in_int8() -> None:
     assert json.loads(json.dumps(found.to_dict())) == {
         "layers": [{"name": "a", "kind": "Conv", "precision": "int8", "time_ms": 0.0, "nodes": ["a"]}],
         "weighted": {"a": "int8"}, "fallbacks": [], "int8_share": 1.0, "int8_time_share": 0.0,
+        "costs": [], "extra_us": 0.0, "slower_us": 0.0,
     }  # fmt: skip
+
+
+def test_audit_of_a_qdq_engine_has_its_costs() -> None:
+    model = quantized(conv_net(), image_batches(1)).model
+    dq = next(n for n in model.graph.node if n.op_type == "DequantizeLinear" and "image" in n.input[0])
+    back = row(node_label(dq), "Reformat", INT8, FP16)
+    found = audit_inspection(Inspection([back], {node_label(dq): 0.004}), engine(EXPLICIT), model)
+    assert found.costs == (Cost(CONVERSION, node_label(dq), "", 0.004),)
+    assert (found.extra_us, found.slower_us) == (4.0, 0.0)
+    assert found.to_dict()["costs"] == ({"kind": "conversion", "layer": node_label(dq), "node": "", "time_ms": 0.004},)
+    slower = Audit((), {}, (), (Cost(FLOAT, "a", "", 0.002), Cost(CONVERSION, "b", "", 0.001)))
+    assert (slower.extra_us, slower.slower_us) == (1.0, 2.0)
+    assert [slower.to_dict()[name] for name in ("extra_us", "slower_us")] == [1.0, 2.0]
 
 
 def test_inspectors_json_is_read_with_its_raw_control_characters() -> None:

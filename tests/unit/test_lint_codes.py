@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import quantlab
-from lint_parts import INT8, KERNEL, LAYER, PAIR, RESIDUAL, WEIGHT, opset
+from lint_parts import DEPTHWISE, DEPTHWISE_CODES, INT8, KERNEL, LAYER, PAIR, RESIDUAL, WEIGHT, opset, pointwise
 from models import conv_net, image_batches, parse
 from quantlab.qdq import lint
 from quantlab.qdq.codes import CODES
@@ -59,6 +59,11 @@ SHOWN: dict[str, tuple[str, dict[str, np.ndarray], int]] = {
     "Q17": (PAIR.format(a="").replace("x) =>", "x, float s) =>"), {"z": np.int8(0)}, 13),
     "Q18": (PAIR.format(a=""), {"s": np.float32(1e-4), "z": np.int16(0)}, 21),
     "Q19": (IF, INT8, 13),
+    "Q20": (DEPTHWISE.format(rest=pointwise("y", "a") + "o = Softmax (a)", more=", float[N,8,6,6] o"),
+            DEPTHWISE_CODES, 13),
+    "Q21": (DEPTHWISE.format(rest="h = HardSigmoid (a)  r = Mul (a, h)  " + pointwise("y", "r"), more=""),
+            DEPTHWISE_CODES, 13),
+    "Q22": (DEPTHWISE.format(rest="y = Relu (a)", more=""), DEPTHWISE_CODES, 13),
 }  # fmt: skip
 
 

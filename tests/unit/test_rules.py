@@ -110,8 +110,11 @@ CASES = [
         ("scales", np.array([1, 1, 2, 2], np.float32)), more=", empty, scales",
     ),
     Case(
-        "Mul", between("g = GlobalAveragePool (a)  s = Sigmoid (g)  b = Mul (a, s)"),
-        [FIRST, "g = GlobalAveragePool(pair(a))", "s = Sigmoid(g)", "b = Mul(pair(a), pair(s))", LAST], W,
+        "Mul", between("g = GlobalAveragePool (a)  h = Conv (g, w)  s = Sigmoid (h)  b = Mul (a, s)"),
+        [
+            FIRST, "g = GlobalAveragePool(pair(a))", "h = Conv(pair(g), int8(w))", "s = Sigmoid(h)",
+            "b = Mul(pair(a), pair(s))", LAST,
+        ], W,
     ),
     Case(
         "Add", between("b = Add (a, x)"), [FIRST, "b = Add(a, pair(x))", LAST], W
