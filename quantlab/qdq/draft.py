@@ -54,6 +54,10 @@ class Draft:
         self.reads[node.name, index] = node.inputs[index].name
         self.why.setdefault((node.name, index), why)
 
+    def is_read_by(self, node: gs.Node) -> bool:
+        """Whether a node reads any of its inputs in INT8."""
+        return any((node.name, index) in self.reads for index in range(len(node.inputs)))
+
     def rule(self, node: gs.Node) -> QdqRule:
         """The rule for a node; an empty row where it stays float."""
         return row_of(node.op, node.domain, self.rules)

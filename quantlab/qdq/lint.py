@@ -16,7 +16,7 @@ CHECKS: tuple[Callable[[GraphView], Iterator[Finding]], ...] = (
     lint_values.granularity,
     lint_values.weight_axes,
     lint_fusion.breaks_fusion,
-    lint_structure.residual_adds,
+    lint_fusion.residual_adds,
     lint_structure.quantized_outputs,
     lint_structure.concat_scales,
     lint_structure.shape_computations,

@@ -65,6 +65,35 @@ def breaks_fusion(view: GraphView) -> Iterator[Finding]:
             yield Finding("Q06", label_of(pair[0]), f"between '{node_label(node)}' and {behind_it}")
 
 
+def residual_adds(view: GraphView) -> Iterator[Finding]:
+    """Q07: both branches of a residual Add, one of which is made by a convolution that would take it."""
+    for node in gs.import_onnx(view.proto).nodes:
+        if not row_of(node.op, node.domain).residual:
+            continue
+        if all(_is_dequantized(tensor) for tensor in node.inputs) and any(_takes_sums(t) for t in node.inputs):
+            sources = [_source(tensor).name for tensor in node.inputs]
+            yield Finding("Q07", node_label(node), f"inputs '{sources[0]}' and '{sources[1]}'")
+
+
+def _source(tensor: gs.Tensor) -> gs.Tensor:
+    """What a Q/DQ pair reads."""
+    before = tensor.inputs[0].inputs[0]
+    is_pair = bool(before.inputs) and before.inputs[0].op == "QuantizeLinear"
+    return before.inputs[0].inputs[0] if is_pair else tensor
+
+
+def _takes_sums(tensor: gs.Tensor) -> bool:
+    """Whether nothing but a sum reads what a convolution makes, or the BatchNorm that is folded into it."""
+    source = _source(tensor)
+    if len(tensor.outputs) > 1 or len(source.outputs) > 1:
+        return False
+    maker = source.inputs[0] if source.inputs else None
+    while maker is not None and maker.op == "BatchNormalization" and len(maker.inputs[0].outputs) == 1:
+        maker = maker.inputs[0].inputs[0] if maker.inputs[0].inputs else None
+    is_layer = maker is not None and row_of(maker.op, maker.domain).epilogue
+    return is_layer and kind_of(maker) not in INT8_OUTPUT_ONLY
+
+
 def mixed_readers(view: GraphView) -> Iterator[Finding]:
     """Q20: what a depthwise or grouped convolution makes is read in INT8 and in float."""
     for graph, layer in _layers(view):
@@ -96,6 +125,13 @@ def weights_dequantized(view: GraphView) -> Iterator[Finding]:
 
 
 def _readers(tensor: gs.Tensor) -> tuple[list[gs.Node], list[gs.Node]]:
-    """(the QuantizeLinear, the others) that read a tensor."""
-    readers = list(tensor.outputs)
-    return [r for r in readers if r.op in QDQ_OPS], [r for r in readers if r.op not in QDQ_OPS]
+    """(those that quantize a tensor, the others): what only moves values quantizes what is quantized behind it."""
+    quantize = [reader for reader in tensor.outputs if _quantizes(reader)]
+    return quantize, [reader for reader in tensor.outputs if reader not in quantize]
+
+
+def _quantizes(node: gs.Node) -> bool:
+    if node.op in QDQ_OPS:
+        return True
+    moves = row_of(node.op, node.domain).share_scale and all(result.outputs for result in node.outputs)
+    return moves and all(_quantizes(reader) for result in node.outputs for reader in result.outputs)

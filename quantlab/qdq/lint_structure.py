@@ -15,26 +15,6 @@ def _row(node: onnx.NodeProto) -> QdqRule:
     return row_of(node.op_type, node.domain)
 
 
-def residual_adds(view: GraphView) -> Iterator[Finding]:
-    """Q07: both branches of a residual Add."""
-    for node in view.proto.graph.node:
-        if not _row(node).residual:
-            continue
-        sources = [view.source(name) for name in node.input]
-        quantized = [s != name for s, name in zip(sources, node.input, strict=True)]
-        makers = [_before_batch_norm(view, view.producer.get(s)) for s in sources]
-        layers = [maker is not None and _row(maker).epilogue for maker in makers]
-        if all(quantized) and any(layers):
-            yield Finding("Q07", node_label(node), f"inputs '{sources[0]}' and '{sources[1]}'")
-
-
-def _before_batch_norm(view: GraphView, node: onnx.NodeProto | None) -> onnx.NodeProto | None:
-    """The convolution that TensorRT folds a BatchNorm into, or the node itself."""
-    while node is not None and node.op_type == "BatchNormalization":
-        node = view.producer.get(node.input[0])
-    return node
-
-
 def quantized_outputs(view: GraphView) -> Iterator[Finding]:
     """Q08: outputs of the model."""
     for name in sorted(view.outputs):

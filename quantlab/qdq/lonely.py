@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from quantlab.qdq.activations import activation_of, kind_of
+from quantlab.qdq.activations import kind_of
 from quantlab.qdq.draft import Draft
+from quantlab.qdq.follow import last_of
 from quantlab.qdq.measured import INT8_OUTPUT_ONLY, ISOLATED_MACS
 from quantlab.qdq.payoff import macs_of, no_gain
 from quantlab.qdq.rules import row_of
@@ -30,24 +31,13 @@ def lonely_layers(draft: Draft) -> dict[str, str]:
     for node in draft.graph.nodes:
         if (node.name, 0) not in draft.reads or row_of(node.op, node.domain).weight_input is None:
             continue
-        last = _last_of(draft, node)
+        last = last_of(draft, node.outputs[0])
         leaves, is_read = any(last is output for output in draft.graph.outputs), last.name in draft.int8
         if kind_of(node) in INT8_OUTPUT_ONLY and (leaves or not is_read):
             found[node.name] = NO_FLOAT_OUTPUT
         elif not is_read and _is_isolated(draft, node, last):
             found[node.name] = ISOLATED
     return found
-
-
-def _last_of(draft: Draft, node: gs.Node) -> gs.Tensor:
-    """What a layer and its activations make, or the first of their tensors that is read in INT8."""
-    tensor = node.outputs[0]
-    while tensor.name not in draft.int8:
-        activation = activation_of(draft.graph, tensor)
-        if activation is None:
-            break
-        tensor = activation.result
-    return tensor
 
 
 def _is_isolated(draft: Draft, node: gs.Node, last: gs.Tensor) -> bool:
@@ -62,8 +52,8 @@ def _comes_in_int8(draft: Draft, tensor: gs.Tensor) -> bool:
     """Whether an INT8 kernel makes a tensor, so that nothing but that kernel is needed to have it in INT8."""
     for maker in tensor.inputs:
         row = row_of(maker.op, maker.domain)
-        if any(name == maker.name for name, _ in draft.reads):
-            return row.weight_input is not None or row.kernel
+        if draft.is_read_by(maker):
+            return True
         if row.pointwise or row.share_scale:
             return any(_comes_in_int8(draft, t) for t in maker.inputs if not isinstance(t, gs.Constant))
     return False

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import onnx_graphsurgeon as gs
 
 from quantlab.qdq.draft import Draft
+from quantlab.qdq.follow import last_of
 from quantlab.qdq.graph import other_type
 from quantlab.qdq.rules import QdqRule
 from quantlab.qdq.shuffles import is_selection
@@ -51,7 +52,7 @@ def _read_through(draft: Draft, reasons: dict[str, str]) -> list[tuple[str, ...]
         indices = range(len(node.inputs)) if rule.all_inputs else rule.activation_inputs
         inputs = {index: node.inputs[index] for index in indices}
         reason = _cannot_pass(node, rule, inputs)
-        if reason or not any(tensor.name in int8 for tensor in node.outputs):
+        if reason or not any(_is_read(draft, node, tensor) for tensor in node.outputs):
             reasons[node.name] = reason or "its result is not read in INT8"
             continue
         names = {tensor.name for tensor in inputs.values()}
@@ -68,6 +69,11 @@ def _read_through(draft: Draft, reasons: dict[str, str]) -> list[tuple[str, ...]
         else:
             reasons[node.name] = "TensorRT moves the quantization before it"
     return [tuple(sorted(group)) for group in groups]
+
+
+def _is_read(draft: Draft, node: gs.Node, tensor: gs.Tensor) -> bool:
+    """Whether a result is read in INT8; that of a sum, behind its activation too."""
+    return tensor.name in draft.int8 or (node.name in draft.sums and last_of(draft, tensor).name in draft.int8)
 
 
 def _cannot_pass(node: gs.Node, rule: QdqRule, inputs: Mapping[int, gs.Tensor]) -> str | None:

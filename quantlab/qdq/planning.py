@@ -120,8 +120,8 @@ def _why_not(node: gs.Node, rule: QdqRule, operands: Mapping[int, gs.Tensor]) ->
 def _read_residual(draft: Draft, node: gs.Node) -> str | None:
     """Read the skip branch of a residual Add as INT8, or give the reason why there is none.
 
-    TensorRT fuses the addition into the convolution that runs last; that branch must stay float up to the Add. A depthwise
-    or grouped one does not take it: such a sum is a kernel of its own.
+    TensorRT fuses the addition into the convolution that runs last; that branch must stay float up to the Add. A
+    depthwise or grouped one does not take it: such a sum is a kernel of its own.
     """
     branches = node.inputs
     if any(isinstance(t, gs.Constant) for t in branches):
@@ -153,9 +153,11 @@ def _takes_sums(draft: Draft, tensor: gs.Tensor) -> bool:
 
 
 def _comes_from_narrow(draft: Draft, tensor: gs.Tensor) -> bool:
-    """Whether a tensor is made by a quantized convolution that can write INT8 only, or moved or activated from there."""
+    """Whether a tensor is made by a quantized convolution that can write INT8 only, or moved or activated there."""
     for maker in tensor.inputs:
         row = row_of(maker.op, maker.domain)
+        if maker.name in draft.sums:
+            return True
         if row.epilogue:
             return kind_of(maker) in INT8_OUTPUT_ONLY and (maker.name, 0) in draft.reads
         if (row.pointwise and not row.residual) or row.share_scale:
