@@ -52,6 +52,9 @@ VECTOR = 32
 MIN_OUTPUT_CHANNELS = 4
 """INT8 kernels work on groups of so many output channels."""
 
+BATCH = 64
+"""Samples that a dynamic batch is taken to have."""
+
 ATTENTION_MACS = 2**32
 """Multiplications in the largest MatMul below which a network with attention is faster in FP16: an encoder takes 0.84
 of its time with a width of 1024 and 8 x 512 tokens, 1.05 to 1.07 with a width of 768 and 8 x 128 tokens."""

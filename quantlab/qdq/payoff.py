@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 
 from quantlab.errors import Notice, NoticeKind
 from quantlab.qdq.activations import kind_of
-from quantlab.qdq.measured import FIRST, MIN_OUTPUT_CHANNELS
+from quantlab.qdq.measured import BATCH, FIRST, MIN_OUTPUT_CHANNELS
 from quantlab.qdq.rules import RULES
 
 NO_GAIN: NoticeKind = "no_gain"
@@ -46,10 +46,11 @@ def does_not_pay(node: gs.Node) -> Notice | None:
 
 
 def macs_of(node: gs.Node) -> int | None:
-    """How many multiplications a weighted node takes; None if a dimension is not known."""
-    a, b, y = (tensor.shape for tensor in (*node.inputs[:2], node.outputs[0]))
-    if a is None or b is None or y is None:
+    """How many multiplications a weighted node takes, on `BATCH` samples if their number is dynamic; None if another
+    dimension is."""
+    if any(tensor.shape is None for tensor in (*node.inputs[:2], node.outputs[0])):
         return None
+    a, b, y = (_with_batch(tensor.shape) for tensor in (*node.inputs[:2], node.outputs[0]))
     if node.op == "ConvTranspose":  # every input value meets the whole kernel
         sizes = [*a, *b[1:]]
     elif RULES[node.op].epilogue:
@@ -58,6 +59,10 @@ def macs_of(node: gs.Node) -> int | None:
         sizes = [*y, a[0 if node.op == "Gemm" and node.attrs.get("transA", 0) else -1]]
     known = [size for size in sizes if isinstance(size, int)]
     return prod(known) if len(known) == len(sizes) else None
+
+
+def _with_batch(shape: Sequence[object]) -> list[object]:
+    return [BATCH if axis == 0 and not isinstance(size, int) else size for axis, size in enumerate(shape)]
 
 
 def _output_channels(node: gs.Node, weight: Sequence[object]) -> object:

@@ -2,8 +2,8 @@
 
     python tests/bench/probe_fusions.py RESULTS [--kinds NAME ...] [--channels] [--level 1]
 
-Each activation stands behind each kind of convolution twice: as it is, and with a Q/DQ pair between the two. The rows of
-`quantlab.qdq.activations` are read off the first table, the limits of `quantlab.qdq.payoff` off the second.
+Each activation stands behind each kind of convolution twice: as it is, and with a Q/DQ pair between the two. What
+`quantlab.qdq.measured` says is read off these tables.
 """
 
 from __future__ import annotations

@@ -129,6 +129,50 @@ def test_sum_of_two_depthwise_results_that_others_read_is_no_residual_sum_of_pai
     assert lint(on_normal_values(named(text, DEPTHWISE)).model) == []
 
 
+SUM = f"{IN} ({OUT}) {{{{ i = Conv (x, p)  {DW.replace('x,', 'i,')}  {{body}}  y = Conv (t, v) }}}}"
+
+
+@pytest.mark.parametrize(
+    ("before", "add", "behind"),
+    [
+        ("", "t = Add(pair(a), pair(i))", ""),
+        ("", "t = Add(pair(i), pair(a))", ""),
+        ("", "s = Add(pair(a), pair(i))", "t = Relu(s)"),
+        ("r = Relu(a)", "t = Add(pair(r), pair(i))", ""),
+        ("r = Relu(a)", "s = Add(pair(r), pair(i))", "t = Relu(s)"),
+    ],
+)
+def test_sum_behind_a_depthwise_convolution_reads_both_in_int8(before: str, add: str, behind: str) -> None:
+    body = "  ".join([before, add, behind]).replace("pair(a)", "a").replace("pair(i)", "i").replace("pair(r)", "r")
+    result = on_normal_values(named(SUM.format(body=body), DEPTHWISE))
+    want = [
+        "i = Conv(pair(x), int8(p))",
+        "a = Conv(pair(i), int8(d))",
+        before,
+        add,
+        behind,
+        "y = Conv(pair(t), int8(v))",
+    ]
+    assert sorted(shown(result.model)) == sorted(filter(None, want))
+    assert lint(result.model) == []
+
+
+def test_sum_behind_a_depthwise_convolution_that_nothing_reads_in_int8_leaves_both_in_float() -> None:
+    text = f"{IN} ({OUT}) {{ i = Conv (x, p)  {DW.replace('x,', 'i,')}  s = Add (a, i)  y = Softmax (s) }}"
+    reads, _, reasons = decisions(text, DEPTHWISE)
+    assert reads == ["i<-x"]
+    assert reasons["a"].startswith(WRITES_INT8)
+    assert reasons["s"] != ""
+
+
+def test_sum_of_a_depthwise_and_an_ordinary_convolution_is_taken_by_the_ordinary_one() -> None:
+    text = f"{IN} ({OUT}) {{ {DW}  b = Conv (x, p)  s = Add (a, b)  y = Conv (s, v) }}"
+    for order in ("a, b", "b, a"):
+        result = on_normal_values(named(text.replace("a, b", order), DEPTHWISE))
+        assert f"s = Add({order.replace('a', 'pair(a)')})" in shown(result.model)
+        assert lint(result.model) == []
+
+
 BLOCK = f"{IN} ({OUT}) {{ b = Conv (x, p)  c = Relu (b)  {DW.replace('x,', 'c,')}  {HARD}  y = Conv (r, v) }}"
 
 
