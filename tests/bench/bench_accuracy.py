@@ -104,7 +104,7 @@ def measure(case: Case, python: Path) -> dict[str, dict[str, float | None]]:
     run = calibrate_all(case.model, case.calibration, OBSERVERS)
     tables = dict(run.tables) | {"auto": calibrate_auto(case.model, case.calibration).table}
     everything = quantlab.Selection(include=("*",))  # as the peers do, whether or not INT8 pays
-    quantized = {name: quantlab.quantize(case.model, table, everything) for name, table in tables.items()}
+    quantized = {name: quantlab.quantize(case.model, table, selection=everything) for name, table in tables.items()}
     for name in ("auto", "mse"):
         quantized[f"{name}+bias"] = quantlab.correct_bias(case.model, quantized[name], case.calibration)
     models = {f"quantlab-{name}": result.model for name, result in quantized.items()}

@@ -1,6 +1,6 @@
 """Latency on a GPU of FP16, implicit INT8, ModelOpt's Q/DQ and quantlab's, interleaved, for every model of the zoo.
 
-    python tests/bench/bench_latency.py ZOO RESULTS [--only NAME ...] [--level 1]
+    python tests/bench/bench_latency.py ZOO RESULTS [--only NAME ...] [--level 3]
 
 ZOO is what `zoo.py` wrote. Every engine, and the figures of every model, are kept in RESULTS: a run that was cut short
 goes on where it was. Several processes, one per GPU, may share RESULTS. See tests/bench/README.md.
@@ -32,6 +32,7 @@ from quantlab.engines.measure import bench
 from quantlab.engines.options import BuildOptions
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import BuildError, QuantlabError
+from quantlab.onnx_model import has_qdq
 from quantlab.qdq import quantize_model
 
 MEASURE = BenchOptions(duration_s=1.0, rounds=10, cuda_graph=True, transfers=False)
@@ -66,7 +67,8 @@ def modelopt(file: Path, _: onnx.ModelProto, __: CalibrationTable, ___: Runtime)
 
 
 def ours(_: Path, model: onnx.ModelProto, table: CalibrationTable, __: Runtime) -> Job:
-    return Job(quantize_model(model, table).model, "best")
+    made = quantize_model(model, table).model
+    return Job(made, "best" if has_qdq(made) else "fp16")  # where INT8 does not pay anywhere
 
 
 CANDIDATES: dict[str, Candidate] = {"fp16": fp16, "implicit": implicit, "modelopt": modelopt, "quantlab": ours}
@@ -193,7 +195,7 @@ def main() -> int:
     parser.add_argument("zoo", type=Path)
     parser.add_argument("results", type=Path)
     parser.add_argument("--only", nargs="*", default=[], help="names of models")
-    parser.add_argument("--level", type=int, default=1, help="builder optimization level")
+    parser.add_argument("--level", type=int, default=3, help="builder optimization level")
     parser.add_argument("--table", action="store_true", help="only print what was measured so far")
     args = parser.parse_args()
     args.results.mkdir(parents=True, exist_ok=True)
