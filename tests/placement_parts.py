@@ -46,9 +46,12 @@ def on_normal_values(model: onnx.ModelProto, size: int = 4, **kwargs: object) ->
 
 
 def normal_batch(model: onnx.ModelProto, size: int = 4, seed: int = 9) -> dict[str, np.ndarray]:
-    """Seeded normal values for every input of a model."""
-    shapes = {i.name: [d.dim_value or size for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
-    return {name: floats(*shape, seed=seed + k) for k, (name, shape) in enumerate(shapes.items())}
+    """Seeded normal values for every input of a model: `size` of them where that is dynamic, 8 in other dimensions."""
+    batch = {}
+    for k, given in enumerate(model.graph.input):
+        dims = enumerate(given.type.tensor_type.shape.dim)
+        batch[given.name] = floats(*(d.dim_value or (8 if axis else size) for axis, d in dims), seed=seed + k)
+    return batch
 
 
 def shown(model: onnx.ModelProto) -> list[str]:

@@ -5,6 +5,7 @@ from quantlab.qdq.finding import Finding
 from quantlab.qdq.insert import WeightError, insert, weight_error
 from quantlab.qdq.lint import lint
 from quantlab.qdq.migrate import Migrated, migrate_to_cache, migrate_to_qdq, tensorrt_cache
+from quantlab.qdq.names import calibrated_name
 from quantlab.qdq.placement import Placement, Skipped, WeightSite
 from quantlab.qdq.planning import plan
 from quantlab.qdq.prepare import fold, prepare
@@ -36,6 +37,7 @@ __all__ = [
     "WeightError",
     "WeightSite",
     "WeightStyle",
+    "calibrated_name",
     "calibration_target",
     "fold",
     "import_scales",

@@ -65,7 +65,7 @@ class Draft:
     def missing_scale(self, tensors: Iterable[gs.Tensor]) -> Notice | None:
         """The reason why tensors cannot all be read in INT8, if one has no scale; constants need none."""
         for tensor in tensors:
-            name = calibrated_name(tensor.name)
+            name = calibrated_name(tensor.name, self.scaled or ())
             if self.scaled is not None and not isinstance(tensor, gs.Constant) and name not in self.scaled:
                 return Notice(f"tensor '{name}' has no scale", "no_scale", name)
         return None

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 ALIGNED = "__aligned"
 """What is appended to the name of a tensor or constant that got more channels, all zero."""
 
 
-def calibrated_name(tensor: str) -> str:
-    """The tensor of the FP32 model that has the range of a tensor of the prepared one."""
-    return tensor.removesuffix(ALIGNED)
+def calibrated_name(tensor: str, known: Container[str] = ()) -> str:
+    """The tensor whose range a tensor of the prepared model has.
+
+    Args:
+        tensor: In the prepared model.
+        known: Tensors with a range.
+
+    Returns:
+        Itself if it has one, as in a model that was quantized before; else the one of the FP32 model.
+    """
+    return tensor if tensor in known else tensor.removesuffix(ALIGNED)

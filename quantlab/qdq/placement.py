@@ -107,5 +107,5 @@ class Placement:
 
     def _given(self, amax: Mapping[str, np.float32]) -> dict[str, np.float32]:
         """The amax of tensors of the prepared model, by those of the FP32 model that they were made of."""
-        names = {t: calibrated_name(t) for t in (*self.tensors, *(t for group in self.groups for t in group))}
+        names = {t: calibrated_name(t, amax) for t in (*self.tensors, *(t for group in self.groups for t in group))}
         return {t: amax[name] for t, name in names.items() if name in amax}

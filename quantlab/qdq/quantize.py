@@ -74,7 +74,7 @@ def quantize_model(
     if not weights.per_channel:
         placement = placement.per_tensor_weights()
     for tensor in placement.tensors:
-        table.scale(calibrated_name(tensor))  # a missing one is named here
+        table.scale(calibrated_name(tensor, table.amax))  # a missing one is named here
     amax = placement.shared_amax(table.amax)
     inserted = insert(
         prepared,

@@ -13,7 +13,7 @@ from quantlab.errors import DataError, Notice, QuantlabError, in_batch
 from quantlab.numerics import sqnr_db
 from quantlab.observers import OBSERVERS, Observer
 from quantlab.onnx_model import Model, TensorSpec, input_specs, load_model
-from quantlab.qdq import Placement, calibration_target, quantize_model
+from quantlab.qdq import Placement, calibrated_name, calibration_target, quantize_model
 from quantlab.tune.scaled_model import ScaledModel
 
 HELD_BACK_EVERY = 5
@@ -46,7 +46,7 @@ class AutoResult:
     """What was chosen.
 
     Attributes:
-        table: The chosen amax of every tensor.
+        table: The chosen amax of every tensor; those that stay float by default have that of `base`.
         base: The best algorithm for the whole model.
         sqnr_db: Per algorithm, and of the choice ('auto'), on the held-back batches.
         choices: The tensors that take another algorithm.
@@ -105,7 +105,7 @@ def calibrate_auto(
     chosen, choices, error = _descend(probe, placement, shared, base, errors[base])
     sqnr = {name: _db(e) for name, e in errors.items()} | {"auto": _db(error)}
     table = run.tables[base]
-    kept = {t: chosen[t] for t in placement.tensors}
+    kept = dict(table.amax) | {calibrated_name(t): chosen[t] for t in placement.tensors}
     provenance = replace(table.provenance, algorithm="auto")
     warnings = tuple(w for w in table.warnings if w.kind != "saturated")
     notices = (*notices_of(whole), *warnings, *_notices(base, sqnr, choices))

@@ -14,7 +14,7 @@ from placement_parts import ints, named, normal_batch
 from quantlab.errors import GraphError
 from quantlab.qdq import EVERYTHING, lint, plan, prepare
 
-CHANNELS, SIZE = 8, 6
+CHANNELS, SIZE = 8, 8
 ACTIVATIONS = {
     "none": "{y} = Identity ({x})",
     "relu": "{y} = Relu ({x})",
@@ -118,19 +118,20 @@ def networks(draw: st.DrawFn) -> onnx.ModelProto:
     """One to five blocks; the end may be that of a classifier."""
     net = Network()
     batch, first = draw(st.sampled_from(["N", "2"])), draw(st.booleans())
+    height = draw(st.sampled_from([SIZE, "H"]))  # where that is dynamic, layers are taken to be large
     channels = 3 if first else CHANNELS
     x = net.weighted("x", "Conv <pads = [1,1,1,1]>", (CHANNELS, 3, 3, 3)) if first else "x"
     for _ in range(draw(st.integers(1, 5))):
         x = block(net, x, draw)
     assume(x != "x")
-    shape = f"[A,{CHANNELS},{SIZE},{SIZE}]"
+    shape = f"[A,{CHANNELS},B,{SIZE}]"
     last = f"float{shape} {x}"
     if draw(st.booleans()):
         net.weights["head"] = floats(CHANNELS, 5)
         pooled = net.add("{y} = ReduceMean <axes = [2,3], keepdims = 0> ({x})", x=x)
         last = f"float[A,5] {net.add('{y} = Gemm ({x}, head)', x=pooled)}"
     outputs = ", ".join([last, *(f"float{shape} {name}" for name in net.outputs)])
-    text = f"m (float[{batch},{channels},{SIZE},{SIZE}] x) => ({outputs}) {{\n" + "\n".join(net.lines) + "\n}"
+    text = f"m (float[{batch},{channels},{height},{SIZE}] x) => ({outputs}) {{\n" + "\n".join(net.lines) + "\n}"
     return named(text, {k: v for k, v in net.weights.items() if k in text})
 
 

@@ -52,7 +52,7 @@ BODIES = {
 
 
 def network(body: str) -> onnx.ModelProto:
-    shape = "2,8,8,8" if "isolated" in body else "N,8,8,8"
+    shape = "2,8,8,8" if "isolated" in body else "N,8,H,8"  # else all of them are small
     return named(f"m (float[{shape}] x) => {OUT} {{ {BODIES[body]} }}", W)
 
 

@@ -63,7 +63,7 @@ def test_concat_that_nobody_reads_in_int8_stays_float() -> None:
         a = Conv (x, w)
         y = Concat <axis = 1> (a, a)
     }"""
-    reads, groups, reasons = decisions(text, CONV)
+    reads, groups, reasons = decisions(text, CONV, EVERYTHING)
     assert (reads, groups) == (["a<-x"], ())
     assert reasons == {"y": "its result is not read in INT8"}
 
@@ -119,7 +119,7 @@ def test_pad_passes_int8_where_it_is_known_to_pad_with_zero(value: str) -> None:
         z = Conv (x, v)
     }}"""
     numbers = {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "zero": np.float32(0), "three": np.float32(3)}
-    reads, groups, reasons = decisions(text, CONV | numbers)
+    reads, groups, reasons = decisions(text, CONV | numbers, EVERYTHING)
     passes = value in ("", ", zero")
     assert ("p<-x" in reads) == passes
     assert groups == ((("p", "x"),) if passes else ())
@@ -133,8 +133,8 @@ def test_resize_without_a_mode_copies() -> None:
         y = Conv (r, v)
     }"""
     scales = {"empty": np.zeros(0, np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
-    assert "r<-x" in decisions(text, CONV | scales)[0]  # ONNX's default is nearest
-    reads, _, reasons = decisions(text.replace("Resize", 'Resize <mode = "cubic">'), CONV | scales)
+    assert "r<-x" in decisions(text, CONV | scales, EVERYTHING)[0]  # ONNX's default is nearest
+    reads, _, reasons = decisions(text.replace("Resize", 'Resize <mode = "cubic">'), CONV | scales, EVERYTHING)
     assert "r<-x" not in reads
     assert reasons == {"r": "it interpolates, which needs more than 8 bits"}
 
@@ -145,7 +145,7 @@ def test_operator_that_moves_values_reads_int8_only_where_its_input_is_quantized
         y = Conv (t, w)
         {rest}
     }}"""
-    reads, groups, reasons = decisions(text.format(more="", rest=""), CONV)
+    reads, groups, reasons = decisions(text.format(more="", rest=""), CONV, EVERYTHING)
     assert (reads, groups, reasons) == (["y<-t"], (), {"t": "TensorRT moves the quantization before it"})
     reads, groups, reasons = decisions(text.format(more=", float[N,4,8,8] z", rest="z = Conv (x, v)"), CONV)
     assert (reads, groups, reasons) == (["t<-x", "y<-t", "z<-x"], (("t", "x"),), {})

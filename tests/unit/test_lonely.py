@@ -53,8 +53,9 @@ def test_layer_of_many_multiplications_is_worth_it_alone(columns: int, is_float:
 
 
 def test_layer_of_unknown_size_is_taken_to_be_large() -> None:
-    text = "m (float[N,8] x) => (float[A,B] y) { a = Softmax (x)  b = Gemm (a, l)  y = Softmax (b) }"
-    assert decisions(text, W)[0] == ["b<-a"]
+    text = "m (float[{size},8] x) => (float[A,B,C] y) {{ a = Softmax (x)  b = MatMul (a, l)  y = Softmax (b) }}"
+    assert decisions(text.format(size="2,T"), W)[0] == ["b<-a"]
+    assert decisions(text.format(size="N,7"), W)[2]["b"] == ISOLATED  # but for the number of samples
 
 
 def test_isolated_layer_is_int8_where_it_is_asked_for() -> None:
@@ -75,8 +76,12 @@ def test_isolated_layer_is_int8_where_it_is_asked_for() -> None:
         ("Gemm <transB = 1>", "2,8", (4, 8), 2 * 8 * 4),
         ("MatMul", "2,6,8", (8, 4), 2 * 6 * 8 * 4),
         ("MatMul", "2,6,8", (2, 8, 4), 2 * 6 * 8 * 4),
-        ("Conv", "N,8,6,5", (4, 8, 3, 3), None),
-        ("MatMul", "N,6,8", (8, 4), None),
+        ("Conv", "N,8,6,5", (4, 8, 3, 3), 64 * 4 * 4 * 3 * 8 * 9),  # as many samples as a large batch has
+        ("MatMul", "N,6,8", (8, 4), 64 * 6 * 8 * 4),
+        ("Conv", "2,8,H,5", (4, 8, 3, 3), None),
+        ("Conv", "N,8,6,W", (4, 8, 3, 3), None),
+        ("MatMul", "2,T,8", (8, 4), None),
+        ("Gemm", "N,8", (8, 4), 64 * 8 * 4),
     ],
 )  # fmt: skip
 def test_multiplications_of_a_layer_are_counted(op: str, given: str, weight: tuple[int, ...], macs: int | None) -> None:

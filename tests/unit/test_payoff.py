@@ -44,11 +44,11 @@ def test_layer_for_which_int8_does_not_pay_stays_float_unless_it_is_asked_for(
 
 
 def test_table_of_a_network_with_gemv_serves_both_decisions() -> None:
-    text = "m (float[N,6] x) => (float[N,1] y) { a = MatMul (x, w)  y = MatMul (a, v) }"
+    text = "m (float[N,T,6] x) => (float[N,T,1] y) { a = MatMul (x, w)  y = MatMul (a, v) }"
     model = parse(text, {"w": floats(6, 4), "v": floats(4, 1)})
     for node in model.graph.node:
         node.name = node.output[0]
-    table = quantlab.calibrate(model, [{"x": floats(8, 6)}], quantlab.MinMax())
+    table = quantlab.calibrate(model, [{"x": floats(8, 2, 6)}], quantlab.MinMax())
     assert list(table.amax) == ["x", "a"]
     assert quantlab.quantize(model, table).placement.tensors == ("x",)
     assert quantlab.quantize(model, table, selection=Selection(include=("*",))).placement.tensors == ("x", "a")
@@ -90,7 +90,7 @@ def test_channels_of_all_groups_of_a_transposed_convolution_count(channels: int,
 
 
 def test_product_with_a_computed_vector_is_one_column() -> None:
-    text = "m (float[N,6] x, float[6] v) => (float[N] y) { y = MatMul (x, v) }"
+    text = "m (float[N,T,6] x, float[6] v) => (float[N,T] y) { y = MatMul (x, v) }"
     assert "one column (GEMV)" in decisions(text, {})[2]["y"]
 
 

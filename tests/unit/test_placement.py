@@ -11,7 +11,7 @@ from quantlab.qdq import Selection, plan, prepare
 
 
 def test_attention_reads_both_operands_and_leaves_softmax_float() -> None:
-    text = """m (float[N,5,8] x) => (float[N,5,8] y) {
+    text = """m (float[N,T,8] x) => (float[N,T,8] y) {
         q = MatMul (x, wq)
         k = MatMul (x, wk)
         v = MatMul (x, wv)
@@ -56,7 +56,7 @@ def test_grouped_conv_transpose_and_constant_first_operand_have_one_scale() -> N
     ],
 )
 def test_selection_by_name_glob_operator_first_and_last(selection: Selection, kept: list[str]) -> None:
-    text = """m (float[N,4,8,8] x) => (float[N,5] y) {
+    text = """m (float[N,4,H,W] x) => (float[N,5] y) {
         a = Conv (x, w)
         b = Conv (a, v)
         f = Flatten (b)
@@ -111,7 +111,7 @@ def test_placement_is_described_line_by_line() -> None:
 
 
 def test_loop_is_left_alone_with_the_reason() -> None:
-    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+    text = """m (float[N,4,H,W] x) => (float[N,4,H,W] y) {
         a = Conv (x, w)
         y = Loop (count, yes, a) <body = b (int64 i, bool go, float[N,4,8,8] s) => (bool go2, float[N,4,8,8] t) {
             go2 = Identity (go)
@@ -129,10 +129,10 @@ def test_loop_is_left_alone_with_the_reason() -> None:
 
 
 def test_only_a_missing_scale_lacks_a_tensor() -> None:
-    text = "m (float[N,4,8,8] x) => (float[N,4,8,8] y) { a = Conv (x, w)  r = Relu (a)  y = Conv (r, v) }"
+    text = "m (float[N,4,H,W] x) => (float[N,4,H,W] y) { a = Conv (x, w)  r = Relu (a)  y = Conv (r, v) }"
     placement = plan(prepare(parse(text, CONV)), scaled={"x"})
     assert [(s.op, s.lacks) for s in placement.skipped] == [("Relu", ""), ("Conv", "r")]
-    pooled = "m (float[N,4,8,8] x) => (float[N,4,4,4] y) { p = MaxPool <kernel_shape = [5,5]> (x)  y = Conv (p, v) }"
+    pooled = "m (float[N,4,H,W] x) => (float[N,4,A,B] y) { p = MaxPool <kernel_shape = [5,5]> (x)  y = Conv (p, v) }"
     placement = plan(prepare(parse(pooled, CONV)), scaled={"p"})
     assert [(s.op, s.reason, s.lacks) for s in placement.skipped] == [("MaxPool", "tensor 'x' has no scale", "x")]
 

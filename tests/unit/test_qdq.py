@@ -104,7 +104,7 @@ def test_weight_scales_lie_along_the_output_channels(text: str, weight: tuple[in
 
 
 def test_matmul_of_two_activations_quantizes_both() -> None:
-    model = parse("m (float[N,3,4] a, float[N,4,5] b) => (float[N,3,5] y) { y = MatMul (a, b) }")
+    model = parse("m (float[N,T,4] a, float[N,4,5] b) => (float[N,T,5] y) { y = MatMul (a, b) }")
     result = quantized(model, [{"a": floats(2, 3, 4), "b": floats(2, 4, 5)}])
     assert result.placement.tensors == ("a", "b")
     assert not result.placement.weights
@@ -193,7 +193,7 @@ def test_table_that_lacks_a_tensor_is_refused() -> None:
 @pytest.mark.parametrize("to", [16, 17], ids=["bfloat16", "float8"])
 def test_types_that_numpy_lacks_stay_float_with_the_reason(to: int) -> None:
     header = '<ir_version: 10, opset_import: ["" : 19]>'
-    text = f"""m (float[N,4,8,8] x) => (float[N,8,8,8] y) {{
+    text = f"""m (float[N,4,H,W] x) => (float[N,8,W,H] y) {{
         c = Cast <to = {to}> (x)
         d = Transpose <perm = [0,1,3,2]> (c)
         e = Cast <to = 1> (d)

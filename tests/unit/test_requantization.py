@@ -81,7 +81,7 @@ def test_requantize_with_another_table_and_selection() -> None:
 
 
 def test_node_without_a_scale_stays_float_with_the_reason() -> None:
-    text = """m (float[N,4] x) => (float[N,4] y) {
+    text = """m (float[N,T,4] x) => (float[N,T,4] y) {
         q = QuantizeLinear (x, s, z)
         d = DequantizeLinear (q, s, z)
         a = MatMul (d, w)

@@ -59,8 +59,8 @@ def test_output_that_is_zero_in_fp32_is_right_or_wrong_as_a_whole() -> None:
 
 
 def test_output_that_is_not_finite_is_an_error() -> None:
-    text = "m (float[N,6] x) => (float[N,4] y) { a = MatMul (x, w)  b = Relu (a)  c = Log (b)  y = Neg (c) }"
-    probe, amax = scaled(parse(text, {"w": np.abs(floats(6, 4))}), [{"x": np.abs(floats(8, 6)) + np.float32(0.1)}])
+    text = "m (float[N,T,6] x) => (float[N,T,4] y) { a = MatMul (x, w)  b = Relu (a)  c = Log (b)  y = Neg (c) }"
+    probe, amax = scaled(parse(text, {"w": np.abs(floats(6, 4))}), [{"x": np.abs(floats(8, 1, 6)) + np.float32(0.1)}])
     with pytest.raises(DataError, match="an output has NaN or infinity on the held-back batches"):
         probe.error({t: a * np.float32(1e6) for t, a in amax.items()})
 

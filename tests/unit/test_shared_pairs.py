@@ -160,9 +160,9 @@ def test_sum_behind_a_depthwise_convolution_reads_both_in_int8(before: str, add:
 def test_sum_behind_a_depthwise_convolution_that_nothing_reads_in_int8_leaves_both_in_float() -> None:
     text = f"{IN} ({OUT}) {{ i = Conv (x, p)  {DW.replace('x,', 'i,')}  s = Add (a, i)  y = Softmax (s) }}"
     reads, _, reasons = decisions(text, DEPTHWISE)
-    assert reads == ["i<-x"]
+    assert reads == []
     assert reasons["a"].startswith(WRITES_INT8)
-    assert reasons["s"] != ""
+    assert {"i", "s"} <= reasons.keys()
 
 
 def test_sum_of_a_depthwise_and_an_ordinary_convolution_is_taken_by_the_ordinary_one() -> None:

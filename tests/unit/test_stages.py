@@ -227,8 +227,9 @@ ATTENTION = "m (float[{n},{t},{d}] x) => (float[{n},{t},{d}] y) {{ k = Transpose
         (64, 64, 1024, False),
         (1, 2048, 1023, True),  # 2048 * 2048 * 1023 in the first two
         (1, 2048, 1024, False),
-        ("N", 8, 32, False),  # dynamic dimensions are taken to be large
-        (2, "T", 32, False),
+        ("N", 63, 1024, True),  # a dynamic batch is taken to have 64 samples
+        ("N", 64, 1024, False),
+        (2, "T", 32, False),  # other dynamic dimensions are taken to be large
     ],
 )
 def test_attention_whose_largest_product_is_small_stays_float(n: object, t: object, d: int, is_small: bool) -> None:

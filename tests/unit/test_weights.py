@@ -89,7 +89,7 @@ def test_what_is_no_scaling_of_channels_stays(operation: str, shape: tuple[int, 
 
 
 def test_cast_without_effect_does_not_hide_the_skip() -> None:
-    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+    text = """m (float[N,4,H,W] x) => (float[N,4,H,W] y) {
         a = Relu (x)
         k = Cast <to = 1> (a)
         c = Conv (a, w)
