@@ -16,7 +16,7 @@ from quantlab.onnx_model import Model, load_model, save_model
 from quantlab.qdq import EVERYTHING, Placement, Selection, WeightError, WeightStyle, quantize_model, requantize
 from quantlab.tune import correct_bias
 
-INT8_PER_CHANNEL = WeightStyle()
+PER_CHANNEL = WeightStyle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class QuantizationRequest:
     table: CalibrationTable | None = None
     requantize: bool = False
     selection: Selection = EVERYTHING
-    weights: WeightStyle = INT8_PER_CHANNEL
+    weights: WeightStyle = PER_CHANNEL
     correct_bias: bool = False
     batches: Batches | None = None
     placement_file: Path | None = None
@@ -47,10 +47,8 @@ class QuantizationRequest:
                 "--correct-bias needs --data and an FP32 model; --data serves nothing else here",
                 hint="--correct-bias --data images/ --preset imagenet",
             )
-        if self.requantize and self.weights != INT8_PER_CHANNEL:
-            raise ConfigError(
-                "--requantize writes int8 weights with a scale per channel", hint="leave out the weight style"
-            )
+        if self.requantize and self.weights != PER_CHANNEL:
+            raise ConfigError("--requantize writes weights with a scale per channel", hint="leave out the weight style")
         if self.table is None and not self.requantize:
             raise ConfigError("no scales were given", hint="--table FILE; quantlab calibrate makes one")
 

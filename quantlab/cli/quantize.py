@@ -40,7 +40,11 @@ WORST = 3
     show_default=True,
     help="One scale per output channel, or one per weight.",
 )
-@click.option("--float-weights", is_flag=True, help="Keep weights float behind Q/DQ pairs, not as int8.")
+@click.option(
+    "--float-weights/--int8-weights",
+    default=None,
+    help="Weights as float behind Q/DQ pairs, or as int8.  [default: int8, but what TensorRT 8 takes]",
+)
 @click.option("--placement", "placement_file", type=PATH, help="Write every decision as text, one per line.")
 @optional_data_options
 @click.option("-o", "--output", type=PATH, required=True, help="The Q/DQ model to write.")
@@ -65,7 +69,7 @@ def command(model: Path, table_file: Path | None, placement_file: Path | None, o
         table=load_table(table_file) if table_file else None,
         requantize=v["requantize"],
         selection=Selection(v["include"], v["exclude"]),
-        weights=WeightStyle(v["granularity"] == "per-channel", "float" if v["float_weights"] else "int8"),
+        weights=WeightStyle(v["granularity"] == "per-channel", _STORED[v["float_weights"]]),
         correct_bias=v["correct_bias"],
         batches=batches,
         placement_file=placement_file,
@@ -73,6 +77,9 @@ def command(model: Path, table_file: Path | None, placement_file: Path | None, o
     with progress("correcting biases", batches.count) if batches else nullcontext() as on_batch:
         written = quantize_to_file(proto, output, request, on_batch)
     _print(written, output)
+
+
+_STORED = {True: "float", False: "int8", None: None}
 
 
 def _print(written: WrittenModel, output: Path) -> None:

@@ -25,7 +25,7 @@ from quantlab.onnx_model import FreshNames, why_invalid
 from quantlab.qdq.graph import DEQUANTIZED, export_graph, fresh_names
 from quantlab.qdq.names import ALIGNED
 from quantlab.qdq.placement import Placement, WeightSite
-from quantlab.qdq.rules import OPERATORS
+from quantlab.qdq.rules import OPERATORS, row_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,11 @@ class Inserted:
     model: onnx.ModelProto
     warnings: tuple[str, ...]
     weight_errors: tuple[WeightError, ...] = ()
+
+
+def needs_float_weights(prepared: onnx.ModelProto) -> bool:
+    """Whether TensorRT 8 takes no int8 weights in a network: parts of it are compiled as regions."""
+    return any(row_of(node.op_type, node.domain).region for node in prepared.graph.node)
 
 
 def insert(

@@ -10,12 +10,11 @@ from quantlab.calibration import CalibrationTable
 from quantlab.errors import ConfigError, expect_type
 from quantlab.numerics import scale_from_amax
 from quantlab.onnx_model import Model, input_specs, load_model, require_float
-from quantlab.qdq.insert import WeightError, insert
+from quantlab.qdq.insert import WeightError, insert, needs_float_weights
 from quantlab.qdq.names import calibrated_name
 from quantlab.qdq.placement import Placement
 from quantlab.qdq.planning import plan
 from quantlab.qdq.prepare import prepare
-from quantlab.qdq.rules import row_of
 from quantlab.qdq.selection import Selection
 
 NOTHING = (
@@ -95,6 +94,4 @@ def quantize_model(
 
 
 def _stores_float(prepared: onnx.ModelProto, weights: WeightStyle) -> bool:
-    if weights.stored is not None:
-        return weights.stored == "float"
-    return any(row_of(node.op_type, node.domain).region for node in prepared.graph.node)
+    return needs_float_weights(prepared) if weights.stored is None else weights.stored == "float"

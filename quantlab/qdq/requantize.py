@@ -11,7 +11,7 @@ from quantlab.calibration import CalibrationTable, Provenance
 from quantlab.numerics import OutputError, scale_from_amax
 from quantlab.onnx_model import Model, load_model, require_qdq
 from quantlab.qdq.finding import Finding
-from quantlab.qdq.insert import insert
+from quantlab.qdq.insert import insert, needs_float_weights
 from quantlab.qdq.lint import lint
 from quantlab.qdq.placement import Placement
 from quantlab.qdq.planning import plan
@@ -84,7 +84,13 @@ def requantize(
     prepared = prepare(stripped.model)
     placement = plan(prepared, selection, set(used), keep_float)
     amax = placement.shared_amax(used)
-    result = insert(prepared, placement, lambda tensor: scale_from_amax(amax[tensor]), weight_amax=stripped.weight_amax)
+    result = insert(
+        prepared,
+        placement,
+        lambda tensor: scale_from_amax(amax[tensor]),
+        float_weights=needs_float_weights(prepared),
+        weight_amax=stripped.weight_amax,
+    )
     costs = [f"'{t}' shares a scale and gives up {c:.1f} dB of resolution" for t, c in placement.cost_db(used).items()]
     notes = (*stripped.notes, *result.warnings, *costs)
     return Repaired(result.model, placement, tuple(lint(proto)), tuple(lint(result.model)), {}, notes, 0, False)

@@ -7,9 +7,9 @@ import onnx
 import pytest
 
 import quantlab
-from models import conv_net, encoder, floats, run
-from placement_parts import ints, named, normal_batch
-from quantlab.qdq import EVERYTHING, Selection, calibration_target, lint, plan, prepare
+from models import conv_net, encoder, floats, initializers, run
+from placement_parts import ints, named, normal_batch, on_normal_values
+from quantlab.qdq import EVERYTHING, Selection, calibration_target, lint, plan, prepare, requantize
 
 W = {
     "w": floats(8, 8, 1, 1), "v": floats(8, 8, 1, 1, seed=1), "d": floats(8, 1, 3, 3, seed=2), "u": floats(4, 8, 1, 1),
@@ -47,6 +47,8 @@ BODIES = {
     "k, l = Split <axis = 1> (q, half)  o = Conv (k, h)  p = Concat <axis = 1> (o, l)  y = Conv (p, w)",
     "shuffle between others": "a = Conv (x, w)  r = Reshape (a, five)  t = Transpose <perm = [0,2,1,3,4]> (r)  "
     "q = Reshape (t, four)  b = Relu (q)  y = Conv (b, w)",
+    "pooling before a float layer": "p = MaxPool <kernel_shape = [1,1]> (x)  a = Conv (p, w)  "
+    f"b = {DW} (p, d)  c = Softmax (b)  y = Add (a, c)",
     "concat": f"a = Conv (x, w)  b = {DW} (x, d)  c = Concat <axis = 1> (a, b)  y = Conv (c, wide)",
 }  # fmt: skip
 
@@ -82,6 +84,24 @@ def test_table_serves_the_network_without_any_one_of_its_layers(name: str) -> No
     table = quantlab.calibrate(model, [normal_batch(model, 2)], quantlab.MinMax())
     for node in {reader for reader, _, _ in plan(prepare(model), EVERYTHING).activations}:
         quantlab.quantize(model, table, selection=Selection(exclude=(node,)))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_quantized_network_is_placed_anew_as_it_is(name: str) -> None:
+    model = NETWORKS[name]()
+    batch = normal_batch(model, 2)
+    given = on_normal_values(model, size=2).model
+    if not any(node.op_type == "QuantizeLinear" for node in given.graph.node):
+        return  # all of it stays float
+    again = requantize(given)
+    assert again.before == again.after == ()
+    np.testing.assert_array_equal(run(again.model, batch)[0], run(given, batch)[0])
+    assert pairs(again.model) == pairs(given)
+
+
+def pairs(model: onnx.ModelProto) -> set[str]:
+    constants = initializers(model)
+    return {n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] not in constants}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
