@@ -13,7 +13,7 @@ from quantlab.errors import DataError, Notice, QuantlabError, in_batch
 from quantlab.numerics import sqnr_db
 from quantlab.observers import OBSERVERS, Observer
 from quantlab.onnx_model import Model, TensorSpec, input_specs, load_model
-from quantlab.qdq import Placement, calibrated_name, calibration_target, quantize_model
+from quantlab.qdq import EVERYTHING, Placement, calibrated_name, calibration_target, quantize_model
 from quantlab.tune.scaled_model import ScaledModel
 
 HELD_BACK_EVERY = 5
@@ -46,7 +46,7 @@ class AutoResult:
     """What was chosen.
 
     Attributes:
-        table: The chosen amax of every tensor; those that stay float by default have that of `base`.
+        table: The chosen amax of every tensor.
         base: The best algorithm for the whole model.
         sqnr_db: Per algorithm, and of the choice ('auto'), on the held-back batches.
         choices: The tensors that take another algorithm.
@@ -67,8 +67,8 @@ def calibrate_auto(
     """Calibrate with several algorithms in one pass, then choose tensor by tensor.
 
     Every fifth batch is held back, up to four. The search starts from the algorithm with the best outputs and goes
-    through the tensors in network order once, keeping what lessens the error of the outputs of the whole quantized
-    model. Tensors that share a scale move together.
+    through the tensors in network order once, keeping what lessens the error of the outputs of the model with every
+    layer in INT8. Tensors that share a scale move together.
 
     Args:
         model: The FP32 model.
@@ -96,7 +96,7 @@ def calibrate_auto(
     held = rest.held_back
     if not held:
         raise DataError("there is no batch to hold back", hint="use a smaller batch size or more data")
-    quantized = quantize_model(proto, next(iter(run.tables.values())))
+    quantized = quantize_model(proto, next(iter(run.tables.values())), EVERYTHING)  # so that any selection can use it
     placement = quantized.placement
     probe = ScaledModel(proto, quantized.model, placement.tensors, held)
     shared = {name: placement.shared_amax(table.amax) for name, table in run.tables.items()}

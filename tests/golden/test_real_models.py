@@ -15,7 +15,7 @@ from quantlab.data import ImageBatches, open_data
 from quantlab.data.images import image_files
 from quantlab.data.source import DataOptions
 from quantlab.onnx_model import load_model
-from quantlab.qdq import prepare, tensorrt_cache
+from quantlab.qdq import EVERYTHING, prepare, tensorrt_cache
 
 pytestmark = pytest.mark.models
 
@@ -27,13 +27,18 @@ def test_resnet20_int8_stays_within_one_point(real_data: Path) -> None:
     table = quantlab.calibrate(model, calibration, quantlab.Mse())
     # 1000 of the 2000 images: the two models differ on a few, so that a point is more than two standard errors
     test = open_data(f"{npz}:test", ["input"], preset, DataOptions(100, 1000, labels=f"{npz}:test_labels"))
-    result = quantlab.compare(model, {"mse": quantlab.quantize(model, table).model}, test)
+    default = quantlab.quantize(model, table)
+    everything = quantlab.quantize(model, table, selection=EVERYTHING).model
+    result = quantlab.compare(model, {"mse": default.model, "all": everything}, test)
     assert result.best is not None
+    assert result.best.name == "mse"
+    # the first stage stays float: its input layer and six layers of 16 channels
+    assert [s.node.split("/")[1] for s in default.placement.skipped if s.op == "Conv"] == ["conv1"] + 6 * ["layer1"]
+    assert result.results[1].worst_sqnr_db > result.results[2].worst_sqnr_db > 26
     assert result.fp32.top1 is not None
     assert result.best.top1 is not None
     assert result.fp32.top1 > 0.80
     assert abs(result.best.top1 - result.fp32.top1) <= 0.01
-    assert result.best.worst_sqnr_db > 26
 
 
 def test_efficientnet_lite0_pads_fold_and_int8_stays_close(real_data: Path) -> None:
