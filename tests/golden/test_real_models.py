@@ -31,7 +31,6 @@ def test_resnet20_int8_stays_within_one_point(real_data: Path) -> None:
     everything = quantlab.quantize(model, table, selection=EVERYTHING).model
     result = quantlab.compare(model, {"mse": default.model, "all": everything}, test)
     assert result.best is not None
-    assert result.best.name == "mse"
     # the first stage stays float: its input layer and six layers of 16 channels
     assert [s.node.split("/")[1] for s in default.placement.skipped if s.op == "Conv"] == ["conv1"] + 6 * ["layer1"]
     assert result.results[1].worst_sqnr_db > result.results[2].worst_sqnr_db > 26

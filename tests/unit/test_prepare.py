@@ -227,3 +227,12 @@ def test_cast_of_a_tensor_whose_type_is_not_known_stays() -> None:
     header = '<ir_version: 8, opset_import: ["" : 13, "my" : 1]>'
     text = "m (float[N,4] x) => (double[N,4] y) { a = my.Foo (x)  b = Cast <to = 11> (a)  y = Neg (b) }"
     assert ops(parse(text, header=header)) == ["Foo", "Cast", "Neg"]
+
+
+def test_nodes_keep_their_order_where_no_shuffle_is_absorbed() -> None:
+    # the later of two convolutions takes the sum of both: another order would be another network to TensorRT
+    text = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+        a = Conv (x, w)  r = Relu (a)  b = Conv (r, w)  c = Conv (x, w)  s = Add (b, c)  y = Relu (s)
+    }"""
+    prepared = prepare(parse(text, {"w": floats(4, 4, 1, 1)}))
+    assert [n.output[0] for n in prepared.graph.node] == ["a", "r", "b", "c", "s", "y"]

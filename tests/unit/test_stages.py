@@ -84,6 +84,17 @@ def test_sums_beside_float_layers_stay_float_and_the_others_do_not() -> None:
     assert {"s1<-t0", "s2<-t1", "s3<-t2"} <= set(reads)
 
 
+def test_long_kernels_of_few_channels_count_too() -> None:
+    body = "  ".join(f"c{k} = Conv <pads = [8,8]> (c{k - 1}, w)" for k in range(1, 7))
+    text = f"m (float[N,16,99] x) => (float[N,16,99] c6) {{ c0 = Relu (x)  {body} }}"
+    assert len(list(few_channels(graph_of(text, {"w": floats(16, 16, 17)})))) == 6
+
+
+def test_computed_weight_of_unknown_size_is_not_of_few_channels() -> None:
+    text = "m (float[N,8,4,4] x, float[K,8,1,1] k) => (float[A,B,C,D] y) { y = Conv (x, k) }"
+    assert not list(few_channels(graph_of(text)))
+
+
 def test_two_rows_that_never_meet_are_counted_apart() -> None:
     text, weights = row(3, 16)
     other, _ = row(3, 16)
@@ -234,6 +245,7 @@ ATTENTION = "m (float[{n},{t},{d}] x) => (float[{n},{t},{d}] y) {{ k = Transpose
 )
 def test_attention_whose_largest_product_is_small_stays_float(n: object, t: object, d: int, is_small: bool) -> None:
     graph = graph_of(ATTENTION.format(n=n, t=t, d=d), {"w": np.zeros((d, d), np.float32)})
+    assert "2^32" in SMALL_ATTENTION
     assert stages_in_float(graph) == (dict.fromkeys(["s", "o", "y"], SMALL_ATTENTION) if is_small else {})
 
 
