@@ -89,7 +89,15 @@ def kind_of(conv: gs.Node) -> str:
 
 
 def is_fused(conv: gs.Node, activation: Activation) -> bool:
-    """Whether TensorRT's INT8 kernel of a convolution takes an activation, or it need not."""
+    """Find whether an activation costs nothing behind a convolution.
+
+    Args:
+        conv: The convolution.
+        activation: What stands behind it.
+
+    Returns:
+        Whether TensorRT's INT8 kernels take it, or need not.
+    """
     fused = ONLY_FUSED.get(kind_of(conv))
     scales_only = len(activation.nodes) == 1 and row_of(activation.nodes[0].op, activation.nodes[0].domain).affine
     return fused is None or scales_only or activation.name in fused

@@ -62,7 +62,15 @@ def constants(node: gs.Node) -> list[gs.Constant]:
 
 
 def is_output(graph: gs.Graph, tensor: gs.Tensor) -> bool:
-    """Whether a tensor leaves a graph."""
+    """Find whether a tensor leaves a graph.
+
+    Args:
+        graph: The graph.
+        tensor: A tensor in it.
+
+    Returns:
+        Whether it is one of the outputs.
+    """
     return any(tensor is output for output in graph.outputs)
 
 

@@ -3,6 +3,8 @@ them."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx_graphsurgeon as gs
 
 from quantlab.qdq.activations import kind_of
@@ -18,11 +20,13 @@ NO_FLOAT_OUTPUT = no_gain(
 ISOLATED = no_gain(f"float layers around it, and fewer than 2^{ISOLATED_MACS.bit_length() - 1} multiplications")
 
 
-def lonely_layers(draft: Draft) -> dict[str, str]:
+def lonely_layers(draft: Draft, asked_for: Collection[str], whatever_size: Collection[str]) -> dict[str, str]:
     """Layers that are read in INT8 in a draft and had better not be.
 
     Args:
         draft: With everything that reads INT8.
+        asked_for: Nodes that are quantized whether or not it pays.
+        whatever_size: Those that are not too small for it.
 
     Returns:
         Node -> why it stays float.
@@ -31,11 +35,13 @@ def lonely_layers(draft: Draft) -> dict[str, str]:
     for node in draft.graph.nodes:
         if (node.name, 0) not in draft.reads or row_of(node.op, node.domain).weight_input is None:
             continue
+        if node.name in asked_for:
+            continue
         last = last_of(draft, node.outputs[0])
         leaves, is_read = any(last is output for output in draft.graph.outputs), last.name in draft.int8
         if kind_of(node) in INT8_OUTPUT_ONLY and (leaves or not is_read):
             found[node.name] = NO_FLOAT_OUTPUT
-        elif not is_read and _is_isolated(draft, node, last):
+        elif not is_read and node.name not in whatever_size and _is_isolated(draft, node, last):
             found[node.name] = ISOLATED
     return found
 

@@ -46,14 +46,47 @@ def plan(
         GraphError: A pattern of the selection matches no node.
     """
     graph = gs.import_onnx(prepared)
-    selection, nodes = selection or Selection(), [(node.name, node.op) for node in graph.nodes]
-    asked_for = selection.asked_for(nodes)
-    stages = {name: why for name, why in stages_in_float(graph).items() if name not in asked_for}
-    given = stages | dict(keep_float or {}) | selection.left_out(nodes)
+    asked_for = (selection or Selection()).asked_for(_names(graph))
+    return _plan(Draft(graph, rules, scaled), selection or Selection(), keep_float or {}, asked_for)
+
+
+def plan_again(
+    prepared: onnx.ModelProto, selection: Selection, scaled: Collection[str], keep_float: Mapping[str, str]
+) -> Placement:
+    """Apply the rules to a model that was quantized before: no layer leaves INT8 for its size alone.
+
+    Args:
+        prepared: The model without its Q/DQ, see `prepare`.
+        selection: Which nodes to quantize or to leave in float.
+        scaled: The tensors that have a scale.
+        keep_float: Nodes that stay float -> why.
+
+    Returns:
+        Where Q/DQ goes.
+
+    Raises:
+        GraphError: A pattern of the selection matches no node.
+    """
+    graph = gs.import_onnx(prepared)
+    return _plan(Draft(graph, RULES, scaled), selection, keep_float, {name for name, _ in _names(graph)})
+
+
+def _names(graph: gs.Graph) -> list[tuple[str, str]]:
+    return [(node.name, node.op) for node in graph.nodes]
+
+
+def _plan(
+    draft: Draft, selection: Selection, keep_float: Mapping[str, str], whatever_size: Collection[str]
+) -> Placement:
+    """Place until no layer is left that had better be float; `whatever_size` are not asked whether INT8 pays."""
+    names = _names(draft.graph)
+    asked_for = selection.asked_for(names)
+    stages = {name: why for name, why in stages_in_float(draft.graph).items() if name not in whatever_size}
+    given = stages | dict(keep_float) | selection.left_out(names)
     while True:
-        draft = Draft(graph, rules, scaled)
-        groups, reasons = extend_int8(draft, given | _read_layers(draft, given, asked_for))
-        lonely = {name: why for name, why in lonely_layers(draft).items() if name not in asked_for}
+        draft = Draft(draft.graph, draft.rules, draft.scaled)
+        groups, reasons = extend_int8(draft, given | _read_layers(draft, given, whatever_size))
+        lonely = lonely_layers(draft, asked_for, whatever_size)
         if not lonely:
             break
         given |= lonely  # what read their results, or made their inputs, is looked at again

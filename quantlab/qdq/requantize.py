@@ -14,7 +14,7 @@ from quantlab.qdq.finding import Finding
 from quantlab.qdq.insert import insert, needs_float_weights
 from quantlab.qdq.lint import lint
 from quantlab.qdq.placement import Placement
-from quantlab.qdq.planning import plan
+from quantlab.qdq.planning import plan_again
 from quantlab.qdq.prepare import prepare
 from quantlab.qdq.selection import Selection
 from quantlab.qdq.strip import strip
@@ -82,7 +82,7 @@ def requantize(
         table.check_names(stripped.model)
     used = stripped.amax_with_aliases(table.amax if table is not None else stripped.amax)
     prepared = prepare(stripped.model)
-    placement = plan(prepared, selection, set(used), keep_float)
+    placement = plan_again(prepared, selection or Selection(), set(used), keep_float or {})
     amax = placement.shared_amax(used)
     result = insert(
         prepared,

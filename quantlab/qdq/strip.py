@@ -128,14 +128,15 @@ def _float_name(names: FreshNames, tensor: str) -> str:
 def _replace(work: _Work, dq: gs.Node) -> None:
     source, result = dq.inputs[0], dq.outputs[0]
     if isinstance(source, gs.Constant):
-        _put_weight(work, dq, source.values, dq)
+        _put_weight(work, dq, source.values, dq, _float_name(work.names, result.name))
         return
     q = source.inputs[0] if source.inputs else None
     if q is None or q.op != "QuantizeLinear":
         return
     original = q.inputs[0]
     if isinstance(original, gs.Constant):  # a float weight with Q/DQ: what the pair makes of it, scale and all
-        _put_weight(work, dq, codes_of(original.values, q), q)
+        name = original.name if len(original.outputs) == 1 else _float_name(work.names, result.name)
+        _put_weight(work, dq, codes_of(original.values, q), q, name)
         return
     low, high, symmetric = range_of(q)
     work.amax[original.name] = max(work.amax.get(original.name, np.float32(0)), np.float32(max(abs(low), abs(high))))
@@ -148,9 +149,9 @@ def _replace(work: _Work, dq: gs.Node) -> None:
     _rewire(work, dq, original, result)
 
 
-def _put_weight(work: _Work, dq: gs.Node, codes: NDArray[Any], parameters: gs.Node) -> None:
+def _put_weight(work: _Work, dq: gs.Node, codes: NDArray[Any], parameters: gs.Node, name: str) -> None:
     """A constant of float values in place of `dq`. parameters: the node whose scale, zero point and axis hold."""
-    constant = gs.Constant(_float_name(work.names, dq.outputs[0].name), dequantized(codes, parameters))
+    constant = gs.Constant(name, dequantized(codes, parameters))
     given = parameters_of(parameters)
     if codes.dtype == np.int8 and given.is_symmetric:
         axis = given.channel_axis(codes.ndim)
