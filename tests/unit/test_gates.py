@@ -163,6 +163,7 @@ GATED = "m ({x} x, {g} g) => (float[A,B,C,D] y) {{ a = Conv (x, w)  b = Mul ({or
         ("float[N,8,4,4]", "float[N,1,1,1]", False),  # one for all channels
         ("float[N,8,4,4]", "float[N,8,4,1]", False),  # one per row
         ("float[N,8,4,4]", "float[8,1,1]", False),  # fewer dimensions
+        ("float[N,8,4,4]", "float[8,4,1]", False),
         ("float[N,8,4,4]", "float[N,1,4,4]", False),  # one per pixel
     ],
 )

@@ -7,9 +7,10 @@ import pytest
 
 import quantlab
 from models import CONCAT, floats, initializers, parse
-from placement_parts import CONV, decisions
+from placement_parts import CONV, OPSET_18, decisions, graph_of
 from quantlab.calibration import CalibrationTable
 from quantlab.qdq import EVERYTHING
+from quantlab.qdq.conditions import pads_zeros
 
 
 def test_skip_through_slice_and_pad_stays_in_int8_with_one_scale() -> None:
@@ -124,6 +125,12 @@ def test_pad_passes_int8_where_it_is_known_to_pad_with_zero(value: str) -> None:
     assert ("p<-x" in reads) == passes
     assert groups == ((("p", "x"),) if passes else ())
     assert reasons == ({} if passes else {"p": "it pads with a value other than 0"})
+
+
+def test_pad_whose_value_is_left_out_pads_with_zero() -> None:
+    text = "m (float[N,4,8,8] x) => (float[A,B,C,D] y) { y = Pad (x, pads, , axes) }"
+    weights = {"pads": np.array([1, 1]), "axes": np.array([2])}
+    assert pads_zeros(graph_of(text, weights, OPSET_18).nodes[0]) is None
 
 
 def test_resize_without_a_mode_copies() -> None:

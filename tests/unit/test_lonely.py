@@ -32,7 +32,8 @@ IN, OUT = "m (float[2,8,8,8] x) =>", "(float[A,B,C,D] y)"
         ("b = Conv (x, w)  y = Conv (b, v)", []),
         ("a = Softmax (x)  b = Conv (a, w)  c = Conv (b, v)  y = Softmax (c)", []),  # two in a row
         ("a = Softmax (x)  b = Conv (a, w)  r = Relu (b)  c = Conv (r, v)  y = Softmax (c)", []),
-        ("a = Softmax (x)  b = Conv (a, w)  t = Flatten <axis = 2> (b)  c = MatMul (t, l)  y = Softmax (c)", []),
+        ("b = Conv (x, w)  t = Transpose <perm = [0,1,3,2]> (b)  c = Conv (t, v)  y = Softmax (c)", []),
+        ("i = Conv (x, w)  a = Conv (i, v)  s = Softmax (x)  e = Mul (s, a)  y = Conv (e, w)", []),  # half of it INT8
         ("a = Softmax (x)  b = Conv (a, w)  p = GlobalAveragePool (b)  c = Conv (p, v)  y = Softmax (c)", []),
         ("a = Softmax (x)  p = GlobalAveragePool (a)  y = Conv (p, v)", []),  # a pooling in INT8 before it
         ("a = Conv (x, w)  s = Sigmoid (a)  g = Mul (a, s)  b = Conv (g, w)  y = Softmax (b)", []),
@@ -50,6 +51,7 @@ def test_layer_of_many_multiplications_is_worth_it_alone(columns: int, is_float:
     text = "m (float[1024,1024] x) => (float[A,B] y) { a = Softmax (x)  b = Gemm (a, w)  y = Softmax (b) }"
     reasons = decisions(text, {"w": np.zeros((1024, columns), np.float32)})[2]  # 2^20 * columns
     assert (reasons.get("b") == ISOLATED) == is_float
+    assert "2^33" in ISOLATED
 
 
 def test_layer_of_unknown_size_is_taken_to_be_large() -> None:
@@ -107,6 +109,13 @@ def test_layers_that_follow_one_that_goes_back_to_float_are_looked_at_again() ->
     # an ordinary layer at the end holds all of them
     held = text.replace("c11)", "y)").rstrip("} ") + "  y = Conv (c11, w) }"
     assert len(decisions(held, W)[0]) == 12
+
+
+def test_sum_that_no_kernel_takes_leaves_a_depthwise_layer_in_float() -> None:
+    text = "m (float[2,8,H,8] x, float[2,8,1,1] g) => (float[A,B,C,D] y) " \
+        "{ a = Conv <group = 8> (x, d)  s = Add (a, g)  y = Conv (s, w) }"  # fmt: skip
+    reads, _, reasons = decisions(text, W)
+    assert (reads, reasons["a"]) == (["y<-s"], NO_FLOAT_OUTPUT)
 
 
 def test_layer_between_a_depthwise_one_in_float_and_the_end_becomes_isolated() -> None:

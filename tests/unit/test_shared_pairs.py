@@ -8,7 +8,7 @@ import pytest
 from models import floats, run, sqnr_db
 from placement_parts import decisions, named, normal_batch, on_normal_values, shown
 from quantlab.calibration import CalibrationTable
-from quantlab.qdq import import_scales, lint, plan, prepare, requantize
+from quantlab.qdq import EVERYTHING, Selection, import_scales, lint, plan, prepare, requantize
 
 WRITES_INT8 = "INT8 does not pay: a depthwise or grouped kernel writes INT8 only, and its result is needed in float"
 LAYERS = {
@@ -87,6 +87,20 @@ def test_float_reader_of_a_depthwise_result_shares_its_pair() -> None:
     ])  # fmt: skip
     assert result.placement.why["z", 0] == "a depthwise convolution writes INT8 only"
     assert lint(result.model) == []
+
+
+def test_float_reader_beside_one_that_moves_values_shares_the_pair_too() -> None:
+    moved = "t = Transpose <perm = [0,1,3,2]> (a)  y = Conv (t, v)  z = Softmax (a)"
+    text = f"{IN} ({OUT}, float[N,8,8,8] z) {{ {DW}  {moved} }}"
+    assert lint(on_normal_values(named(text, DEPTHWISE)).model) == []
+
+
+def test_layer_that_is_left_out_gets_no_pair_behind_it() -> None:
+    text = f"m (float[N,8,H,8] x) => ({OUT}) {{ {DW}  {HARD}  y = Conv (r, v) }}"
+    assert decisions(text, DEPTHWISE, Selection(exclude=("a",)))[0] == ["y<-r"]
+    first = f"m (float[N,3,H,8] x) => ({OUT}) {{ a = Conv (x, w)  {HARD}  y = Softmax (r) }}"
+    assert decisions(first, {"w": LAYERS["first"][1]}, EVERYTHING)[0] == ["a<-x"]
+    assert decisions(f"{IN} ({OUT}) {{ {DW}  y = Softmax (a) }}", DEPTHWISE, EVERYTHING)[0] == ["a<-x"]
 
 
 def test_float_reader_of_an_ordinary_result_reads_float() -> None:

@@ -191,6 +191,9 @@ def test_layers_stop_at_the_next_shuffle_and_at_a_concat() -> None:
         ("r = Relu (a)  t = Transpose <perm = [0,2,1,3]> (r)  b = Reshape (t, four)", {}),
         ("r = Reshape (a, five)  t = Transpose <perm = [0,2,1,3,4]> (r)  b = Relu (t)", {}),
         ("t = Transpose <perm = [0,2,1,3]> (a)  b = Reshape (t, four)", {}),
+        ("r = Unsqueeze (a, axis)  t = Transpose <perm = [0,2,1,3,4]> (r)  b = Reshape (t, four)", {}),
+        ("r = Reshape (a, five)  t = Transpose <perm = [0,2,1,3,4]> (r)  b = ReduceMax <axes = [4], keepdims = 0> (t)",
+         {}),
         # one dimension more or less than a shuffle takes
         ("r = Reshape (a, six)  t = Transpose <perm = [0,2,1,3,4,5]> (r)  b = Reshape (t, four)",
          {"six": ints(0, 2, 32, 4, 2, 8)}),
@@ -215,9 +218,19 @@ def test_shuffle_of_a_signal_is_one_and_what_others_read_is_none() -> None:
         text.replace("=> (float[N,8,9] y)", "=> (float[N,8,9] y, float[A,B,C,D] z)").rstrip("} \n") + " z = Relu (t) }"
     )
     assert not list(beside_shuffles(graph_of(two, weights)))
-    unknown = graph_of(text, weights)
-    unknown.tensors()["a"].shape = None
-    assert not list(beside_shuffles(unknown))
+    for tensor in ("a", "r", "b"):
+        unknown = graph_of(text, weights)
+        unknown.tensors()[tensor].shape = None
+        assert not list(beside_shuffles(unknown))
+
+
+def test_shuffle_of_a_volume_is_none() -> None:
+    text = """m (float[N,8,2,3,3] x) => (float[N,8,2,3,3] y) {
+        a = Conv (x, w)  r = Reshape (a, six)  t = Transpose <perm = [0,2,1,3,4,5]> (r)  b = Reshape (t, five)
+        y = Conv (b, w)
+    }"""
+    weights = {"w": floats(8, 8, 1, 1, 1), "six": ints(0, 2, 4, 2, 3, 3), "five": ints(0, 8, 2, 3, 3)}
+    assert not list(beside_shuffles(graph_of(text, weights)))
 
 
 def test_reason_of_a_shuffle_counts_before_the_others() -> None:
