@@ -41,17 +41,16 @@ def activation_of(graph: gs.Graph, tensor: gs.Tensor) -> Activation | None:
         The activation, None if another kind of node reads the tensor, or it leaves the network.
     """
     made, nodes = [tensor], list[gs.Node]()
-    while len(nodes) < LONGEST:
+    while True:
         open_tensors = [t for t in made if _is_needed_elsewhere(graph, t, nodes)]
         if nodes and all(t is made[-1] for t in open_tensors):
             return Activation(_name(nodes), tuple(nodes), made[-1])
         readers = (r for t in open_tensors for r in t.outputs if not _holds(nodes, r))
         node = next((r for r in readers if _is_element_wise(r, made)), None)
-        if node is None:
+        if node is None or len(nodes) == LONGEST:
             return None
         nodes.append(node)
         made.append(node.outputs[0])
-    return None
 
 
 def _holds(things: Sequence[object], thing: object) -> bool:
@@ -81,7 +80,8 @@ def kind_of(conv: gs.Node) -> str:
     """What kind of convolution a node is, by its constant weight; '' for a node of another kind."""
     if not row_of(conv.op, conv.domain).epilogue or not conv.inputs[1].shape:
         return ""
-    group, per_group = int(conv.attrs.get("group", 1)), conv.inputs[1].shape[1 if conv.op == "Conv" else 0]
+    group, shape = int(conv.attrs.get("group", 1)), conv.inputs[1].shape
+    per_group = shape[1] if conv.op == "Conv" else shape[0] // group if isinstance(shape[0], int) else shape[0]
     if group > 1:
         return DEPTHWISE if per_group == 1 else GROUPED
     spatial = prod(size for size in conv.inputs[1].shape[2:] if isinstance(size, int))

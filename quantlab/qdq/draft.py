@@ -58,6 +58,10 @@ class Draft:
         """Whether a node reads any of its inputs in INT8."""
         return any((node.name, index) in self.reads for index in range(len(node.inputs)))
 
+    def is_moved(self, node: gs.Node) -> bool:
+        """Whether a node only moves values to where they are read in INT8."""
+        return self.rule(node).share_scale and all(tensor.name in self.int8 for tensor in node.outputs)
+
     def rule(self, node: gs.Node) -> QdqRule:
         """The rule for a node; an empty row where it stays float."""
         return row_of(node.op, node.domain, self.rules)

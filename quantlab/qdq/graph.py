@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
@@ -85,6 +87,38 @@ def feeds_one_reader(graph: gs.Graph, tensor: gs.Tensor) -> bool:
         False for an output of the graph too.
     """
     return len(tensor.outputs) == 1 and not is_output(graph, tensor)
+
+
+def walk(
+    start: gs.Tensor, nodes_of: Callable[[gs.Tensor], Sequence[gs.Node]], on: Callable[[gs.Node], Sequence[gs.Tensor]]
+) -> Iterator[gs.Node]:
+    """Every node that is met on the ways from a tensor, once, however many ways there are.
+
+    Args:
+        start: The tensor.
+        nodes_of: The makers, or the readers, of a tensor.
+        on: Where to go on from a node; constants are left out.
+
+    Yields:
+        The nodes, in no promised order.
+    """
+    waiting, seen = [start], set[int]()
+    while waiting:
+        for node in nodes_of(waiting.pop()):
+            if id(node) not in seen:
+                seen.add(id(node))
+                yield node
+                waiting += [tensor for tensor in on(node) if not isinstance(tensor, gs.Constant)]
+
+
+def makers(tensor: gs.Tensor) -> Sequence[gs.Node]:
+    """For `walk`, back."""
+    return list(tensor.inputs)
+
+
+def readers(tensor: gs.Tensor) -> Sequence[gs.Node]:
+    """For `walk`, forth."""
+    return list(tensor.outputs)
 
 
 def export_graph(graph: gs.Graph, original: onnx.ModelProto) -> onnx.ModelProto:

@@ -83,8 +83,18 @@ def one_operand_float(view: GraphView) -> Iterator[Finding]:
             if between is not None:
                 detail = f"{between.op_type} '{node_label(between)}' lies between it and the Q/DQ of input '{name}'"
                 yield Finding("Q16", node_label(node), detail)
-            elif any(quantized) and not is_int8:
+            elif any(quantized) and not is_int8 and not (name == operands[1] and _is_left_float(view, node)):
                 yield Finding("Q16", node_label(node), f"input '{name}' is float")
+
+
+def _is_left_float(view: GraphView, node: onnx.NodeProto) -> bool:
+    """Whether the pair before a layer is there for others, or a pooling, too: then float weights are no oversight."""
+    name = node.input[0]
+    while (maker := view.producer.get(name)) is not None and maker.op_type != "DequantizeLinear":
+        if _row(maker).kernel or len(maker.output) > 1:
+            return True
+        name = maker.input[0]
+    return len(view.readers.get(name, [])) > 1
 
 
 def _arithmetic_after_pair(view: GraphView, tensor: str) -> onnx.NodeProto | None:

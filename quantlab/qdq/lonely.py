@@ -3,13 +3,15 @@ them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import onnx_graphsurgeon as gs
 
-from quantlab.qdq.activations import kind_of
+from quantlab.errors import Notice
+from quantlab.qdq.activations import activation_of, is_fused, kind_of
 from quantlab.qdq.draft import Draft
 from quantlab.qdq.follow import last_of
+from quantlab.qdq.graph import makers, walk
 from quantlab.qdq.measured import INT8_OUTPUT_ONLY, ISOLATED_MACS
 from quantlab.qdq.payoff import macs_of, no_gain
 from quantlab.qdq.rules import row_of
@@ -41,6 +43,8 @@ def lonely_layers(draft: Draft, asked_for: Collection[str], whatever_size: Colle
         leaves, is_read = any(last is output for output in draft.graph.outputs), last.name in draft.int8
         if kind_of(node) in INT8_OUTPUT_ONLY and (leaves or not is_read):
             found[node.name] = NO_FLOAT_OUTPUT
+        elif is_read and kind_of(node) and (missing := _missing_pair(draft, node)) is not None:
+            found[node.name] = missing
         elif not is_read and node.name not in whatever_size and _is_isolated(draft, node, last):
             found[node.name] = ISOLATED
     return found
@@ -56,10 +60,19 @@ def _is_isolated(draft: Draft, node: gs.Node, last: gs.Tensor) -> bool:
 
 def _comes_in_int8(draft: Draft, tensor: gs.Tensor) -> bool:
     """Whether an INT8 kernel makes a tensor, so that nothing but that kernel is needed to have it in INT8."""
-    for maker in tensor.inputs:
-        row = row_of(maker.op, maker.domain)
-        if draft.is_read_by(maker):
-            return True
-        if row.pointwise or row.share_scale:
-            return any(_comes_in_int8(draft, t) for t in maker.inputs if not isinstance(t, gs.Constant))
-    return False
+
+    def on(node: gs.Node) -> Sequence[gs.Tensor]:
+        row = row_of(node.op, node.domain)
+        return node.inputs if row.pointwise or row.share_scale else ()
+
+    return any(draft.is_read_by(maker) for maker in walk(tensor, makers, on))
+
+
+def _missing_pair(draft: Draft, node: gs.Node) -> Notice | None:
+    """The reason why there can be no pair before an activation that does not fuse, if one is wanted there."""
+    tensor = node.outputs[0]
+    while tensor.name not in draft.int8 and (activation := activation_of(draft.graph, tensor)) is not None:
+        if not is_fused(node, activation):
+            return draft.missing_scale([tensor])
+        tensor = activation.result
+    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from quantlab.onnx_model import STANDARD_DOMAINS
 from quantlab.qdq.activations import kind_of
 from quantlab.qdq.draft import Draft
-from quantlab.qdq.graph import feeds_one_reader, other_type
+from quantlab.qdq.graph import feeds_one_reader, makers, other_type, walk
 from quantlab.qdq.lonely import lonely_layers
 from quantlab.qdq.measured import INT8_OUTPUT_ONLY
 from quantlab.qdq.passing import extend_int8
@@ -69,6 +69,15 @@ def plan_again(
     """
     graph = gs.import_onnx(prepared)
     return _plan(Draft(graph, RULES, scaled), selection, keep_float, {name for name, _ in _names(graph)})
+
+
+def other_branches(prepared: onnx.ModelProto) -> Iterator[str]:
+    """The branches of residual sums of two convolutions: which one is read in INT8 depends on what is quantized."""
+    graph = gs.import_onnx(prepared)
+    for node in graph.nodes:
+        branches = [t.inputs[0] for t in node.inputs if t.inputs] if row_of(node.op, node.domain).residual else []
+        if len(branches) == 2 and all(row_of(maker.op, maker.domain).epilogue for maker in branches):
+            yield from (tensor.name for tensor in node.inputs)
 
 
 def _names(graph: gs.Graph) -> list[tuple[str, str]]:
@@ -187,15 +196,15 @@ def _takes_sums(draft: Draft, tensor: gs.Tensor) -> bool:
 
 def _comes_from_narrow(draft: Draft, tensor: gs.Tensor) -> bool:
     """Whether a tensor is made by a quantized convolution that can write INT8 only, or moved or activated there."""
-    for maker in tensor.inputs:
-        row = row_of(maker.op, maker.domain)
-        if maker.name in draft.sums:
-            return True
-        if row.epilogue:
-            return kind_of(maker) in INT8_OUTPUT_ONLY and (maker.name, 0) in draft.reads
-        if (row.pointwise and not row.residual) or row.share_scale:
-            return any(_comes_from_narrow(draft, t) for t in maker.inputs if not isinstance(t, gs.Constant))
-    return False
+
+    def on(node: gs.Node) -> Sequence[gs.Tensor]:
+        row = row_of(node.op, node.domain)
+        return node.inputs if (row.pointwise and not row.residual) or row.share_scale else ()
+
+    return any(
+        maker.name in draft.sums or (kind_of(maker) in INT8_OUTPUT_ONLY and (maker.name, 0) in draft.reads)
+        for maker in walk(tensor, makers, on)
+    )
 
 
 def _broadcasts(a: gs.Tensor, b: gs.Tensor) -> bool:

@@ -30,7 +30,7 @@ def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The network that Q/DQ nodes go into; see the module. The inputs and outputs stay."""
     graph = _prepared(proto)
     absorb_shuffles(graph)
-    return export_graph(graph.cleanup().toposort(), proto)
+    return export_graph(graph.cleanup(), proto)
 
 
 def prepare_for_cache(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -29,8 +29,18 @@ def share_int8(draft: Draft) -> None:
             last = activation.result
         if unfused is not None and last.name in draft.int8:
             _read_by_all(draft, unfused[0], f"{unfused[1]} does not fuse into a {kind_of(conv)} convolution")
-        if kind_of(conv) in INT8_OUTPUT_ONLY and last.name in draft.reads.values():
+        if kind_of(conv) in INT8_OUTPUT_ONLY and last.name in draft.int8 and _has_float_reader(draft, last):
             _read_by_all(draft, last, f"a {kind_of(conv)} convolution writes INT8 only")
+
+
+def _has_float_reader(draft: Draft, tensor: gs.Tensor) -> bool:
+    """Whether a node reads a tensor in float, and does not only move it to where it is read in INT8."""
+    return any(
+        (reader.name, index) not in draft.reads and not draft.is_moved(reader)
+        for reader in tensor.outputs
+        for index, read in enumerate(reader.inputs)
+        if read is tensor
+    )
 
 
 def _read_by_all(draft: Draft, tensor: gs.Tensor, why: str) -> None:

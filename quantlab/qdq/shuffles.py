@@ -17,8 +17,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from quantlab.onnx_model import FreshNames
-from quantlab.qdq.activations import activation_of, kind_of
-from quantlab.qdq.graph import feeds_one_reader, fresh_names, is_output
+from quantlab.qdq.activations import Activation, activation_of, kind_of
+from quantlab.qdq.graph import constants, feeds_one_reader, fresh_names, is_output
 from quantlab.qdq.measured import DEPTHWISE, VECTOR
 from quantlab.qdq.names import ALIGNED
 from quantlab.qdq.rules import row_of
@@ -133,15 +133,21 @@ def _moves_on(graph: gs.Graph, node: gs.Node, use: _Use) -> bool:
     if kind_of(node) != DEPTHWISE or not all(isinstance(t, gs.Constant) for t in node.inputs[1:]):
         return False
     whole = len(np.unique(use.channels)) == len(use.channels) == node.inputs[1].shape[0] == node.attrs["group"]
-    last = _behind_activations(graph, node)
+    activations = _activations(graph, node)
+    last = activations[-1].result if activations else node.outputs[0]
+    given = (constant for activation in activations for one in activation.nodes for constant in constants(one))
+    if any(constant.values.size > 1 for constant in given):
+        return False  # it would have to be put in order too
     return whole and not is_output(graph, last) and all(_takes_columns(reader) for reader in last.outputs)
 
 
-def _behind_activations(graph: gs.Graph, node: gs.Node) -> gs.Tensor:
-    tensor = node.outputs[0]
+def _activations(graph: gs.Graph, node: gs.Node) -> list[Activation]:
+    """The activations behind a layer."""
+    found, tensor = list[Activation](), node.outputs[0]
     while (activation := activation_of(graph, tensor)) is not None:
+        found.append(activation)
         tensor = activation.result
-    return tensor
+    return found
 
 
 def _rewrite(graph: gs.Graph, shuffle: _Shuffle, names: FreshNames) -> None:
@@ -215,19 +221,11 @@ def _keep_order(graph: gs.Graph, conv: gs.Node, whole: gs.Tensor, channels: Chan
         values[channels] = old.values
         conv.inputs[index] = gs.Constant(names.new(f"{old.name}{ALIGNED}"), values)
     conv.inputs[0], conv.attrs["group"] = whole, count
-    last = _behind_activations(graph, conv)
-    readers = list(last.outputs)
-    tensor = conv.outputs[0]
-    while True:
-        activation = activation_of(graph, tensor)
-        inner = [tensor] if activation is None else [tensor, *(n.outputs[0] for n in activation.nodes[:-1])]
-        for one in inner:
-            _resize(one, count)
-        if activation is None:
-            break
-        tensor = activation.result
-    for reader in readers:
-        _read_columns(reader, last, channels, names)
+    made = [conv.outputs[0], *(n.outputs[0] for one in _activations(graph, conv) for n in one.nodes)]
+    for tensor in made:
+        _resize(tensor, count)
+    for reader in list(made[-1].outputs):
+        _read_columns(reader, made[-1], channels, names)
 
 
 def _select(graph: gs.Graph, concat: gs.Node, tensor: gs.Tensor, channels: Channels, names: FreshNames) -> None:

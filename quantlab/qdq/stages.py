@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import onnx_graphsurgeon as gs
 
 from quantlab.qdq.activations import kind_of
-from quantlab.qdq.graph import constants
+from quantlab.qdq.graph import constants, makers, readers, walk
 from quantlab.qdq.measured import ATTENTION_MACS, FEW_CHANNELS, FEW_LAYERS, ORDINARY
 from quantlab.qdq.payoff import macs_of, no_gain
 from quantlab.qdq.rules import row_of
@@ -78,23 +78,21 @@ def ends_of_shuffle(node: gs.Node) -> tuple[gs.Tensor, gs.Tensor] | None:
 
 def layers_before(tensor: gs.Tensor) -> Iterator[gs.Node]:
     """The weighted nodes before a tensor, through activations, sums and what moves values."""
-    for maker in tensor.inputs:
-        row = row_of(maker.op, maker.domain)
-        if row.weight_input is not None:
-            yield maker
-        elif row.pointwise or row.share_scale:
-            yield from _all(layers_before, maker.inputs)
+    found = walk(tensor, makers, lambda node: node.inputs if _passes_values(node) else ())
+    return (node for node in found if row_of(node.op, node.domain).weight_input is not None)
 
 
 def layers_behind(tensor: gs.Tensor) -> Iterator[gs.Node]:
     """The weighted nodes behind a tensor, through activations, sums and what takes tensors apart."""
-    for reader in tensor.outputs:
-        row = row_of(reader.op, reader.domain)
-        if row.weight_input is not None:
-            yield reader
-        elif (row.pointwise or row.share_scale) and not row.all_inputs and ends_of_shuffle(reader) is None:
-            yield from _all(layers_behind, reader.outputs)
+
+    def on(node: gs.Node) -> Sequence[gs.Tensor]:
+        joins = row_of(node.op, node.domain).all_inputs or ends_of_shuffle(node) is not None
+        return node.outputs if _passes_values(node) and not joins else ()
+
+    found = walk(tensor, readers, on)
+    return (node for node in found if row_of(node.op, node.domain).weight_input is not None)
 
 
-def _all(follow: Callable[[gs.Tensor], Iterator[gs.Node]], tensors: Iterable[gs.Tensor]) -> Iterator[gs.Node]:
-    return (node for tensor in tensors if not isinstance(tensor, gs.Constant) for node in follow(tensor))
+def _passes_values(node: gs.Node) -> bool:
+    row = row_of(node.op, node.domain)
+    return row.weight_input is None and (row.pointwise or row.share_scale)

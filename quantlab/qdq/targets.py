@@ -10,7 +10,7 @@ from quantlab.calibration import CalibrationTarget
 from quantlab.errors import ConfigError, GraphError, expect_type
 from quantlab.onnx_model import Model, load_model, model_hash, require_float
 from quantlab.qdq.names import calibrated_name
-from quantlab.qdq.planning import plan
+from quantlab.qdq.planning import other_branches, plan
 from quantlab.qdq.prepare import fold, prepare
 from quantlab.qdq.selection import EVERYTHING
 
@@ -57,5 +57,5 @@ def _names(proto: onnx.ModelProto, tensors: Sequence[str] | str) -> tuple[str, .
     if not placement.tensors:
         reasons = sorted({f"{s.op}: {s.reason}" for s in placement.skipped})
         raise GraphError(f"nothing in the model can be INT8: {'; '.join(reasons)}", hint="is this the right model?")
-    wanted = (*placement.tensors, *plan(prepared).tensors)  # what is left out may need a pair elsewhere
+    wanted = (*placement.tensors, *plan(prepared).tensors, *other_branches(prepared))  # for any selection
     return tuple(dict.fromkeys(calibrated_name(tensor) for tensor in wanted))

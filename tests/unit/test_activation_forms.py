@@ -131,6 +131,13 @@ def test_what_other_nodes_need_too_is_no_activation(body: str, out: str) -> None
     assert found(behind_conv(body, out=out)) is None
 
 
+def test_batch_norm_that_is_being_trained_is_no_activation() -> None:
+    text = "m (float[N,8,8,8] x) => (float[A,B,C,D] y) " \
+        "{ a = Conv (x, w)  y, m, v = BatchNormalization <training_mode = 1> (a, g, g, g, g) }"  # fmt: skip
+    weights = {"w": floats(8, 8, 1, 1), "g": np.ones(8, np.float32)}
+    assert found(graph_of(text, weights, '<ir_version: 8, opset_import: ["" : 14]>')) is None
+
+
 def test_operator_of_another_domain_is_no_activation() -> None:
     header = '<ir_version: 8, opset_import: ["" : 13, "my" : 1]>'
     assert found(behind_conv("y = my.Relu (a)", header)) is None
@@ -167,6 +174,7 @@ def conv(op: str, weight: tuple[int, ...], group: int = 1, channels: int = 8) ->
         ("Conv", (8, 3, 7, 7), 1, 3, "first"),
         ("Conv", (8, 1, 1, 3), 1, 1, "first"),
         ("Conv", (8, 3, 3), 1, 3, "first"),
+        ("Conv", (8, 3, 1, 2), 1, 3, "first"),
         ("Conv", (8, 3, 3, 3, 3), 1, 3, "first"),
         ("Conv", (8, 1, 3, 3), 8, 8, "depthwise"),
         ("Conv", (16, 1, 3, 3), 8, 8, "depthwise"),  # two results of each channel
@@ -184,6 +192,16 @@ def test_kind_of_a_convolution_is_that_of_its_weight(
     op: str, weight: tuple[int, ...], group: int, channels: int, kind: str
 ) -> None:
     assert kind_of(conv(op, weight, group, channels)) == kind
+
+
+def test_convolution_without_attributes_has_one_group() -> None:
+    text = "m (float[N,8,8,8] x) => (float[A,B,C,D] y) { y = Conv (x, w) }"
+    assert kind_of(graph_of(text, {"w": floats(8, 8, 1, 1)}).nodes[0]) == "ordinary"
+
+
+def test_computed_weight_of_unknown_size_is_that_of_an_ordinary_one() -> None:
+    text = "m (float[N,C,8,8] x, float[8,C,3,3] k) => (float[A,B,D,E] y) { y = Conv (x, k) }"
+    assert kind_of(graph_of(text).nodes[0]) == "ordinary"
 
 
 def test_other_nodes_and_computed_weights_without_a_shape_have_no_kind() -> None:

@@ -151,7 +151,7 @@ OPTIONS = {
         ("quantize", "q.onnx", "--requantize", "--correct-bias", *DATA, "-o", "out.onnx"), "and an FP32 model"
     ),
     "weights of a Q/DQ model": (
-        ("quantize", "q.onnx", "--requantize", "--float-weights", "-o", "out.onnx"), "--requantize writes int8 weights"
+        ("quantize", "q.onnx", "--requantize", "--float-weights", "-o", "out.onnx"), "--requantize writes weights"
     ),
     "pattern": ((*QUANTIZE, "--exclude", "nothing*"), "nothing*"),
     "placement over a table": ((*QUANTIZE, "--placement", "t.json"), "output t.json is the input t.json"),

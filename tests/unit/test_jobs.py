@@ -100,8 +100,14 @@ def test_calibration_that_makes_no_sense_is_refused_before_the_work(options: dic
         ({"correct_bias": True}, "--correct-bias needs --data and an FP32 model"),
         ({"batches": BATCHES}, "--data serves nothing else here"),
         ({"requantize": True, "correct_bias": True, "batches": BATCHES}, "--correct-bias needs --data and an FP32"),
-        ({"requantize": True, "weights": WeightStyle(per_channel=False)}, "--requantize writes int8 weights"),
-        ({"requantize": True, "weights": WeightStyle(stored="float")}, "--requantize writes int8 weights"),
+        (
+            {"requantize": True, "weights": WeightStyle(per_channel=False)},
+            "--requantize writes weights with a scale per channel",
+        ),
+        (
+            {"requantize": True, "weights": WeightStyle(stored="float")},
+            "--requantize writes weights with a scale per channel",
+        ),
     ],
 )
 def test_quantization_that_makes_no_sense_is_refused(

@@ -99,6 +99,14 @@ def test_multiplications_of_a_layer_of_unknown_shapes_are_not_known(tensor: str)
     assert macs_of(graph.nodes[0]) is None
 
 
+def test_bias_of_a_layer_takes_no_multiplications_and_a_weight_of_unknown_shape_has_unknown_ones() -> None:
+    text = "m (float[2,8] x) => (float[A,B] y) { a = Gemm (x, l, b)  y = Relu (a) }"
+    assert macs_of(graph_of(text, W | {"b": floats(8)}).nodes[0]) == 2 * 8 * 8
+    graph = graph_of("m (float[2,8] x, float[8,8] k) => (float[A,B] y) { a = MatMul (x, k)  y = Relu (a) }")
+    graph.tensors()["k"].shape = None
+    assert macs_of(graph.nodes[0]) is None
+
+
 def test_layers_that_follow_one_that_goes_back_to_float_are_looked_at_again() -> None:
     # the last depthwise convolution leaves the network; without it nothing reads the one before it, and so on
     body = "  ".join(f"c{k} = Conv <group = 8> (c{k - 1}, d)" for k in range(2, 12))
@@ -155,4 +163,4 @@ def test_branching_activations_before_a_layer_are_followed_once(monkeypatch: pyt
     draft.read(graph.nodes[-2], 0, "operand")
     draft.int8 = {"a40"}
     monkeypatch.setattr(lonely, "row_of", limited(lonely.row_of, 100 * len(graph.nodes)))
-    assert lonely_layers(draft) == {"b": ISOLATED}
+    assert lonely_layers(draft, (), ()) == {"b": ISOLATED}

@@ -72,6 +72,26 @@ def test_values_per_channel_behind_a_depthwise_convolution_stay_with_their_chann
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=360 * 2**-24 * np.abs(want).max())
 
 
+def test_values_per_channel_stay_with_their_channels_where_nothing_is_made_wider() -> None:
+    half = 32
+    weights = {
+        "k": floats(half, half, 1, 1, scale=0.2), "l": floats(half, half, 1, 1, seed=1, scale=0.2),
+        "d": floats(2 * half, 1, 3, 3, seed=2, scale=0.3), "slope": floats(2 * half, 1, 1, seed=3),
+        "w": floats(8, 2 * half, 1, 1, seed=4, scale=0.2), "half": ints(half, half),
+        "five": ints(0, 2, half, 6, 6), "four": ints(0, 2 * half, 6, 6),
+    }  # fmt: skip
+    shuffle = SHUFFLE.format(x="c", y="s")
+    body = (
+        f"{JOIN.replace(', b)', ')')}  {shuffle}  f = Conv <group = 64> (s, d)  i = PRelu (f, slope)  y = Conv (i, w)"
+    )
+    model = named(f"m (float[N,{2 * half},6,6] x) => (float[A,B,C,D] y) {{ {body} }}", weights)
+    batch = normal_batch(model, 2)
+    want = run(model, batch)[0]
+    np.testing.assert_allclose(
+        run(prepare(model), batch)[0], want, rtol=1e-5, atol=9 * 64 * 2**-24 * np.abs(want).max()
+    )
+
+
 def test_second_part_of_a_concat_begins_at_32_channels() -> None:
     constants = initializers(prepare(network("y = Conv (s, w)")))
     shapes = {name: value.shape for name, value in constants.items() if name.endswith("__aligned")}
