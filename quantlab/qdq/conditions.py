@@ -32,7 +32,7 @@ def is_gate(node: gs.Node) -> str | None:
     if any(isinstance(tensor, gs.Constant) or shape is None for tensor, shape in zip(node.inputs, shapes, strict=True)):
         return ELEMENTWISE
     per_channel = [_is_one_per_channel(shape) for shape in shapes]
-    if len(shapes[0]) != len(shapes[1]) or per_channel[0] == per_channel[1]:
+    if len(shapes[0]) != len(shapes[1]) or per_channel[0] == per_channel[1] or shapes[0][1] != shapes[1][1]:
         return ELEMENTWISE
     return None
 
