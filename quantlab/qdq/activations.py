@@ -8,6 +8,7 @@ from math import prod
 
 import onnx_graphsurgeon as gs
 
+from quantlab.qdq.graph import is_output
 from quantlab.qdq.measured import DEPTHWISE, FIRST, FIRST_CHANNELS, FORMS, GROUPED, ONLY_FUSED, ORDINARY
 from quantlab.qdq.rules import row_of
 
@@ -58,7 +59,7 @@ def _holds(things: Sequence[object], thing: object) -> bool:
 
 
 def _is_needed_elsewhere(graph: gs.Graph, tensor: gs.Tensor, nodes: Sequence[gs.Node]) -> bool:
-    return _holds(graph.outputs, tensor) or not all(_holds(nodes, reader) for reader in tensor.outputs)
+    return is_output(graph, tensor) or not all(_holds(nodes, reader) for reader in tensor.outputs)
 
 
 def _is_element_wise(node: gs.Node, made: Sequence[gs.Tensor]) -> bool:

@@ -67,6 +67,9 @@ CODES: dict[str, Code] = {
     "Q16": Code(
         WARNING, "only one operand of a layer is quantized", "runs the layer in float", "quantize both, or neither"
     ),
+    "Q17": Code(
+        ERROR, "a scale is computed, not constant", "refuses the model: dynamic quantization", "use static quantization"
+    ),
     "Q18": Code(ERROR, "codes of another size than 8 bits", "refuses the model, or runs it in another type", _REPAIR),
     "Q19": Code(WARNING, "Q/DQ inside If, Loop or Scan", "may refuse it; nothing in there was looked at", "look there"),
     "Q20": Code(
@@ -86,8 +89,5 @@ CODES: dict[str, Code] = {
         "a depthwise or grouped convolution is quantized, but nothing reads its result in INT8",
         "runs it in FP16, as its INT8 kernels write INT8 only: its weights are dequantized in every inference",
         _REPAIR,
-    ),
-    "Q17": Code(
-        ERROR, "a scale is computed, not constant", "refuses the model: dynamic quantization", "use static quantization"
     ),
 }

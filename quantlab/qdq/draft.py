@@ -54,6 +54,10 @@ class Draft:
         self.reads[node.name, index] = node.inputs[index].name
         self.why.setdefault((node.name, index), why)
 
+    def holds(self, node: gs.Node) -> bool:
+        """Whether a node is one of this graph, not of a branch of an If."""
+        return node.name in self.order and self.graph.nodes[self.order[node.name]] is node
+
     def is_read_by(self, node: gs.Node) -> bool:
         """Whether a node reads any of its inputs in INT8."""
         return any((node.name, index) in self.reads for index in range(len(node.inputs)))

@@ -64,16 +64,34 @@ def constants(node: gs.Node) -> list[gs.Constant]:
 
 
 def is_output(graph: gs.Graph, tensor: gs.Tensor) -> bool:
-    """Find whether a tensor leaves a graph.
+    """Find whether a tensor leaves a graph, as an output or into the branches of an If.
 
     Args:
         graph: The graph.
         tensor: A tensor in it.
 
     Returns:
-        Whether it is one of the outputs.
+        Whether it does.
     """
-    return any(tensor is output for output in graph.outputs)
+    inner = _inner_nodes(graph)
+    return any(tensor is output for output in graph.outputs) or any(id(reader) in inner for reader in tensor.outputs)
+
+
+def _inner_nodes(graph: gs.Graph) -> set[int]:
+    """The nodes inside the If, Loop and Scan of a graph: what they read leaves the graph. Looked for once a graph."""
+    known = graph.__dict__  # its getattr reports what it does not have
+    if "inner_nodes" not in known:
+        known["inner_nodes"] = {id(node) for outer in graph.nodes for node in _nodes_within(outer)}
+    found: set[int] = known["inner_nodes"]
+    return found
+
+
+def _nodes_within(outer: gs.Node) -> Iterator[gs.Node]:
+    for value in outer.attrs.values():
+        if isinstance(value, gs.Graph):
+            for node in value.nodes:
+                yield node
+                yield from _nodes_within(node)
 
 
 def feeds_one_reader(graph: gs.Graph, tensor: gs.Tensor) -> bool:

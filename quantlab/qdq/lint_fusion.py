@@ -11,7 +11,7 @@ from quantlab.onnx_model import QDQ_OPS, GraphView
 from quantlab.onnx_model import node_label as label_of
 from quantlab.qdq.activations import Activation, activation_of, is_fused, kind_of
 from quantlab.qdq.finding import Finding
-from quantlab.qdq.graph import node_label
+from quantlab.qdq.graph import feeds_one_reader, node_label
 from quantlab.qdq.measured import FORMS, INT8_OUTPUT_ONLY
 from quantlab.qdq.rules import row_of
 
@@ -50,27 +50,29 @@ def _is_dequantized(tensor: gs.Tensor) -> bool:
 def breaks_fusion(view: GraphView) -> Iterator[Finding]:
     """Q06: a pair between a layer and its activation or BatchNorm, but for one that TensorRT does not fuse anyway."""
     graph = gs.import_onnx(view.proto)
+    tensors = graph.tensors()
     for node in graph.nodes:
         pair = view.pair_after(node.outputs[0].name) if node.outputs and row_of(node.op, node.domain).heads else None
         if pair is None:
             continue
-        dequantized = graph.tensors()[pair[1].output[0]]
+        dequantized = tensors[pair[1].output[0]]
         fused = [reader for reader in dequantized.outputs if row_of(reader.op, reader.domain).fused]
         activation = activation_of(graph, dequantized)
         is_form = activation is not None and activation.name in FORMS.values()
         if not fused or (len(dequantized.outputs) > 1 and not is_form):
             continue
-        if activation is None or is_fused(node, activation):
+        if activation is None or is_fused(_before_batch_norm(node) or node, activation):
             behind_it = f"{fused[0].op} '{node_label(fused[0])}'"
             yield Finding("Q06", label_of(pair[0]), f"between '{node_label(node)}' and {behind_it}")
 
 
 def residual_adds(view: GraphView) -> Iterator[Finding]:
     """Q07: both branches of a residual Add, one of which is made by a convolution that would take it."""
-    for node in gs.import_onnx(view.proto).nodes:
+    graph = gs.import_onnx(view.proto)
+    for node in graph.nodes:
         if not row_of(node.op, node.domain).residual:
             continue
-        if all(_is_dequantized(tensor) for tensor in node.inputs) and any(_takes_sums(t) for t in node.inputs):
+        if all(_is_dequantized(tensor) for tensor in node.inputs) and any(_takes_sums(graph, t) for t in node.inputs):
             sources = [_source(tensor).name for tensor in node.inputs]
             yield Finding("Q07", node_label(node), f"inputs '{sources[0]}' and '{sources[1]}'")
 
@@ -82,16 +84,23 @@ def _source(tensor: gs.Tensor) -> gs.Tensor:
     return before.inputs[0].inputs[0] if is_pair else tensor
 
 
-def _takes_sums(tensor: gs.Tensor) -> bool:
-    """Whether nothing but a sum reads what a convolution makes, or the BatchNorm that is folded into it."""
+def _takes_sums(graph: gs.Graph, tensor: gs.Tensor) -> bool:
+    """Whether nothing but a sum reads what an INT8 convolution makes, or the BatchNorm that is folded into it."""
     source = _source(tensor)
-    if len(tensor.outputs) > 1 or len(source.outputs) > 1:
+    if not feeds_one_reader(graph, tensor) or not feeds_one_reader(graph, source):
         return False
-    maker = source.inputs[0] if source.inputs else None
+    maker = _before_batch_norm(source.inputs[0]) if source.inputs else None
+    if maker is None or not row_of(maker.op, maker.domain).epilogue or kind_of(maker) in INT8_OUTPUT_ONLY:
+        return False
+    return all(map(_is_dequantized, maker.inputs[:2]))
+
+
+def _before_batch_norm(node: gs.Node) -> gs.Node | None:
+    """The convolution that a BatchNorm is folded into, or the node itself; None if there is none."""
+    maker: gs.Node | None = node
     while maker is not None and maker.op == "BatchNormalization" and len(maker.inputs[0].outputs) == 1:
         maker = maker.inputs[0].inputs[0] if maker.inputs[0].inputs else None
-    is_layer = maker is not None and row_of(maker.op, maker.domain).epilogue
-    return is_layer and kind_of(maker) not in INT8_OUTPUT_ONLY
+    return maker
 
 
 def mixed_readers(view: GraphView) -> Iterator[Finding]:
@@ -127,11 +136,12 @@ def weights_dequantized(view: GraphView) -> Iterator[Finding]:
 def _readers(tensor: gs.Tensor) -> tuple[list[gs.Node], list[gs.Node]]:
     """(those that quantize a tensor, the others): what only moves values quantizes what is quantized behind it."""
     quantize = [reader for reader in tensor.outputs if _quantizes(reader)]
-    return quantize, [reader for reader in tensor.outputs if reader not in quantize]
+    others = [reader for reader in tensor.outputs if not any(reader is one for one in quantize)]
+    return quantize, [reader for reader in others if not row_of(reader.op, reader.domain).shape]
 
 
 def _quantizes(node: gs.Node) -> bool:
     if node.op in QDQ_OPS:
         return True
-    moves = row_of(node.op, node.domain).share_scale and all(result.outputs for result in node.outputs)
-    return moves and all(_quantizes(reader) for result in node.outputs for reader in result.outputs)
+    behind = [reader for result in node.outputs for reader in result.outputs]
+    return row_of(node.op, node.domain).share_scale and bool(behind) and all(map(_quantizes, behind))

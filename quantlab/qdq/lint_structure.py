@@ -88,13 +88,22 @@ def one_operand_float(view: GraphView) -> Iterator[Finding]:
 
 
 def _is_left_float(view: GraphView, node: onnx.NodeProto) -> bool:
-    """Whether the pair before a layer is there for others, or a pooling, too: then float weights are no oversight."""
-    name = node.input[0]
+    """Whether something else reads the pair before a layer, or what moves it there: then float weights are meant."""
+    way, name = [node], node.input[0]
+    tensors = [name]
     while (maker := view.producer.get(name)) is not None and maker.op_type != "DequantizeLinear":
-        if _row(maker).kernel or len(maker.output) > 1:
-            return True
+        if not _row(maker).share_scale and not _row(maker).kernel:
+            return False
+        way.append(maker)
         name = maker.input[0]
-    return len(view.readers.get(name, [])) > 1
+        tensors += [name, *maker.output]
+    others = [r for tensor in tensors for r, _ in view.readers.get(tensor, []) if not any(r is one for one in way)]
+    return any(not _has_float_weights(view, reader) for reader in others)
+
+
+def _has_float_weights(view: GraphView, node: onnx.NodeProto) -> bool:
+    index = _row(node).weight_input
+    return index is not None and view.maker(_moved_from(view, node.input[index]), "DequantizeLinear") is None
 
 
 def _arithmetic_after_pair(view: GraphView, tensor: str) -> onnx.NodeProto | None:
@@ -111,7 +120,7 @@ def _arithmetic_after_pair(view: GraphView, tensor: str) -> onnx.NodeProto | Non
 def _moved_from(view: GraphView, tensor: str) -> str:
     """The tensor before Transpose, Reshape and the like, which change no value."""
     while (maker := view.producer.get(tensor)) is not None:
-        if not _row(maker).share_scale or len(maker.input) > 2:
+        if not _row(maker).share_scale or (_row(maker).all_inputs and len(maker.input) > 2):
             break
         tensor = maker.input[0]
     return tensor

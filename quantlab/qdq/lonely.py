@@ -11,7 +11,7 @@ from quantlab.errors import Notice
 from quantlab.qdq.activations import activation_of, is_fused, kind_of
 from quantlab.qdq.draft import Draft
 from quantlab.qdq.follow import last_of
-from quantlab.qdq.graph import makers, walk
+from quantlab.qdq.graph import is_output, makers, walk
 from quantlab.qdq.measured import INT8_OUTPUT_ONLY, ISOLATED_MACS
 from quantlab.qdq.payoff import macs_of, no_gain
 from quantlab.qdq.rules import row_of
@@ -40,7 +40,7 @@ def lonely_layers(draft: Draft, asked_for: Collection[str], whatever_size: Colle
         if node.name in asked_for:
             continue
         last = last_of(draft, node.outputs[0])
-        leaves, is_read = any(last is output for output in draft.graph.outputs), last.name in draft.int8
+        leaves, is_read = is_output(draft.graph, last), last.name in draft.int8
         if kind_of(node) in INT8_OUTPUT_ONLY and (leaves or not is_read):
             found[node.name] = NO_FLOAT_OUTPUT
         elif is_read and kind_of(node) and (missing := _missing_pair(draft, node)) is not None:

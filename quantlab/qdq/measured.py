@@ -26,6 +26,11 @@ FORMS: Mapping[str, str] = {
 }
 """The operators of an activation in alphabetical order -> its name, where that is not the operator's."""
 
+BOUNDED = frozenset({"Sigmoid", "HardSigmoid", "Clip", "Tanh", "Relu", "Softmax"})
+"""What makes the gate of squeeze-and-excitation; behind it may stand"""
+KEEPS_BOUND = frozenset({"Mul", "Div", "Add", "Sub", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Expand", "Cast"})
+"""with constants."""
+
 FIRST_CHANNELS = 4
 """A convolution of so many input channels over more than one pixel is the first of a network."""
 

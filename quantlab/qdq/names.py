@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 
 ALIGNED = "__aligned"
 """What is appended to the name of a tensor or constant that got more channels, all zero."""
+
+
+_ALIGNED = re.compile(rf"{ALIGNED}(_\d+)?$")
 
 
 def calibrated_name(tensor: str, known: Container[str] = ()) -> str:
@@ -18,4 +22,4 @@ def calibrated_name(tensor: str, known: Container[str] = ()) -> str:
     Returns:
         Itself if it has one, as in a model that was quantized before; else the one of the FP32 model.
     """
-    return tensor if tensor in known else tensor.removesuffix(ALIGNED)
+    return tensor if tensor in known else _ALIGNED.sub("", tensor)

@@ -1,6 +1,5 @@
 """Before Q/DQ: constants folded, BatchNorm and the like folded into their convolution, every node named, no Cast
-without effect, means over images written as poolings, channel
-shuffles absorbed, opset at least 13."""
+without effect, means over images written as poolings, channel shuffles absorbed, opset at least 13."""
 
 from __future__ import annotations
 

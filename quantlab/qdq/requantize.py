@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -13,6 +13,7 @@ from quantlab.onnx_model import Model, load_model, require_qdq
 from quantlab.qdq.finding import Finding
 from quantlab.qdq.insert import insert, needs_float_weights
 from quantlab.qdq.lint import lint
+from quantlab.qdq.names import calibrated_name
 from quantlab.qdq.placement import Placement
 from quantlab.qdq.planning import plan_again
 from quantlab.qdq.prepare import prepare
@@ -49,7 +50,14 @@ def import_scales(model: Model) -> CalibrationTable:
     """The activation scales of a Q/DQ model from any exporter as a table. GraphError if it has none."""
     proto = load_model(model)
     require_qdq(proto)
-    return CalibrationTable(dict(strip(proto).amax), Provenance(algorithm="imported", source="scales of a Q/DQ model"))
+    amax = {calibrated_name(tensor): value for tensor, value in strip(proto).amax.items()}
+    return CalibrationTable(amax, Provenance(algorithm="imported", source="scales of a Q/DQ model"))
+
+
+def _renamed(table: CalibrationTable, stripped: onnx.ModelProto) -> CalibrationTable:
+    """A table of the FP32 model, with the names that its tensors have in a model made of that."""
+    made = {calibrated_name(name, table.amax): name for node in stripped.graph.node for name in node.output}
+    return replace(table, amax={made.get(tensor, tensor): amax for tensor, amax in table.amax.items()})
 
 
 def requantize(
@@ -79,6 +87,7 @@ def requantize(
     require_qdq(proto)
     stripped = strip(proto)
     if table is not None:
+        table = _renamed(table, stripped.model)
         table.check_names(stripped.model)
     used = stripped.amax_with_aliases(table.amax if table is not None else stripped.amax)
     prepared = prepare(stripped.model)

@@ -48,5 +48,5 @@ def _read_by_all(draft: Draft, tensor: gs.Tensor, why: str) -> None:
         return
     for reader in tensor.outputs:
         for index, read in enumerate(reader.inputs):
-            if read is tensor:
+            if read is tensor and draft.holds(reader):
                 draft.read(reader, index, why)

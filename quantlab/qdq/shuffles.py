@@ -3,8 +3,8 @@
 TensorRT runs a shuffle (Reshape, Transpose, Reshape) and the Split behind it as copies, which take longer than the
 convolutions between two of them. But a permutation of channels is only another order of the columns of the next
 convolution's weight: `W x[p] = W' x` with `W'[:, p] = W`, and what is passed on unchanged is a 1x1 convolution whose
-weight is 0 or 1. Both are exact. The parts of a Concat then begin at multiples of 32 channels, so that each can be
-written in its place: missing channels are zero.
+weight is 0 or 1. Both are exact for finite values. The parts of a Concat then begin at multiples of 32 channels, so
+that each can be written in its place: missing channels are zero.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from quantlab.onnx_model import FreshNames
 from quantlab.qdq.activations import Activation, activation_of, kind_of
-from quantlab.qdq.graph import constants, feeds_one_reader, fresh_names, is_output
+from quantlab.qdq.graph import constants, feeds_one_reader, fresh_names, is_output, other_type
 from quantlab.qdq.measured import DEPTHWISE, VECTOR
-from quantlab.qdq.names import ALIGNED
+from quantlab.qdq.names import ALIGNED, calibrated_name
 from quantlab.qdq.rules import row_of
 from quantlab.qdq.stages import ends_of_shuffle
 
@@ -66,18 +66,23 @@ class _Shuffle:
 
 
 def _shuffle(graph: gs.Graph, node: gs.Node) -> _Shuffle | None:
-    ends, inner = ends_of_shuffle(node), node.inputs[0].shape if node.inputs else None
-    if ends is None or inner is None or not all(isinstance(size, int) for size in inner[1:3]):
+    ends = ends_of_shuffle(node)
+    if ends is None or not all(feeds_one_reader(graph, tensor) for tensor in (node.inputs[0], node.outputs[0])):
         return None
-    source, result = ends
+    (source, result), inner = ends, node.inputs[0].shape
     concat = source.inputs[0] if source.inputs else None
     if concat is None or concat.op != "Concat" or concat.attrs.get("axis") != 1:
         return None
-    if not feeds_one_reader(graph, source) or is_output(graph, result) or not all(map(_channels, concat.inputs)):
+    if not feeds_one_reader(graph, source) or is_output(graph, result) or other_type(source) is not None:
+        return None
+    if not all(map(_channels, concat.inputs)) or sum(map(_channels, concat.inputs)) != inner[1] * inner[2]:
         return None
     order = np.arange(inner[1] * inner[2]).reshape(inner[1], inner[2]).T.reshape(-1)
     uses = tuple(_uses(result, order))
-    return None if any(is_output(graph, use.tensor) for use in uses) else _Shuffle(concat, uses)
+    if any(is_output(graph, use.tensor) for use in uses):
+        return None
+    meets_layer = any(row_of(r.op, r.domain).epilogue for use in uses for r in use.tensor.outputs)
+    return _Shuffle(concat, uses) if meets_layer else None
 
 
 def _channels(tensor: gs.Tensor) -> int:
@@ -177,7 +182,7 @@ def _align(graph: gs.Graph, concat: gs.Node, names: FreshNames) -> Channels:
         begin += count
     if grown:
         whole = concat.outputs[0]
-        _resize(whole, begin)
+        _resize(whole, begin, names)
     return np.concatenate(places)
 
 
@@ -195,14 +200,14 @@ def _grow(graph: gs.Graph, tensor: gs.Tensor, missing: int, names: FreshNames) -
         zeros = np.zeros((missing, *values.shape[1:]), values.dtype)
         maker.inputs[index] = gs.Constant(names.new(f"{constant_input.name}{ALIGNED}"), np.concatenate([values, zeros]))
     for one in chain:
-        _resize(one, _channels(one) + missing)
+        _resize(one, _channels(one) + missing, names)
     return True
 
 
-def _resize(tensor: gs.Tensor, channels: int) -> None:
+def _resize(tensor: gs.Tensor, channels: int, names: FreshNames) -> None:
     tensor.shape = [tensor.shape[0], channels, *tensor.shape[2:]]
-    if not tensor.name.endswith(ALIGNED):
-        tensor.name += ALIGNED
+    if calibrated_name(tensor.name) == tensor.name:
+        tensor.name = names.new(f"{tensor.name}{ALIGNED}")
 
 
 def _read_columns(conv: gs.Node, whole: gs.Tensor, channels: Channels, names: FreshNames) -> None:
@@ -223,7 +228,7 @@ def _keep_order(graph: gs.Graph, conv: gs.Node, whole: gs.Tensor, channels: Chan
     conv.inputs[0], conv.attrs["group"] = whole, count
     made = [conv.outputs[0], *(n.outputs[0] for one in _activations(graph, conv) for n in one.nodes)]
     for tensor in made:
-        _resize(tensor, count)
+        _resize(tensor, count, names)
     for reader in list(made[-1].outputs):
         _read_columns(reader, made[-1], channels, names)
 

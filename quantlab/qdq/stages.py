@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 
 import onnx_graphsurgeon as gs
 
@@ -64,16 +65,20 @@ def beside_shuffles(graph: gs.Graph) -> Iterator[gs.Node]:
 
 def ends_of_shuffle(node: gs.Node) -> tuple[gs.Tensor, gs.Tensor] | None:
     """(what is shuffled, the result), if a node is the Transpose in the middle of a channel shuffle."""
-    if node.op != "Transpose" or list(node.attrs.get("perm", ()))[:3] != [0, 2, 1]:
+    order = list(node.attrs.get("perm", ()))
+    if node.op != "Transpose" or order != [0, 2, 1, *range(3, len(order))]:
         return None
     before = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
     behind = node.outputs[0].outputs[0] if len(node.outputs[0].outputs) == 1 else None
     if before is None or behind is None or before.op != "Reshape" or behind.op != "Reshape":
         return None
-    rank, inner = len(before.inputs[0].shape or ()), len(node.inputs[0].shape or ())
-    if rank not in (3, 4) or inner != rank + 1 or len(behind.outputs[0].shape or ()) != rank:
+    source, inner, result = (list(t.shape or ()) for t in (before.inputs[0], node.inputs[0], behind.outputs[0]))
+    if len(source) not in (3, 4) or source[2:] != inner[3:] or len(source) != len(result) or source[1:] != result[1:]:
         return None
-    return before.inputs[0], behind.outputs[0]
+    if any(isinstance(size, int) and size != source[0] for size in (inner[0], result[0])):
+        return None
+    groups = [size for size in inner[1:3] if isinstance(size, int)]
+    return (before.inputs[0], behind.outputs[0]) if prod(groups) == source[1] else None
 
 
 def layers_before(tensor: gs.Tensor) -> Iterator[gs.Node]:

@@ -58,4 +58,5 @@ def _names(proto: onnx.ModelProto, tensors: Sequence[str] | str) -> tuple[str, .
         reasons = sorted({f"{s.op}: {s.reason}" for s in placement.skipped})
         raise GraphError(f"nothing in the model can be INT8: {'; '.join(reasons)}", hint="is this the right model?")
     wanted = (*placement.tensors, *plan(prepared).tensors, *other_branches(prepared))  # for any selection
-    return tuple(dict.fromkeys(calibrated_name(tensor) for tensor in wanted))
+    known = {name for node in proto.graph.node for name in node.output}
+    return tuple(dict.fromkeys(calibrated_name(tensor, known) for tensor in wanted))

@@ -105,7 +105,7 @@ def calibrate_auto(
     chosen, choices, error = _descend(probe, placement, shared, base, errors[base])
     sqnr = {name: _db(e) for name, e in errors.items()} | {"auto": _db(error)}
     table = run.tables[base]
-    kept = dict(table.amax) | {calibrated_name(t): chosen[t] for t in placement.tensors}
+    kept = dict(table.amax) | {calibrated_name(t, table.amax): chosen[t] for t in placement.tensors}
     provenance = replace(table.provenance, algorithm="auto")
     warnings = tuple(w for w in table.warnings if w.kind != "saturated")
     notices = (*notices_of(whole), *warnings, *_notices(base, sqnr, choices))
@@ -137,7 +137,7 @@ def _descend(
             trial = probe.error(current | dict.fromkeys(group, amax))
             best = min(best, (trial, name, amax), key=lambda row: row[0])
         if _db(best[0]) - _db(error) >= MIN_GAIN_DB:
-            choices.append(Choice(group[0], best[1], float(best[2]), _db(best[0]) - _db(error)))
+            choices.append(Choice(calibrated_name(group[0]), best[1], float(best[2]), _db(best[0]) - _db(error)))
             error = best[0]
             current |= dict.fromkeys(group, best[2])
     return current, choices, error

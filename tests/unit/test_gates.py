@@ -149,7 +149,12 @@ def test_mean_that_is_an_output_keeps_its_name_and_shape() -> None:
     np.testing.assert_allclose(run(prepared, batch)[0], run(named(text), batch)[0], rtol=1e-5, atol=1e-6)
 
 
-GATED = "m ({x} x, {g} g) => (float[A,B,C,D] y) {{ a = Conv (x, w)  b = Mul ({order})  y = Conv (b, v) }}"
+GATED = """m ({x} x, {g} h) => (float[A,B,C,D] y) {{
+    g = {gate} (h)
+    a = Conv (x, w)
+    b = Mul ({order})
+    y = Conv (b, v)
+}}"""
 
 
 @pytest.mark.parametrize(
@@ -170,16 +175,56 @@ GATED = "m ({x} x, {g} g) => (float[A,B,C,D] y) {{ a = Conv (x, w)  b = Mul ({or
 @pytest.mark.parametrize("order", ["a, g", "g, a"])
 def test_product_is_a_gate_by_its_shapes(x: str, g: str, order: str, is_gate: bool) -> None:
     weights = {"w": floats(8, 8, 1, 1), "v": floats(8, 8, 1, 1, seed=1)}
-    reads, _, reasons = decisions(GATED.format(x=x, g=g, order=order), weights)
+    reads, _, reasons = decisions(GATED.format(x=x, g=g, order=order, gate="Sigmoid"), weights)
     assert ({"b<-a", "b<-g"} <= set(reads)) == is_gate
     assert reasons.get("b") == (None if is_gate else ELEMENTWISE)
 
 
 def test_gate_of_a_signal_is_a_gate_and_that_of_vectors_is_none() -> None:
-    text = "m (float[N,8,9] x, float[N,8,1] g) => (float[A,B,C] y) { a = Conv (x, w)  b = Mul (a, g)  y = Conv (b, w) }"
+    text = """m (float[N,8,9] x, float[N,8,1] h) => (float[A,B,C] y) {
+        g = Sigmoid (h)
+        a = Conv (x, w)
+        b = Mul (a, g)
+        y = Conv (b, w)
+    }"""
     assert {"b<-a", "b<-g"} <= set(decisions(text, {"w": floats(8, 8, 1)})[0])
     text = "m (float[N,8] x, float[N,1] g) => (float[A,B] y) { a = Gemm (x, w)  b = Mul (a, g)  y = Gemm (b, w) }"
     assert decisions(text, {"w": floats(8, 8)})[2]["b"] == ELEMENTWISE
+
+
+@pytest.mark.parametrize(
+    ("gate", "is_gate"),
+    [
+        ("Sigmoid (h)", True),
+        ("HardSigmoid (h)", True),
+        ("Clip (h, low, high)", True),
+        ("Relu (h)", True),
+        ("Sigmoid (h)  k = Reshape (g0, shape)  g = Mul (k, two)", True),  # moved and scaled
+        ("Sqrt (h)", False),  # of a normalization: its range has no end
+        ("Reciprocal (h)", False),
+        ("Exp (h)", False),
+        ("Add (h, x0)", False),
+    ],
+)
+def test_gate_is_made_by_an_activation_and_not_by_a_normalization(gate: str, is_gate: bool) -> None:
+    made = f"g0 = {gate}" if " g = " in gate else f"g = {gate}"
+    text = f"""m (float[2,8,4,4] x, float[2,8,1,1] h, float[2,8,1,1] x0) => (float[A,B,C,D] y) {{
+        {made}
+        a = Conv (x, w)
+        b = Mul (a, g)
+        y = Conv (b, v)
+    }}"""
+    more = {"low": np.float32(0), "high": np.float32(6), "two": np.float32(2), "shape": np.array([2, 8, 1, 1])}
+    weights = {"w": floats(8, 8, 1, 1), "v": floats(8, 8, 1, 1, seed=1)}
+    reads, _, _ = decisions(text, weights | {name: np.asarray(value) for name, value in more.items()})
+    assert ("b<-g" in reads) == is_gate
+
+
+def test_gate_of_another_number_of_channels_is_none() -> None:
+    text = GATED.format(x="float[N,8,4,4]", g="float[N,8,1,1]", order="a, g", gate="Sigmoid")
+    outer = text.replace("b = Mul (a, g)", "t = Reshape (a, flat)  b = Mul (t, g)")
+    weights = {"w": floats(8, 8, 1, 1), "v": floats(8, 8, 1, 1, seed=1), "flat": np.array([0, 1, 32, 4])}
+    assert decisions(outer, weights)[2]["b"] == ELEMENTWISE
 
 
 def test_product_with_a_constant_is_no_gate() -> None:
@@ -199,7 +244,11 @@ def test_product_of_unknown_shapes_is_no_gate() -> None:
 
 
 def test_gate_whose_result_nothing_reads_in_int8_stays_float() -> None:
-    text = "m (float[N,8,4,4] x, float[N,8,1,1] g) => (float[N,8,4,4] b) { a = Conv (x, w)  b = Mul (a, g) }"
+    text = """m (float[N,8,4,4] x, float[N,8,1,1] h) => (float[N,8,4,4] b) {
+        g = Sigmoid (h)
+        a = Conv (x, w)
+        b = Mul (a, g)
+    }"""
     _, _, reasons = decisions(text, {"w": floats(8, 8, 1, 1)})
     assert reasons["b"] == "its result is not read in INT8"
 

@@ -133,8 +133,8 @@ def test_layer_between_a_depthwise_one_in_float_and_the_end_becomes_isolated() -
 
 
 def test_gate_and_pooling_lose_int8_with_the_layer_that_read_them() -> None:
-    text = """m (float[2,8,8,8] x, float[2,8,1,1] g) => (float[2,8,8,8] y) {
-        a = Softmax (x)  b = Mul (a, g)  p = MaxPool <kernel_shape = [1,1]> (b)
+    text = """m (float[2,8,8,8] x, float[2,8,1,1] h) => (float[2,8,8,8] y) {
+        g = Sigmoid (h)  a = Softmax (x)  b = Mul (a, g)  p = MaxPool <kernel_shape = [1,1]> (b)
         c = Conv <group = 8> (p, d)  y = Softmax (c)
     }"""
     reads, _, reasons = decisions(text, W)
