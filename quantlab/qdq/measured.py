@@ -65,5 +65,5 @@ ATTENTION_MACS = 2**32
 of its time with a width of 1024 and 8 x 512 tokens, 1.05 to 1.07 with a width of 768 and 8 x 128 tokens."""
 
 ISOLATED_MACS = 2**33
-"""Multiplications below which a layer between float ones is not expected to earn the conversion of its input (10 us): an
-estimate, which `probe_fusions.py --isolated` can replace."""
+"""Multiplications below which a layer between float ones is not expected to earn the conversion of its input (10 us).
+An estimate, which `probe_fusions.py --isolated` can replace."""
