@@ -11,7 +11,7 @@ from quantlab.onnx_model import QDQ_OPS, GraphView
 from quantlab.onnx_model import node_label as label_of
 from quantlab.qdq.activations import Activation, activation_of, is_fused, kind_of
 from quantlab.qdq.finding import Finding
-from quantlab.qdq.graph import feeds_one_reader, node_label
+from quantlab.qdq.graph import feeds_one_reader, node_label, readers, walk
 from quantlab.qdq.measured import FORMS, INT8_OUTPUT_ONLY
 from quantlab.qdq.rules import row_of
 
@@ -141,7 +141,12 @@ def _readers(tensor: gs.Tensor) -> tuple[list[gs.Node], list[gs.Node]]:
 
 
 def _quantizes(node: gs.Node) -> bool:
-    if node.op in QDQ_OPS:
-        return True
-    behind = [reader for result in node.outputs for reader in result.outputs]
-    return row_of(node.op, node.domain).share_scale and bool(behind) and all(map(_quantizes, behind))
+    if not _moves(node):
+        return node.op in QDQ_OPS
+    behind = [one for result in node.outputs for one in walk(result, readers, lambda n: n.outputs if _moves(n) else ())]
+    ends = [one for one in behind if not _moves(one)]
+    return bool(ends) and all(one.op in QDQ_OPS for one in ends)
+
+
+def _moves(node: gs.Node) -> bool:
+    return row_of(node.op, node.domain).share_scale

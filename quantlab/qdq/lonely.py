@@ -13,13 +13,15 @@ from quantlab.qdq.draft import Draft
 from quantlab.qdq.follow import last_of
 from quantlab.qdq.graph import is_output, makers, walk
 from quantlab.qdq.measured import INT8_OUTPUT_ONLY, ISOLATED_MACS
-from quantlab.qdq.payoff import macs_of, no_gain
+from quantlab.qdq.payoff import COUNTED, macs_of, no_gain
 from quantlab.qdq.rules import row_of
 
 NO_FLOAT_OUTPUT = no_gain(
     "a depthwise or grouped kernel writes INT8 only, and its result is needed in float (Q20, Q22)"
 )
-ISOLATED = no_gain(f"float layers around it, and fewer than 2^{ISOLATED_MACS.bit_length() - 1} multiplications")
+ISOLATED = no_gain(
+    f"float layers around it, and fewer than 2^{ISOLATED_MACS.bit_length() - 1} multiplications{COUNTED}"
+)
 
 
 def lonely_layers(draft: Draft, asked_for: Collection[str], whatever_size: Collection[str]) -> dict[str, str]:

@@ -27,9 +27,9 @@ FORMS: Mapping[str, str] = {
 """The operators of an activation in alphabetical order -> its name, where that is not the operator's."""
 
 BOUNDED = frozenset({"Sigmoid", "HardSigmoid", "Clip", "Tanh", "Relu", "Softmax"})
-"""What makes the gate of squeeze-and-excitation; behind it may stand"""
+"""What makes the gate of squeeze-and-excitation: 8 bits resolve it, as they do not the factor of a normalization."""
 KEEPS_BOUND = frozenset({"Mul", "Div", "Add", "Sub", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Expand", "Cast"})
-"""with constants."""
+"""What may stand between that and the product, with constants."""
 
 FIRST_CHANNELS = 4
 """A convolution of so many input channels over more than one pixel is the first of a network."""

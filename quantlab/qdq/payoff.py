@@ -20,6 +20,8 @@ from quantlab.qdq.rules import RULES
 
 NO_GAIN: NoticeKind = "no_gain"
 """The kind of these reasons."""
+COUNTED = f" (a dynamic batch counts as {BATCH})"
+"""Of multiplications: what is taken for granted."""
 
 
 def no_gain(why: str) -> Notice:

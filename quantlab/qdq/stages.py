@@ -10,13 +10,13 @@ import onnx_graphsurgeon as gs
 from quantlab.qdq.activations import kind_of
 from quantlab.qdq.graph import constants, makers, readers, walk
 from quantlab.qdq.measured import ATTENTION_MACS, FEW_CHANNELS, FEW_LAYERS, ORDINARY
-from quantlab.qdq.payoff import macs_of, no_gain
+from quantlab.qdq.payoff import COUNTED, macs_of, no_gain
 from quantlab.qdq.rules import row_of
 
 FEW = no_gain(f"{FEW_LAYERS} layers or more with up to {FEW_CHANNELS} channels in a row, its kernels work on 32")
 SHUFFLED = no_gain("it stands beside a channel shuffle, which costs more in INT8 than the layer gains")
 SMALL_ATTENTION = no_gain(
-    f"no product of this attention network has 2^{ATTENTION_MACS.bit_length() - 1} multiplications"
+    f"no product of this attention network has 2^{ATTENTION_MACS.bit_length() - 1} multiplications{COUNTED}"
 )
 
 
