@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from math import prod
 
 import onnx_graphsurgeon as gs
 
@@ -12,15 +13,20 @@ from quantlab.qdq.activations import activation_of, is_fused, kind_of
 from quantlab.qdq.draft import Draft
 from quantlab.qdq.follow import last_of
 from quantlab.qdq.graph import is_output, makers, walk
-from quantlab.qdq.measured import INT8_OUTPUT_ONLY, ISOLATED_MACS
+from quantlab.qdq.measured import INT8_OUTPUT_ONLY, ISOLATED_MACS, SHRINKS
 from quantlab.qdq.payoff import COUNTED, macs_of, no_gain
 from quantlab.qdq.rules import row_of
+from quantlab.qdq.stages import layers_before
 
 NO_FLOAT_OUTPUT = no_gain(
     "a depthwise or grouped kernel writes INT8 only, and its result is needed in float (Q20, Q22)"
 )
 ISOLATED = no_gain(
     f"float layers around it, and fewer than 2^{ISOLATED_MACS.bit_length() - 1} multiplications{COUNTED}"
+)
+
+EARLY = no_gain(
+    "it shrinks the signal that a float convolution made: the conversion to INT8 costs less on its result than before it"
 )
 
 
@@ -47,6 +53,8 @@ def lonely_layers(draft: Draft, asked_for: Collection[str], whatever_size: Colle
             found[node.name] = NO_FLOAT_OUTPUT
         elif is_read and kind_of(node) and (missing := _missing_pair(draft, node)) is not None:
             found[node.name] = missing
+        elif kind_of(node) and _shrinks_float_signal(draft, node):
+            found[node.name] = EARLY
         elif not is_read and node.name not in whatever_size and _is_isolated(draft, node, last):
             found[node.name] = ISOLATED
     return found
@@ -58,6 +66,24 @@ def _is_isolated(draft: Draft, node: gs.Node, last: gs.Tensor) -> bool:
     if macs is None or macs >= ISOLATED_MACS or _comes_in_int8(draft, node.inputs[0]):
         return False
     return bool(node.inputs[0].inputs or last.outputs)
+
+
+def _shrinks_float_signal(draft: Draft, node: gs.Node) -> bool:
+    """Whether a convolution over one dimension makes the result of a float convolution smaller, like all that read it
+    in INT8."""
+    source = node.inputs[0]
+    if not all(_shrinks_signal(reader) for reader in source.outputs if draft.is_read_by(reader)):
+        return False
+    before = list(layers_before(source))
+    return bool(before) and all(kind_of(maker) and not draft.is_read_by(maker) for maker in before)
+
+
+def _shrinks_signal(node: gs.Node) -> bool:
+    if node.op != "Conv" or not kind_of(node) or len(node.inputs[1].shape) != 3:
+        return False
+    outputs, inputs, _ = node.inputs[1].shape
+    inputs, stride = inputs * node.attrs.get("group", 1), prod(node.attrs.get("strides", [1]))
+    return bool(inputs * stride >= outputs * SHRINKS)
 
 
 def _comes_in_int8(draft: Draft, tensor: gs.Tensor) -> bool:

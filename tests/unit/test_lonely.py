@@ -9,7 +9,7 @@ from models import floats
 from placement_parts import decisions, graph_of, limited, named
 from quantlab.qdq import EVERYTHING, Selection, lonely, plan, prepare
 from quantlab.qdq.draft import Draft
-from quantlab.qdq.lonely import ISOLATED, NO_FLOAT_OUTPUT, lonely_layers
+from quantlab.qdq.lonely import EARLY, ISOLATED, NO_FLOAT_OUTPUT, lonely_layers
 from quantlab.qdq.payoff import macs_of
 from quantlab.qdq.rules import RULES
 
@@ -164,3 +164,34 @@ def test_branching_activations_before_a_layer_are_followed_once(monkeypatch: pyt
     draft.int8 = {"a40"}
     monkeypatch.setattr(lonely, "row_of", limited(lonely.row_of, 100 * len(graph.nodes)))
     assert lonely_layers(draft, (), ()) == {"b": ISOLATED}
+
+
+SIGNAL = "m (float[2,1,L] x) => (float[A,B,C] y) {{ a = Conv (x, f)  r = Relu (a)  {} }}"
+
+
+@pytest.mark.parametrize(
+    ("body", "early"),
+    [
+        ("b = Conv <strides = [2]> (r, w)  y = Conv (b, w)", ["b"]),
+        ("b = Conv <strides = [2]> (r, w)  c = Conv <strides = [2]> (b, w)  y = Conv (c, w)", ["b", "c"]),
+        ("b = Conv (r, n)  y = Conv (b, n2)", ["b"]),  # half the channels
+        ("b = Conv (r, w)  c = Conv <strides = [2]> (b, w)  y = Conv (c, w)", []),  # it reads what INT8 made
+        ("b = Conv <strides = [2]> (r, wide)  y = Conv (b, wide2)", []),  # half the length, twice the channels
+        (
+            "b = Conv <strides = [2]> (r, w)  c = Conv (b, w)  p = Conv <strides = [2]> (r, w)  y = Add (c, p)",
+            ["b", "p"],
+        ),
+        ("b = Conv <strides = [2]> (r, w)  c = Conv (b, w)  y = Conv (r, w)", []),  # something else reads it in INT8
+    ],
+)
+def test_convolution_that_shrinks_a_float_signal_stays_float(body: str, early: list[str]) -> None:
+    weights = {"f": floats(8, 1, 3), "w": floats(8, 8, 1), "n": floats(4, 8, 1), "n2": floats(8, 4, 1)}
+    weights |= {"wide": floats(16, 8, 1), "wide2": floats(16, 16, 1)}
+    reasons = decisions(SIGNAL.format(body), weights)[2]
+    assert [node for node, reason in reasons.items() if reason == EARLY] == early
+
+
+def test_convolution_of_an_image_that_shrinks_a_float_one_is_quantized() -> None:
+    text = "m (float[2,8,9,9] x) => (float[A,B,C,D] y) { a = Conv (x, w)  b = Conv <strides = [2,2]> (a, w)  y = Conv (b, w) }"
+    reasons = decisions(text, {"w": floats(8, 8, 1, 1)}, Selection(exclude=("a",)))[2]
+    assert list(reasons) == ["a"]
