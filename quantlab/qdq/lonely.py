@@ -25,9 +25,7 @@ ISOLATED = no_gain(
     f"float layers around it, and fewer than 2^{ISOLATED_MACS.bit_length() - 1} multiplications{COUNTED}"
 )
 
-EARLY = no_gain(
-    "it shrinks the signal that a float convolution made: the conversion to INT8 costs less on its result than before it"
-)
+EARLY = no_gain("it shrinks a signal that a float convolution made: the conversion to INT8 costs less on its result")
 
 
 def lonely_layers(draft: Draft, asked_for: Collection[str], whatever_size: Collection[str]) -> dict[str, str]:

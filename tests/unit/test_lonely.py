@@ -192,6 +192,7 @@ def test_convolution_that_shrinks_a_float_signal_stays_float(body: str, early: l
 
 
 def test_convolution_of_an_image_that_shrinks_a_float_one_is_quantized() -> None:
-    text = "m (float[2,8,9,9] x) => (float[A,B,C,D] y) { a = Conv (x, w)  b = Conv <strides = [2,2]> (a, w)  y = Conv (b, w) }"
+    body = "a = Conv (x, w)  b = Conv <strides = [2,2]> (a, w)  y = Conv (b, w)"
+    text = f"m (float[2,8,9,9] x) => (float[A,B,C,D] y) {{ {body} }}"
     reasons = decisions(text, {"w": floats(8, 8, 1, 1)}, Selection(exclude=("a",)))[2]
     assert list(reasons) == ["a"]
