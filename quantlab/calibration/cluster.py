@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
+from typing import TypeVar
 
 from quantlab.calibration.offline import CalibrationTarget, Progress, RunOptions, run_calibration
 from quantlab.calibration.shards import CalibrationShard, merge_shards
 from quantlab.data import Batches
-from quantlab.errors import ConfigError, MissingDependencyError
+from quantlab.errors import ConfigError, MissingDependencyError, QuantlabError
+
+T, R = TypeVar("T"), TypeVar("R")
 
 
 def run_shard(target: CalibrationTarget, batches: Batches, on_batch: Progress | None = None) -> CalibrationShard:
@@ -35,9 +39,42 @@ def run_shards(target: CalibrationTarget, shards: Sequence[Batches], n_jobs: int
     """
     if not shards:
         raise ConfigError("there are no parts to calibrate", hint="give at least one stream of batches")
+    return merge_shards(run_parallel(_Shard(target), shards, n_jobs))
+
+
+class _Shard:
+    """`run_shard` for one network."""
+
+    def __init__(self, target: CalibrationTarget) -> None:
+        self._target = target
+
+    def __call__(self, batches: Batches) -> CalibrationShard:
+        return run_shard(self._target, batches)
+
+
+def run_parallel(function: Callable[[T], R], parts: Sequence[T], n_jobs: int = -1) -> list[R]:
+    """Run a function on every part in parallel by joblib, on whatever `joblib.parallel_config` names.
+
+    Args:
+        function: It and its results travel between processes.
+        parts: What it is given, one at a time.
+        n_jobs: How many at a time; -1 for as many as there are cores, or workers of a cluster.
+
+    Returns:
+        The results, in the order of the parts.
+
+    Raises:
+        MissingDependencyError: joblib is not installed.
+        QuantlabError: A process was killed.
+    """
     try:
         from joblib import Parallel, delayed
     except ImportError as error:
         raise MissingDependencyError("joblib is not installed", hint="pip install 'quantlab[cluster]'") from error
-    jobs = (delayed(run_shard)(target, batches) for batches in shards)
-    return merge_shards(list(Parallel(n_jobs=n_jobs)(jobs)))
+    try:
+        return list(Parallel(n_jobs=n_jobs)(delayed(function)(part) for part in parts))
+    except BrokenExecutor as error:
+        raise QuantlabError(
+            "a worker process was killed, perhaps because the memory was full",
+            hint="run it again with fewer jobs; parts that were kept in a folder are not measured again",
+        ) from error

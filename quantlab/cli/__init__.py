@@ -18,6 +18,8 @@ COMMANDS = (
     "calibrate",
     "merge",
     "quantize",
+    "tune",
+    "profile",
     "lint",
     "repair",
     "migrate",

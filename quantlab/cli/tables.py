@@ -12,6 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from quantlab.comparison import Comparison
     from quantlab.qdq import Placement
+    from quantlab.tune.tuned import Tuned
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -31,6 +32,22 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(row.name, shares[0], points, *shares[1:], sqnr, size, *metric)
     for warning in comparison.warnings:
         click.echo(f"warning: {warning}", err=True)
+    print_table(table)
+
+
+def print_candidates(found: Tuned) -> None:
+    """The candidates of a search, the fastest first; the chosen one is marked."""
+    table = Table()
+    headings = ["", "candidate", "ms", "SQNR dB", "drop", "layers in INT8"]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("", "candidate") else "right")
+    for point in sorted(found.points, key=lambda p: p.latency_ms):
+        mark = "*" if point.trial.name == found.best.trial.name else ""
+        latency = f"{point.latency_ms:.4f}" if point.measured else f"about {point.latency_ms:.4f}"
+        sqnr = f"{point.accuracy.sqnr_db:.2f}".replace("inf", "∞")
+        drop = "–" if point.accuracy.drop is None else f"{point.accuracy.drop:.2f}"
+        count = str(sum(point.trial.int8)) if point.trial.int8 else "–"
+        table.add_row(mark, point.trial.name, latency, sqnr, drop, count)
     print_table(table)
 
 

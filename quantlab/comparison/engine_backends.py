@@ -84,7 +84,7 @@ def open_engines(
     Returns:
         Backends, with what was measured of them: latency, throughput, energy, memory, the share that runs in INT8.
     """
-    rows = rows_of(bench(runtime, engines, batch, replace(BENCH, cuda_graph=_has_cuda_python())))
+    rows = rows_of(bench(runtime, engines, batch, replace(BENCH, cuda_graph=can_capture())))
     backends = []
     for row, (name, engine) in zip(rows, engines.items(), strict=True):
         audit = audit_inspection(runtime.inspect(engine, batch), engine, models[name])
@@ -137,7 +137,7 @@ def _notes(engine: Engine, audit: Audit) -> tuple[str, ...]:
     return (*notes, *(str(fallback) for fallback in audit.fallbacks))
 
 
-def _has_cuda_python() -> bool:
+def can_capture() -> bool:
     """Whether CUDA graphs can be captured: pycuda has none."""
     try:
         return find_spec("cuda.bindings") is not None

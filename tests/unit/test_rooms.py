@@ -55,6 +55,7 @@ HOMES = {
     "pycuda": "quantlab/memory",
     "pynvml": "quantlab/memory",
     "rich": "quantlab/cli",
+    "scipy": "quantlab/tune/optimum.py",
     "tensorrt": "quantlab/trt",
 }
 """Library -> the only folder or file that imports it."""

@@ -1,0 +1,47 @@
+"""`quantlab profile`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.cli.options import PATH
+from quantlab.files import check_output
+
+
+@click.command("profile")
+@click.argument("model", type=PATH)
+@click.option("--table", "table_file", type=PATH, required=True, help="Scales of --tensors all, or a TensorRT cache.")
+@click.option("--batch-size", type=int, default=1, show_default=True, help="Of a model that takes any.")
+@click.option("--keep", type=PATH, help="Folder for the engines; a recording that was cut off goes on from there.")
+@click.option("--timing-cache", type=PATH, help="For TensorRT builds.")
+@click.option("--builder-optimization-level", type=int, help="For TensorRT builds.")
+@click.option("-o", "--output", type=PATH, required=True, help="The latency table to write, .json.")
+def command(model: Path, table_file: Path, output: Path, **v: Any) -> None:
+    """Record on a GPU what the layers of MODEL take in INT8 and in float, so that `quantlab tune` can do without one.
+
+    \b
+    Example:
+      quantlab profile model.onnx --table all.json --batch-size 32 -o h200.json
+    """
+    from quantlab.api.tuning import record_latencies
+    from quantlab.calibration import load_table
+    from quantlab.cli.engine_runtime import runtime
+    from quantlab.engines.options import BuildSettings
+    from quantlab.onnx_model import load_model
+    from quantlab.tune.trials import Problem, made_up
+
+    check_output(output, model, table_file)
+    proto, table = load_model(model), load_table(table_file)
+    settings = BuildSettings(v["timing_cache"], v["builder_optimization_level"])
+    with tempfile.TemporaryDirectory() as passing:
+        problem = Problem(
+            proto, table, made_up(proto, v["batch_size"]), v["keep"] or Path(passing), runtime=runtime(),
+            settings=settings,
+        )  # fmt: skip
+        found = record_latencies(problem, lambda name, what: click.echo(f"{name}: {what}", err=True))
+    found.save(output)
+    click.echo(f"{output}: {len(found.observations)} engines on {found.gpu}, TensorRT {found.tensorrt}")

@@ -1,0 +1,106 @@
+"""`quantlab tune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantlab.cli.options import PATH, data_options, open_batches, print_warnings
+from quantlab.cli.tables import print_candidates
+
+if TYPE_CHECKING:
+    from quantlab.engines.runtime import Runtime
+    from quantlab.tune.tuned import Tuned
+
+DIFFERENT = 10
+"""Layers in float that are printed."""
+
+
+@click.command("tune")
+@click.argument("model", type=PATH)
+@click.option("--table", "table_file", type=PATH, required=True, help="Scales of --tensors all, or a TensorRT cache.")
+@data_options
+@click.option("--labels", help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none.")
+@click.option("--metric", help="file.py:NAME, a function of (outputs, labels) or a class with update and compute.")
+@click.option("--min-sqnr", type=float, help="The least SQNR of the outputs, in dB.  [default: that of quantize]")
+@click.option("--max-drop", type=float, help="The most that the metric may lose: points of top-1.")
+@click.option("--latency", help="The most that one batch may take, such as 1.2ms.")
+@click.option("--objective", default="", help="latency or accuracy.  [default: accuracy with --latency, else latency]")
+@click.option("--budget", default="20min", show_default=True, help="For building and measuring engines.")
+@click.option("--latency-table", type=PATH, help="Instead of a GPU: what quantlab profile recorded on one.")
+@click.option("--timing-cache", type=PATH, help="For TensorRT builds.")
+@click.option("--builder-optimization-level", type=int, help="For TensorRT builds.")
+@click.option("-o", "--output", type=PATH, required=True, help="Folder of the search; one that was cut off goes on.")
+@click.pass_context
+def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, **v: Any) -> None:
+    """Find which layers of the FP32 MODEL to leave in float, so that the engine is the fastest within an accuracy, or
+    the most accurate within a latency.
+
+    \b
+    Example:
+      quantlab calibrate model.onnx --data images/ --preset imagenet --tensors all -o all.json
+      quantlab tune model.onnx --table all.json --data val/ --preset imagenet --max-drop 0.5 -o tuned/
+    """
+    from quantlab.api.tuning import TuningRequest, tune
+    from quantlab.calibration import load_table
+    from quantlab.comparison.task import load_metric
+    from quantlab.engines.options import BuildSettings
+    from quantlab.onnx_model import load_model
+    from quantlab.report import write_tuning
+    from quantlab.tune.latency_table import load_latency_table
+    from quantlab.tune.target import Target, parse_budget_s, parse_latency_ms
+
+    latency_ms = parse_latency_ms(v["latency"]) if v["latency"] else None
+    target = Target(v["min_sqnr"], v["max_drop"], latency_ms, v["objective"])
+    budget_s = parse_budget_s(v["budget"])
+    metric = load_metric(v["metric"]) if v["metric"] else None
+    latencies = load_latency_table(v["latency_table"]) if v["latency_table"] else None
+    table = load_table(table_file)
+    proto = load_model(model)
+    request = TuningRequest(
+        table=table,
+        batches=open_batches(proto, v, v["labels"]),
+        folder=output,
+        target=target,
+        metric=metric,
+        runtime=None if latencies else _runtime(),
+        latencies=latencies,
+        budget_s=budget_s,
+        settings=BuildSettings(v["timing_cache"], v["builder_optimization_level"]),
+    )
+    found = tune(proto, request, lambda name, what: click.echo(f"{name}: {what}", err=True))
+    _print(found)
+    if not found.reached:
+        click.echo(f"not reached; the best there is: {found.summary}", err=True)
+        ctx.exit(3)
+    written = found.save(output) | {"report": write_tuning(found, output, title=model.name)}
+    for what, file in written.items():
+        click.echo(f"{what}: {file}")
+
+
+def _runtime() -> Runtime:
+    from quantlab.cli.engine_runtime import runtime
+    from quantlab.errors import MissingDependencyError
+
+    try:
+        return runtime()
+    except MissingDependencyError as error:
+        raise MissingDependencyError(
+            f"{error.text}; latencies are not guessed",
+            hint="record them where a GPU is (quantlab profile MODEL -o FILE) and give --latency-table FILE",
+        ) from error
+
+
+def _print(found: Tuned) -> None:
+    print_candidates(found)
+    if found.reached:
+        click.echo(found.summary)
+    if found.quantized is not None:
+        print_warnings(found.quantized.warnings)
+        left = [s for s in found.quantized.placement.skipped if s.node in found.effects]
+        for one in left[:DIFFERENT]:
+            click.echo(f"  float {one.node} ({one.op}): {one.reason}")
+        if len(left) > DIFFERENT:
+            click.echo(f"  ... and {len(left) - DIFFERENT} more, all of them in the report")

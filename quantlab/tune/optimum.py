@@ -1,0 +1,61 @@
+"""The best choice of regions under an additive estimate: a small integer programme, solved exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from quantlab.errors import MissingDependencyError
+from quantlab.tune.latency import Choice, LatencyModel
+
+GAP = 1e-6
+"""Relative gap at which a solution counts as optimal."""
+
+
+def fastest(model: LatencyModel, noise: Sequence[float], budget: float, fixed: Sequence[bool | None]) -> Choice | None:
+    """The choice of the least estimated latency whose noise is within a budget.
+
+    minimise   sum_r float_r (1 - x_r) + int8_r x_r + sum_b up_b u_b + down_b d_b
+    subject to u_b >= x_target - x_source,  d_b >= x_source - x_target,  sum_r noise_r x_r <= budget,  x binary
+
+    Args:
+        model: Estimated times.
+        noise: What INT8 in each region adds to the error of the outputs.
+        budget: The largest sum of it.
+        fixed: Per region what it must be; None where it is free.
+
+    Returns:
+        What is in INT8, per region; None if the budget cannot be kept.
+
+    Raises:
+        MissingDependencyError: There is no scipy.
+    """
+    try:
+        from scipy.optimize import Bounds, LinearConstraint, milp
+    except ImportError as error:
+        raise MissingDependencyError("scipy is not installed", hint="pip install 'quantlab[tune]'") from error
+    regions, borders = len(model.float_us), model.regions.borders
+    size = regions + 2 * len(borders)
+    gain = np.asarray(model.int8_us) - np.asarray(model.float_us)
+    rows = np.zeros((2 * len(borders), size))  # x_source - x_target + u >= 0, and the other way round
+    for k, border in enumerate(borders):
+        for row, sign in ((2 * k, 1), (2 * k + 1, -1)):
+            rows[row, border.source], rows[row, border.target], rows[row, regions + row] = sign, -sign, 1
+    changes = [cost for pair in zip(model.into_int8_us, model.into_float_us, strict=True) for cost in pair]
+    low, high = np.zeros(size), np.ones(size)
+    for k, value in enumerate(fixed):
+        if value is not None:
+            low[k] = high[k] = float(value)
+    total = np.concatenate([np.asarray(noise, float), np.zeros(2 * len(borders))])
+    constraints = [LinearConstraint(total[None], -np.inf, budget)]
+    if borders:
+        constraints.append(LinearConstraint(rows, 0, np.inf))
+    found = milp(
+        np.concatenate([gain, changes]),
+        integrality=np.r_[np.ones(regions), np.zeros(2 * len(borders))],
+        bounds=Bounds(low, high),
+        constraints=constraints,
+        options={"mip_rel_gap": GAP},
+    )
+    return None if found.x is None else tuple(bool(value > 0.5) for value in found.x[:regions])

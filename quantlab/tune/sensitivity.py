@@ -1,0 +1,108 @@
+"""Quantization sensitivity: what INT8 does to the outputs when it is in one place alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from quantlab.calibration import CalibrationTable, Progress
+from quantlab.comparison.task import Metric
+from quantlab.data import Batches, Labels, stream_facts
+from quantlab.errors import ConfigError, expect_type
+from quantlab.onnx_model import Model, load_model, model_hash
+from quantlab.ort.session import VERSION as ORT_VERSION
+from quantlab.tune.sensitivity_chunks import Job, chunk_key, measure_chunks
+from quantlab.tune.sensitivity_estimate import SensitivityEstimate
+from quantlab.tune.sensitivity_feed import EvenSamples, Judged
+from quantlab.tune.sensitivity_measure import Reference, run_reference
+from quantlab.tune.sensitivity_table import SensitivityProvenance, SensitivityRow, SensitivityTable
+from quantlab.tune.sensitivity_units import Unit, rest_of, units_of
+from quantlab.tune.switched_graph import SwitchedGraph, switched_graph
+from quantlab.tune.switched_model import SwitchedModel
+from quantlab.version import __version__
+
+MEASURED, ESTIMATED = "all", "estimate"
+TOP1 = "top-1"
+"""The metric that labels alone give."""
+
+
+@dataclass(frozen=True)
+class SensitivityOptions:
+    """How sensitivity is measured.
+
+    Attributes:
+        metric: Of the user, see `quantlab.comparison.task`; 'top-1' to insist on labels; None for top-1 where there are
+            labels.
+        method: 'all' for the truth and the estimate, 'estimate' for that alone.
+        part: (k, n): every n-th unit from the k-th on, 1 <= k <= n; None for all.
+        n_jobs: How many chunks of units at a time, by joblib; 1 for this process alone.
+        folder: Where finished chunks are kept, and picked up by the next run; all workers see it. None to keep none.
+        seed: Of the noise of the estimate.
+
+    Raises:
+        ConfigError: One of them makes no sense.
+    """
+
+    metric: Metric | str | None = None
+    method: str = MEASURED
+    part: tuple[int, int] | None = None
+    n_jobs: int = 1
+    folder: Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in (MEASURED, ESTIMATED):
+            raise ConfigError(f"there is no method '{self.method}'", hint=f"{MEASURED} or {ESTIMATED}")
+        if isinstance(self.metric, str) and self.metric != TOP1:
+            raise ConfigError(f"there is no metric '{self.metric}'", hint=f"{TOP1}, a function or a class")
+        if self.n_jobs == 0:
+            raise ConfigError("0 jobs measure nothing", hint="1, or -1 for as many as there are cores")
+        if self.part is not None and not 1 <= self.part[0] <= self.part[1]:
+            k, n = self.part
+            raise ConfigError(f"there is no part {k} of {n}", hint=f"parts of {max(n, 1)} are 1 to {max(n, 1)}")
+
+
+def measure_sensitivity(
+    model: Model,
+    table: CalibrationTable,
+    batches: Batches,
+    labels: Labels | None = None,
+    options: SensitivityOptions | None = None,
+    on_batch: Progress | None = None,
+) -> SensitivityTable:
+    """Measure every layer, tensor and class of nodes. See `quantlab.api.sensitivity`."""
+    options = options or SensitivityOptions()
+    expect_type(options, SensitivityOptions, "options", "quantlab.tune.SensitivityOptions(n_jobs=2)")
+    proto = load_model(model)
+    graph = switched_graph(proto, table)
+    units = units_of(graph)
+    mine = _part(units, options.part)
+    judged = Judged(batches, labels, None if isinstance(options.metric, str) else options.metric)
+    measured = options.method == MEASURED
+    samples = EvenSamples()
+    reference = run_reference(proto, SwitchedModel(graph), judged, samples, None if measured else on_batch)
+    if options.metric is not None and reference.metric is None:
+        raise ConfigError("a metric was asked for, but there are no labels", hint="give labels, or class folders")
+    provenance = _provenance(proto, table, judged, reference, options)
+    estimate = SensitivityEstimate(graph, samples, options.seed)
+    effects = {}
+    if measured:
+        key = chunk_key(asdict(provenance), judged)
+        effects = measure_chunks(Job(proto, graph, judged, reference, options.folder, key), mine, options.n_jobs, on_batch)
+    rows = tuple(_row(unit, graph, estimate, *effects.get(unit.key, (None, None))) for unit in mine)
+    return SensitivityTable(rows, tuple(unit.key for unit in units), provenance, reference.warnings)
+
+
+def _part(units: Sequence[Unit], part: tuple[int, int] | None) -> Sequence[Unit]:
+    if part is None:
+        return units
+    k, n = part
+    if n > len(units):
+        raise ConfigError(f"{n} parts of {len(units)} units: some would be empty", hint=f"at most {len(units)} parts")
+    return units[k - 1 :: n]

@@ -1,0 +1,273 @@
+"""How sensitive every unit of a network is, with where the numbers came from; written, read, merged."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.errors import ConfigError, DataError
+from quantlab.files import read_text, write_text
+from quantlab.numerics import sqnr_db
+
+FORMAT = "quantlab.sensitivity"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a choice of INT8 does to the network.
+
+    Attributes:
+        noise: Squared error of the outputs over their power, the mean over the float outputs.
+        changed: Share of the samples with another best class than FP32's, 0..1; None without class scores.
+        metric: The accuracy, by labels or a metric of the user; None without either.
+    """
+
+    noise: float
+    changed: float | None = None
+    metric: float | None = None
+
+    @property
+    def sqnr_db(self) -> float:
+        """`-10 log10(noise)`, infinite where the outputs are FP32's."""
+        return noise_db(self.noise)
+
+
+def noise_db(noise: float) -> float:
+    """The SQNR in dB of a noise relative to the power."""
+    return float(sqnr_db(1.0, noise))
+
+
+@dataclass(frozen=True, slots=True)
+class SensitivityRow:
+    """One unit.
+
+    Attributes:
+        kind: 'all', 'layer', 'tensor' or 'class'.
+        name: Of the node, tensor or class.
+        op: The operator of a layer, else ''.
+        sites: How many places are in INT8.
+        alone: INT8 there and nowhere else, measured; None where it was estimated only.
+        without: For a class: INT8 everywhere but there, measured.
+        estimate: The noise that the first-order estimate gives for `alone`.
+        estimate_without: The same for `without`.
+    """
+
+    kind: str
+    name: str
+    op: str
+    sites: int
+    alone: Effect | None = None
+    without: Effect | None = None
+    estimate: float | None = None
+    estimate_without: float | None = None
+
+    @property
+    def noise(self) -> float:
+        """The measured noise alone, else the estimate; NaN without either."""
+        if self.alone is not None:
+            return self.alone.noise
+        return math.nan if self.estimate is None else self.estimate
+
+
+@dataclass(frozen=True, slots=True)
+class SensitivityProvenance:
+    """What the numbers were made from.
+
+    Attributes:
+        model_hash: Names the model.
+        table_hash: Names the ranges.
+        algorithm: Of the ranges.
+        data_hash: Names the batches, as in a calibration table.
+        labels_hash: Names the labels; '' without.
+        preprocess: What made the batches, as plain values.
+        batches: How many were seen.
+        samples: How many were seen.
+        method: 'all' or 'estimate'.
+        metric: What `metric` of the rows is: 'top-1', or the user's by name; '' for none.
+        fp32_metric: FP32's.
+        estimate_samples: On how many samples was estimated.
+        seed: Of the noise of the estimate.
+        versions: Of the packages that made it.
+    """
+
+    model_hash: str
+    table_hash: str
+    algorithm: str
+    data_hash: str
+    labels_hash: str = ""
+    preprocess: Mapping[str, Any] | None = None
+    batches: int = 0
+    samples: int = 0
+    method: str = "all"
+    metric: str = ""
+    fp32_metric: float | None = None
+    estimate_samples: int = 0
+    seed: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SensitivityTable:
+    """The rows that were measured, all or a part of them.
+
+    Attributes:
+        rows: In network order within each kind.
+        units: (kind, name) of every unit of the network: a part has fewer rows.
+        provenance: What the numbers were made from.
+        warnings: Facts that a reader must know.
+    """
+
+    rows: tuple[SensitivityRow, ...]
+    units: tuple[tuple[str, str], ...]
+    provenance: SensitivityProvenance
+    warnings: tuple[str, ...] = ()
+
+    def of_kind(self, kind: str) -> tuple[SensitivityRow, ...]:
+        """The rows of one kind, in network order."""
+        return tuple(row for row in self.rows if row.kind == kind)
+
+    def worst(self, kind: str) -> tuple[SensitivityRow, ...]:
+        """The rows of one kind, the largest noise first."""
+        return tuple(sorted(self.of_kind(kind), key=lambda row: -row.noise))
+
+    def metric_drop(self, effect: Effect | None) -> float | None:
+        """What an effect costs of FP32's metric; None where it is not known."""
+        base = self.provenance.fp32_metric
+        if effect is None or effect.metric is None or base is None:
+            return None
+        return base - effect.metric
+
+    def rank_correlation(self, kind: str) -> float | None:
+        """Spearman's, between estimate and truth of the rows of one kind; None for fewer than three of them."""
+        pairs = [(r.estimate, r.alone.noise) for r in self.of_kind(kind) if r.alone and r.estimate is not None]
+        return spearman([a for a, _ in pairs], [b for _, b in pairs]) if len(pairs) > 2 else None
+
+    def to_json(self) -> str:
+        """The text of a file."""
+        content = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        correlations = {kind: self.rank_correlation(kind) for kind in ("layer", "tensor")}
+        content["rank_correlation"] = {k: v for k, v in correlations.items() if v is not None}
+        return json.dumps(content, indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "table") -> SensitivityTable:
+        """The inverse of `to_json`.
+
+        Args:
+            text: The content of a file.
+            source: Its name, for the error text.
+
+        Returns:
+            The table.
+
+        Raises:
+            DataError: The text is no sensitivity table, or of an unknown version.
+        """
+        try:
+            content = json.loads(text)
+            if (content["format"], content["version"]) != (FORMAT, VERSION):
+                raise ValueError(f"format {content['format']!r} version {content['version']!r}")
+            rows = tuple(row_from(row) for row in content["rows"])
+            units = tuple((str(kind), str(name)) for kind, name in content["units"])
+            provenance = SensitivityProvenance(**content["provenance"])
+            return cls(rows, units, provenance, tuple(map(str, content["warnings"])))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{source} is not a sensitivity table (version {VERSION}): {error}",
+                hint="make one with quantlab sensitivity",
+            ) from error
+
+    def to_csv(self) -> str:
+        """A line per row, with a heading; SQNR in dB, shares 0..1, empty where something was not measured."""
+        lines = io.StringIO()
+        writer = csv.writer(lines, lineterminator="\n")
+        ways = ("", "without_")
+        columns = ("sqnr_db", "changed", "metric", "metric_drop", "estimate_sqnr_db")
+        writer.writerow(["kind", "name", "op", "sites", *(way + column for way in ways for column in columns)])
+        for row in self.rows:
+            cells: list[object] = [row.kind, row.name, row.op, row.sites]
+            for effect, estimate in ((row.alone, row.estimate), (row.without, row.estimate_without)):
+                cells += [effect.sqnr_db, effect.changed, effect.metric] if effect else [None] * 3
+                cells += [self.metric_drop(effect), None if estimate is None else noise_db(estimate)]
+            writer.writerow(["" if cell is None else cell for cell in cells])
+        return lines.getvalue()
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON file atomically."""
+        write_text(Path(path), self.to_json() + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> SensitivityTable:
+        """Read a JSON file; DataError if it is missing or not a sensitivity table."""
+        return cls.from_json(read_text(Path(path), "sensitivity table"), str(path))
+
+
+def row_from(content: Mapping[str, Any]) -> SensitivityRow:
+    """A row from its plain values; TypeError for unknown keys."""
+    effects = {key: None if content[key] is None else Effect(**content[key]) for key in ("alone", "without")}
+    if unknown := set(content) - {f.name for f in fields(SensitivityRow)}:
+        raise TypeError(f"unknown keys {sorted(unknown)} in a row")
+    return SensitivityRow(**{**content, **effects})
+
+
+def merge_sensitivity(parts: Sequence[SensitivityTable]) -> SensitivityTable:
+    """The table of all parts, equal to that of one run.
+
+    Raises:
+        ConfigError: There are none, they are not of the same model, ranges, data and method, or a unit is in two of
+            them or in none.
+    """
+    if not parts:
+        raise ConfigError("there are no parts to merge", hint="give at least one")
+    first = parts[0]
+    for other in parts[1:]:
+        for name in (f.name for f in fields(SensitivityProvenance)):
+            mine, theirs = getattr(first.provenance, name), getattr(other.provenance, name)
+            if mine != theirs:
+                raise ConfigError(f"the parts differ in {name}: {mine} and {theirs}", hint="measure them alike")
+        if first.units != other.units:
+            raise ConfigError("the parts have different units", hint="measure them alike")
+    found: dict[tuple[str, str], SensitivityRow] = {}
+    for row in (row for part in parts for row in part.rows):
+        if (row.kind, row.name) in found:
+            raise ConfigError(f"{row.kind} '{row.name}' is in two parts", hint="give every part once")
+        found[row.kind, row.name] = row
+    if missing := [unit for unit in first.units if unit not in found]:
+        raise ConfigError(
+            f"{len(missing)} of {len(first.units)} units are in no part (first: {missing[0][0]} '{missing[0][1]}')",
+            hint="give every part: --part 1/N to N/N",
+        )
+    warnings = tuple(dict.fromkeys(warning for part in parts for warning in part.warnings))
+    return SensitivityTable(tuple(found[unit] for unit in first.units), first.units, first.provenance, warnings)
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, equal values sharing the mean of their ranks.
+
+    Args:
+        first: Values.
+        second: As many others.
+
+    Returns:
+        -1 to 1; None where all values of a side are equal.
+    """
+    a, b = (ranks - ranks.mean() for ranks in (_ranks(first), _ranks(second)))
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm else None
+
+
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    _, places, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    mean: NDArray[np.float64] = (last - (counts - 1) / 2)[places]
+    return mean

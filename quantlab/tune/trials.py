@@ -1,0 +1,294 @@
+"""Candidates of a search: which placement each is, and what is measured of it. Every figure is kept in the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quantlab.calibration import CalibrationTable
+from quantlab.comparison import Backend, Candidate, Metric, compare_models
+from quantlab.comparison.engine_backends import build_engine, can_capture
+from quantlab.data import Batch, Batches, BatchSize, IterableBatches, made_up_batch
+from quantlab.engines.bench import BenchOptions
+from quantlab.engines.engine import Engine
+from quantlab.engines.jobs import run_batch
+from quantlab.engines.measure import bench
+from quantlab.engines.options import BuildSettings
+from quantlab.engines.profiles import profile_for
+from quantlab.engines.runtime import Runtime
+from quantlab.errors import ConfigError, DataError
+from quantlab.onnx_model import input_specs
+from quantlab.qdq import EVERYTHING, Placement, Quantized, Selection, plan, prepare, quantize_model
+from quantlab.tune.journal import Journal
+from quantlab.tune.latency import Choice, Observation
+from quantlab.tune.regions import Regions, regions_of, times_us
+from quantlab.tune.target import Accuracy
+
+FLOAT, EVERY, DEFAULT, IMPLICIT = "float", "everything", "default", "implicit"
+"""The candidates that every search begins with: nothing in INT8, all that can be, what `quantize` places, and what
+TensorRT chooses itself from the same scales."""
+BENCH = BenchOptions(duration_s=1.0, rounds=10, transfers=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A candidate.
+
+    Attributes:
+        name: Unique in a search; the same for the same placement.
+        int8: What it has in INT8, per region.
+    """
+
+    name: str
+    int8: Choice
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """An engine of a candidate.
+
+    Attributes:
+        latency_ms: Median, relative to that of `float` in the same run.
+        times_us: Per region.
+        engine: Its file in the folder of the search.
+        gpu, tensorrt: What it was measured on.
+        seconds: That building and measuring took.
+    """
+
+    latency_ms: float
+    times_us: tuple[float, ...]
+    engine: str
+    gpu: str
+    tensorrt: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is searched.
+
+    Attributes:
+        model: The FP32 model.
+        table: Its scales.
+        batches: To judge accuracy on.
+        labels: int64 (N,), None for those of the stream, if it has any.
+        metric: Of the user, else top-1.
+        runtime: What builds engines; None where there is no GPU.
+        settings: Of all builds.
+        folder: For engines.
+    """
+
+    model: onnx.ModelProto
+    table: CalibrationTable
+    batches: Batches
+    folder: Path
+    labels: NDArray[np.int64] | None = None
+    metric: Metric | None = None
+    runtime: Runtime | None = None
+    settings: BuildSettings = field(default_factory=BuildSettings)
+
+    @cached_property
+    def prepared(self) -> onnx.ModelProto:
+        """See `quantlab.qdq.prepare`."""
+        return prepare(self.model)
+
+    @cached_property
+    def regions(self) -> Regions:
+        """Of the prepared model."""
+        return regions_of(self.prepared)
+
+    @cached_property
+    def first_batch(self) -> Batch:
+        """What engines are measured on."""
+        for batch in self.batches:
+            return BatchSize.of(input_specs(self.model)).filled(batch)
+        raise DataError("there are no batches to measure with", hint="the stream is empty: check the data")
+
+    def choice_of(self, placement: Placement) -> Choice:
+        """What a placement has in INT8, per region."""
+        readers = {node for node, _, _ in placement.activations}
+        return tuple(region.name in readers for region in self.regions.regions)
+
+    @cached_property
+    def default(self) -> Choice:
+        """What `quantize` places."""
+        return self.choice_of(plan(self.prepared))
+
+    @cached_property
+    def everything(self) -> Choice:
+        """All that can be in INT8."""
+        return self.choice_of(plan(self.prepared, EVERYTHING))
+
+    def trial(self, int8: Choice) -> Trial:
+        """The candidate of a choice."""
+        named = {(False,) * len(int8): FLOAT, self.everything: EVERY, self.default: DEFAULT}
+        bits = int("1" + "".join("01"[on] for on in int8), 2)
+        return Trial(named.get(int8, f"x{bits:x}"), int8)
+
+    def quantized(self, trial: Trial) -> Quantized | None:
+        """The Q/DQ model of a candidate; None for one without INT8."""
+        if not any(trial.int8):
+            return None
+        names = [region.name for region, on in zip(self.regions.regions, trial.int8, strict=True) if on]
+        selection = {DEFAULT: None, EVERY: EVERYTHING}.get(trial.name, Selection(include=tuple(names)))
+        return quantize_model(self.model, self.table, selection)
+
+
+@dataclass
+class Workbench:
+    """Measures candidates.
+
+    Attributes:
+        problem: What is searched.
+        journal: Where every figure is kept.
+        on_step: Called with the name of every candidate that is measured anew, and what is done with it.
+    """
+
+    problem: Problem
+    journal: Journal
+    on_step: Callable[[str, str], object] = lambda *_: None
+    _asked: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def spent_s(self) -> float:
+        """On engines that were asked for so far, whether built by this run or an earlier one."""
+        return sum(self._asked.values())
+
+    def estimate(self, trial: Trial) -> Accuracy:
+        """The accuracy of a candidate on ONNX Runtime."""
+        return self._accuracy(f"ort {trial.name}", lambda: self._on_ort(trial))
+
+    def accuracy(self, trial: Trial) -> Accuracy:
+        """The accuracy of a candidate: of its engine, where there is a GPU."""
+        if self.problem.runtime is None:
+            return self.estimate(trial)
+        return self._accuracy(f"engine {trial.name}", lambda: self._on_engine(trial))
+
+    def _accuracy(self, key: str, find: Callable[[], Mapping[str, Any]]) -> Accuracy:
+        return Accuracy(**self.journal.remember("accuracy", key, find))
+
+    def _on_ort(self, trial: Trial) -> dict[str, Any]:
+        self.on_step(trial.name, "accuracy")
+        quantized = self.problem.quantized(trial)
+        return self._judge(Candidate(trial.name, quantized.model if quantized else self.problem.model))
+
+    def _on_engine(self, trial: Trial) -> dict[str, Any]:
+        assert self.problem.runtime is not None
+        engine = self.engine(trial)
+        self.on_step(trial.name, "accuracy of the engine")
+        with self.problem.runtime.open(engine) as running:
+            return self._judge(Backend(trial.name, partial(run_batch, running)))
+
+    def _judge(self, candidate: Candidate | Backend) -> dict[str, Any]:
+        given = self.problem
+        found = compare_models(given.model, [candidate], given.batches, given.labels, metric=given.metric)
+        fp32, other = found.results
+        if other.failed or other.metric_failed:
+            raise DataError(f"'{other.name}' cannot be judged: {other.failed or other.metric_failed}", hint="see above")
+        metric, base = (other.metric, fp32.metric) if given.metric is not None else (other.top1, fp32.top1)
+        percent = 1.0 if given.metric is not None else 100.0
+        values = [None if value is None else percent * value for value in (metric, base)]
+        return asdict(Accuracy(other.worst_sqnr_db, *values))
+
+    def timing(self, trial: Trial) -> Timing:
+        """The latency of a candidate's engine, built now if it is not there yet."""
+        found = self.journal.remember("timing", trial.name, lambda: asdict(self._measure(trial)))
+        timing = Timing(**found | {"times_us": tuple(found["times_us"])})
+        self._asked[trial.name] = timing.seconds
+        return timing
+
+    def observation(self, trial: Trial) -> Observation:
+        """The same for the fit of latencies; not for the implicit engine, whose choice is TensorRT's."""
+        return Observation(trial.int8, self.timing(trial).times_us)
+
+    def together(self, trials: Sequence[Trial]) -> dict[str, float]:
+        """Measure candidates once more, all in one run.
+
+        Args:
+            trials: Their engines are there.
+
+        Returns:
+            Candidate -> latency in ms.
+        """
+
+        def find() -> dict[str, float]:
+            assert self.problem.runtime is not None
+            self.on_step(", ".join(trial.name for trial in trials), "latency, all in one run")
+            engines = {trial.name: self.engine(trial) for trial in trials}
+            options = replace(BENCH, cuda_graph=can_capture())
+            rows = bench(self.problem.runtime, engines, self.problem.first_batch, options)
+            return {row.name: float(np.median(row.rounds_ms)) for row in rows}
+
+        found: dict[str, float] = self.journal.remember("together", " ".join(t.name for t in trials), find)
+        return found
+
+    def engine(self, trial: Trial) -> Engine:
+        """The engine that was measured."""
+        return Engine.load(self.problem.folder / self.timing(trial).engine)
+
+    def _measure(self, trial: Trial) -> Timing:
+        problem, runtime = self.problem, self.problem.runtime
+        assert runtime is not None
+        started = time.monotonic()
+        self.on_step(trial.name, "build")
+        proto, engine = self._build(runtime, trial)
+        file = f"{trial.name}.engine"
+        engine.save(problem.folder / file)
+        self.on_step(trial.name, "latency")
+        engines = {} if trial.name == FLOAT else {FLOAT: Engine.load(problem.folder / f"{FLOAT}.engine")}
+        engines |= {trial.name: engine}
+        options = replace(BENCH, cuda_graph=can_capture())
+        medians = [float(np.median(r.rounds_ms)) for r in bench(runtime, engines, problem.first_batch, options)]
+        latency_ms = medians[-1]
+        if trial.name != FLOAT:  # clocks drift between runs, ratios do not
+            latency_ms *= self.journal.known("timing")[FLOAT]["latency_ms"] / medians[0]
+        inspection = runtime.inspect(engine, problem.first_batch)
+        times = () if trial.name == IMPLICIT else tuple(times_us(inspection, problem.regions, proto, latency_ms))
+        seconds = time.monotonic() - started
+        return Timing(latency_ms, times, file, engine.record.gpu, engine.record.tensorrt, seconds)
+
+    def _build(self, runtime: Runtime, trial: Trial) -> tuple[onnx.ModelProto, Engine]:
+        problem = self.problem
+        profile = profile_for(input_specs(problem.model), problem.first_batch)
+        if trial.name == IMPLICIT:
+            source = runtime.table_calibrator(problem.table)
+            return problem.model, build_engine(runtime, "int8", problem.model, profile, problem.settings, source)
+        quantized = problem.quantized(trial)
+        proto = quantized.model if quantized else problem.prepared
+        precision = "qdq" if quantized else "fp16"
+        return proto, build_engine(runtime, precision, proto, profile, problem.settings, None)
+
+
+def made_up(model: onnx.ModelProto, batch_size: int) -> IterableBatches:
+    """One batch of seeded values, good for latency.
+
+    Args:
+        model: Of which at most the batch size is dynamic.
+        batch_size: For that.
+
+    Returns:
+        A stream of it.
+
+    Raises:
+        ConfigError: Another dimension is dynamic too.
+    """
+    shapes = {}
+    for spec in input_specs(model):
+        first, rest = spec.shape[:1], spec.shape[1:]
+        if unknown := [size for size in rest if not isinstance(size, int)]:
+            raise ConfigError(
+                f"input '{spec.name}' has a dynamic dimension '{unknown[0]}', so its latency has no one value",
+                hint="fix it in the model: onnxruntime.tools.make_dynamic_shape_fixed",
+            )
+        shapes[spec.name] = tuple(size if isinstance(size, int) else batch_size for size in first) + tuple(
+            size for size in rest if isinstance(size, int)
+        )
+    return IterableBatches([made_up_batch(input_specs(model), shapes, np.random.default_rng(0))])
