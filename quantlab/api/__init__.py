@@ -5,6 +5,7 @@ The jobs beside them do what a command of the command line does, from a request 
 
 from quantlab.api.calibration import calibrate, calibrate_all, calibrate_shard, calibrate_shards, check_data
 from quantlab.api.models import compare, migrate, quantize
+from quantlab.api.sensitivity import sensitivity
 
 __all__ = [
     "calibrate",
@@ -15,4 +16,5 @@ __all__ = [
     "compare",
     "migrate",
     "quantize",
+    "sensitivity",
 ]

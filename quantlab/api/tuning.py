@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from quantlab.calibration import CalibrationTable
 from quantlab.calibration.feeder import fingerprint
 from quantlab.comparison import Metric
 from quantlab.data import Batches
+from quantlab.engines.engine import Engine
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import ConfigError
@@ -22,11 +25,13 @@ from quantlab.onnx_model import Model, load_model, model_hash, require_float
 from quantlab.tune.journal import Journal
 from quantlab.tune.latency_table import LatencyTable
 from quantlab.tune.search import Search, mixtures
-from quantlab.tune.sensitivity_table import SensitivityTable
+from quantlab.tune.sensitivity import SensitivityOptions, measure_sensitivity
 from quantlab.tune.target import Target
 from quantlab.tune.trials import Problem, Trial, Workbench
 from quantlab.tune.tuned import Tuned, tuned_from
 
+COMPARED_BUDGET_S = 1200.0
+"""Of a search within a comparison."""
 JOURNAL = "journal.jsonl"
 """What a search has found out, in its folder."""
 
@@ -95,16 +100,15 @@ def tune(model: Model, request: TuningRequest, on_step: Steps = lambda *_: None)
         proto, request.table, request.batches, request.folder, request.labels, request.metric, request.runtime,
         request.settings,
     )  # fmt: skip
+    problem.check()
     if request.latencies is not None:
         request.latencies.check(problem.regions)
     make_folder(request.folder)
     bench = Workbench(problem, Journal(request.folder / JOURNAL, _identity(problem, request)), on_step)
     on_step("sensitivity", "of every layer")
-    sensitivity = _sensitivity(problem, request.folder / "sensitivity")
-    noise = {row.name: row.noise for row in sensitivity.of_kind("layer")}
+    noise = _noise(problem, request.folder / "sensitivity")
     recorded = request.latencies.observations if request.latencies is not None else ()
-    order = [noise.get(region.name, 0.0) for region in problem.regions.regions]
-    search = Search(bench, request.target, order, recorded, request.budget_s)
+    search = Search(bench, request.target, noise, recorded, request.budget_s)
     best = search.run()
     return tuned_from(search, best, _device(search, request.latencies))
 
@@ -125,6 +129,7 @@ def record_latencies(problem: Problem, on_step: Steps = lambda *_: None) -> Late
     """
     if problem.runtime is None:
         raise ConfigError("latencies can only be recorded on a GPU", hint="run it where TensorRT and a GPU are")
+    problem.check()
     make_folder(problem.folder)
     journal = Journal(problem.folder / JOURNAL, {"model": model_hash(problem.model)})
     bench = Workbench(problem, journal, on_step)
@@ -141,6 +146,33 @@ def record_latencies(problem: Problem, on_step: Steps = lambda *_: None) -> Late
         size,
         tuple(bench.observation(trial) for trial in trials),
     )
+
+
+def tuned_engine(
+    model: onnx.ModelProto, table: CalibrationTable, batches: Batches, runtime: Runtime, settings: BuildSettings
+) -> tuple[Engine, onnx.ModelProto]:
+    """Search for the fastest engine with the SQNR of the default placement: a `comparison.named_backends.Tuner`.
+
+    Args:
+        model: The FP32 model.
+        table: Scales of all tensors.
+        batches: To judge accuracy on.
+        runtime: What builds engines.
+        settings: Of all builds.
+
+    Returns:
+        The engine that was measured, and the model that it was built from.
+
+    Raises:
+        QuantlabError: As `tune`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        request = TuningRequest(
+            table, batches, Path(folder), runtime=runtime, budget_s=COMPARED_BUDGET_S, settings=settings
+        )
+        found = tune(model, request)
+        assert found.engine is not None
+        return Engine.load(found.engine), found.quantized.model if found.quantized else model
 
 
 def _identity(problem: Problem, request: TuningRequest) -> Mapping[str, str]:
@@ -167,5 +199,9 @@ def _device(search: Search, latencies: LatencyTable | None) -> str:
     return f"{timing.gpu}, TensorRT {timing.tensorrt}"
 
 
-def _sensitivity(problem: Problem, folder: Path) -> SensitivityTable:
-    raise NotImplementedError
+def _noise(problem: Problem, folder: Path) -> list[float]:
+    """What INT8 in each region alone adds to the error of the outputs."""
+    options = SensitivityOptions(metric=problem.metric, folder=folder)
+    found = measure_sensitivity(problem.model, problem.table, problem.batches, problem.labels, options)
+    noise = {row.name: row.noise for row in found.of_kind("layer")}
+    return [noise.get(region.name, 0.0) for region in problem.regions.regions]

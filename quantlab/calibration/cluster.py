@@ -11,7 +11,8 @@ from quantlab.calibration.shards import CalibrationShard, merge_shards
 from quantlab.data import Batches
 from quantlab.errors import ConfigError, MissingDependencyError, QuantlabError
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def run_shard(target: CalibrationTarget, batches: Batches, on_batch: Progress | None = None) -> CalibrationShard:

@@ -18,6 +18,7 @@ COMMANDS = (
     "calibrate",
     "merge",
     "quantize",
+    "sensitivity",
     "tune",
     "profile",
     "lint",

@@ -15,19 +15,28 @@ from quantlab.files import check_output
 @click.option("--algorithm", default="entropy", show_default=True, help="minmax, entropy, percentile-P, mse.")
 @click.option("-o", "--output", type=PATH, required=True, help="The table to write, NAME.json.")
 def command(parts: tuple[Path, ...], algorithm: str, output: Path) -> None:
-    """One table from PARTS of the data that were calibrated apart: .npz files, or min-max tables.
+    """One table from PARTS of the data that were calibrated apart: .npz files, or min-max tables; or from parts of
+    `quantlab sensitivity --part`.
 
     \b
     Example:
       quantlab calibrate m.onnx --data part1/ --preset imagenet --order-independent -o part1.npz
       quantlab merge part1.npz part2.npz --algorithm mse -o table.json
+      quantlab merge sens1.json sens2.json -o sens.json
     """
     from quantlab.calibration import merge_files
     from quantlab.observers import observer_by_name
     from quantlab.qdq.outputs import output_kind
+    from quantlab.tune.sensitivity_merge import is_sensitivity, merge_sensitivity_files
 
     check_output(output, *parts)
     output_kind(output, (".json",))
+    if is_sensitivity(parts[0]):
+        whole = merge_sensitivity_files(parts)
+        whole.save(output)
+        print_warnings(whole.warnings)
+        click.echo(f"{output}: sensitivity of {len(whole.rows)} units in {len(parts)} parts")
+        return
     table = merge_files(parts, observer_by_name(algorithm))
     table.save(output)
     print_warnings(table.warnings)

@@ -28,7 +28,16 @@ from quantlab.trt import open_runtime
 
 TRT_CALIBRATORS = {"entropy": "entropy2", "entropy2": "entropy2", "entropy1": "entropy", "minmax": "minmax"}
 """Algorithms that TensorRT itself has -> the calibrator. The others reach the implicit path as a table."""
-_FORMS = "ort:fp32, ort:qdq:ALGORITHM, trt:fp32, trt:fp16, trt:int8:ALGORITHM, trt:qdq:ALGORITHM"
+TUNED_ALGORITHM = "entropy"
+"""Of a tuned engine whose name gives none."""
+Tuner = Callable[
+    [onnx.ModelProto, CalibrationTable, Batches, Runtime, BuildSettings], "tuple[Engine, onnx.ModelProto]"
+]
+"""Gives the best engine that a search finds on calibration data, and the model it was built from."""
+_FORMS = (
+    "ort:fp32, ort:qdq:ALGORITHM, trt:fp32, trt:fp16, trt:int8:ALGORITHM, trt:qdq:ALGORITHM, trt:tuned, "
+    "trt:tuned:ALGORITHM"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +46,8 @@ class BackendSpec:
 
     Attributes:
         runtime: 'ort' or 'trt'.
-        precision: 'fp32', 'fp16', 'int8' (implicit) or 'qdq' (explicit).
-        algorithm: Of the calibration, '' for float.
+        precision: 'fp32', 'fp16', 'int8' (implicit), 'qdq' (explicit) or 'tuned' (what a search finds).
+        algorithm: Of the calibration, '' for float and for the usual one of a search.
     """
 
     runtime: str
@@ -55,10 +64,11 @@ def parse_backend(text: str) -> BackendSpec:
     """The inverse of `BackendSpec.name`; ConfigError for anything else."""
     runtime, precision, algorithm = (*text.split(":", 2), "", "")[:3]
     quantized = precision in ("int8", "qdq")
-    known = {"ort": ("fp32", "qdq"), "trt": ("fp32", "fp16", "int8", "qdq")}
-    if precision not in known.get(runtime, ()) or quantized != bool(algorithm):
+    known = {"ort": ("fp32", "qdq"), "trt": ("fp32", "fp16", "int8", "qdq", "tuned")}
+    fits = precision == "tuned" or quantized == bool(algorithm)
+    if precision not in known.get(runtime, ()) or not fits:
         raise ConfigError(f"there is no backend '{text}'", hint=f"backends are {_FORMS}")
-    if quantized and not (runtime == "trt" and precision == "int8" and algorithm in TRT_CALIBRATORS):
+    if algorithm and not (runtime == "trt" and precision == "int8" and algorithm in TRT_CALIBRATORS):
         observer_by_name(algorithm)
     return BackendSpec(runtime, precision, algorithm)
 
@@ -81,6 +91,7 @@ class BackendSet:
         calibration: Calibration data, needed for everything quantized.
         settings: For TensorRT engines.
         open_runtime: Gives the TensorRT that builds and runs engines; called only if one is needed.
+        tuner: For tuned backends.
         backends: What could be opened.
         quantized: The Q/DQ models that were made, by algorithm.
         tables: Their scales, by algorithm.
@@ -92,6 +103,7 @@ class BackendSet:
     calibration: Batches | None
     settings: BuildSettings = field(default_factory=BuildSettings)
     open_runtime: Callable[[], Runtime] = open_runtime
+    tuner: Tuner | None = None
     backends: list[Backend] = field(default_factory=list)
     quantized: dict[str, Quantized] = field(default_factory=dict)
     tables: dict[str, CalibrationTable] = field(default_factory=dict)
@@ -128,10 +140,9 @@ class BackendSet:
             QuantlabError: One that was asked for cannot run here.
         """
         wanted = list(dict.fromkeys(spec for spec in specs if spec != BackendSpec("ort", "fp32")))
-        if any(spec.algorithm for spec in wanted) and self.calibration is None:
-            raise ConfigError(
-                f"backend '{next(s.name for s in wanted if s.algorithm)}' needs calibration data", hint="--calibration"
-            )
+        quantized = [spec.name for spec in wanted if spec.algorithm or spec.precision == "tuned"]
+        if quantized and self.calibration is None:
+            raise ConfigError(f"backend '{quantized[0]}' needs calibration data", hint="--calibration")
         self._calibrate(wanted)
         for spec in (s for s in wanted if s.runtime == "ort"):
             facts = {"calibration_s": self._calibration_s}
@@ -169,6 +180,10 @@ class BackendSet:
         for spec in specs:
             try:
                 started = time.perf_counter()
+                if spec.precision == "tuned":
+                    engines[spec.name], models[spec.name] = self._tuned(spec, runtime)
+                    spent[spec.name] = time.perf_counter() - started
+                    continue
                 int8 = self._source(spec, runtime)
                 spent[spec.name] = time.perf_counter() - started
                 model = self.quantized[spec.algorithm].model if spec.precision == "qdq" else self.proto
@@ -204,12 +219,24 @@ class BackendSet:
         assert self.calibration is not None
         if spec.algorithm in TRT_CALIBRATORS:
             return runtime.stream_calibrator(TRT_CALIBRATORS[spec.algorithm], self.calibration)
-        observers = {spec.algorithm: observer_by_name(spec.algorithm)}
+        return runtime.table_calibrator(self._table_of_all(spec.algorithm))
+
+    def _tuned(self, spec: BackendSpec, runtime: Runtime) -> tuple[Engine, onnx.ModelProto]:
+        """What a search on the calibration data finds, never on the data of the comparison."""
+        if self.tuner is None:
+            raise ConfigError(f"'{spec.name}' cannot be searched for here", hint="quantlab tune, then compare its engine")
+        assert self.calibration is not None
+        table = self._table_of_all(spec.algorithm or TUNED_ALGORITHM)
+        return self.tuner(self.proto, table, self.calibration, runtime, self.settings)
+
+    def _table_of_all(self, algorithm: str) -> CalibrationTable:
+        """Scales of every tensor."""
+        assert self.calibration is not None
         target = calibration_target(self.proto, ALL_TENSORS)
+        observers = {algorithm: observer_by_name(algorithm)}
         run = run_calibration(target, self.calibration, observers, RunOptions(keep_histograms=False))
-        table = run.tables[spec.algorithm]
-        self.notices += table.warnings
-        return runtime.table_calibrator(table)
+        self.notices += run.tables[algorithm].warnings
+        return run.tables[algorithm]
 
     def quantized_by(self, name: str) -> Quantized | None:
         """The Q/DQ model that a backend of this set runs; None for others."""

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from quantlab.calibration import Progress
+from quantlab.api.tuning import tuned_engine
 from quantlab.comparison import (
     Backend,
     Candidate,
@@ -111,7 +112,7 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     """
     check_folder(folder)
     models = {n: load_model(path) for n, path in request.files.items() if path.suffix not in ENGINES}
-    with BackendSet(request.fp32, request.calibration, request.settings, request.open_runtime) as opened:
+    with BackendSet(request.fp32, request.calibration, request.settings, request.open_runtime, tuned_engine) as opened:
         _open(opened, request)
         candidates: list[Candidate | Backend] = [Candidate(name, proto) for name, proto in models.items()]
         candidates += opened.backends

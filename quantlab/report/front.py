@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from quantlab.report.front_labels import Label, place_labels
@@ -85,13 +86,13 @@ def front_chart(candidates: Sequence[Mapping[str, Any]]) -> Chart:
     front = [c for c in shown if c["on_front"]]
     ticks_db = [(y_of(v), text) for v, text in _ticks(low_db, high_db)] if finite else []
     infinite = [(y_of(sign), sign.replace("inf", "∞")) for sign in has if has[sign]]
-    wanted = [(m, _name(c)) for m, c in zip(marks, order, strict=True) if c["is_base"] or c["is_best"]]
+    wanted = [(m, _name(c, m)) for m, c in zip(marks, order, strict=True) if c["is_base"] or c["is_best"]]
     line = _steps([(x_of(c["latency_ms"]), y_of(c["sqnr_db"])) for c in front])
     return Chart(
         marks,
         place_labels(wanted, [(m.x, m.y) for m in marks], line, (LEFT + 4, 44, WIDTH - 4, BOTTOM - 4)),
         line,
-        tuple((x_of(v), text) for v, text in _ticks(low_ms, high_ms)),
+        tuple((x_of(v), text) for v, text in _ticks(low_ms, high_ms) if v >= 0),
         (*ticks_db, *infinite),
         tuple(y for y, sign in ((TOP + BAND / 2, "inf"), (BOTTOM - BAND / 2, "-inf")) if has[sign] and finite),
         len(candidates) - len(shown),
@@ -122,16 +123,17 @@ def _mark(candidate: Mapping[str, Any], x: float, y: float, high_ms: float) -> M
     return Mark(x, y, candidate["id"], hint, *flags, latency > high_ms)
 
 
-def _name(candidate: Mapping[str, Any]) -> str:
-    name = candidate["name"] if candidate["is_base"] else ""
-    return (f"{name} (chosen)" if name else "chosen") if candidate["is_best"] else name
+def _name(candidate: Mapping[str, Any], mark: Mark) -> str:
+    name = candidate["name"] if candidate["is_base"] else "chosen"
+    far = f", {candidate['latency_ms']:.4g} ms" if mark.is_beyond else ""
+    return f"{name}{' (chosen)' if mark.is_best and candidate['is_base'] else ''}{far}"
 
 
 def _steps(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     """A staircase: between two candidates there is nothing, so no line leads from one to the other."""
     if len(points) < 2:
         return ()
-    corners = [corner for (_, y), (x, after) in zip(points, points[1:], strict=False) for corner in ((x, y), (x, after))]
+    corners = [corner for (_, y), (x, after) in pairwise(points) for corner in ((x, y), (x, after))]
     return (points[0], *corners)
 
 
@@ -142,4 +144,4 @@ def _ticks(low: float, high: float) -> list[tuple[float, str]]:
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [(k * step, f"{k * step:.{digits}f}") for k in range(first, last + 1) if low >= 0 or k * step > low]
+    return [(k * step, f"{k * step:.{digits}f}") for k in range(first, last + 1)]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 LETTER, LINE = 8.0, 16.0
 """Width of a letter and height of a line, a little more than any usual font of 13 needs."""
 POINT = 7.0
 """Half the size of a point."""
+RING = 4.0
+"""What the ring of the chosen one adds."""
 Box = tuple[float, float, float, float]
 
 
@@ -20,6 +23,8 @@ class Place(Protocol):
     def x(self) -> float: ...
     @property
     def y(self) -> float: ...
+    @property
+    def is_best(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +32,15 @@ class Label:
     """A name.
 
     Attributes:
-        x, y: The middle of its left end.
-        width: Of its text, at most.
+        text_x, y: The middle of its end, or of its text.
+        anchor: Which: 'start', 'middle' or 'end'.
         text: The name.
         leader: From the point to the name, empty where they are close.
     """
 
-    x: float
+    text_x: float
     y: float
-    width: float
+    anchor: str
     text: str
     leader: tuple[tuple[float, float], ...]
 
@@ -59,13 +64,12 @@ def place_labels(
     """
     dots = [(x - POINT, y - POINT, x + POINT, y + POINT) for x, y in points]
     pieces = [
-        (min(a[0], b[0]) - 1, min(a[1], b[1]) - 1, max(a[0], b[0]) + 1, max(a[1], b[1]) + 1)
-        for a, b in zip(line, line[1:], strict=False)
+        (min(a[0], b[0]) - 1, min(a[1], b[1]) - 1, max(a[0], b[0]) + 1, max(a[1], b[1]) + 1) for a, b in pairwise(line)
     ]
     labels: list[Label] = []
     taken: list[Box] = []
     for point, text in wanted:
-        places = _places(point.x, point.y, LETTER * len(text))
+        places = _places(point.x, point.y, LETTER * len(text), RING * point.is_best)
 
         def cost(place: tuple[Box, float]) -> float:
             box, distance = place
@@ -75,19 +79,22 @@ def place_labels(
         box, distance = min(places, key=cost)
         taken.append(box)
         end = (min(max(point.x, box[0]), box[2]), min(max(point.y, box[1] + 3), box[3] - 3))
-        leader = ((point.x, point.y), end) if distance > 20 else ()
-        labels.append(Label(box[0], (box[1] + box[3]) / 2, box[2] - box[0], text, leader))
+        leader = ((point.x, point.y), end) if distance >= 30 else ()
+        anchor = "start" if box[0] > point.x else "end" if box[2] < point.x else "middle"
+        at = {"start": box[0], "end": box[2]}.get(anchor, (box[0] + box[2]) / 2)
+        labels.append(Label(at, (box[1] + box[3]) / 2, anchor, text, leader))
     return tuple(labels)
 
 
-def _places(x: float, y: float, width: float) -> list[tuple[Box, float]]:
+def _places(x: float, y: float, width: float, ring: float) -> list[tuple[Box, float]]:
     """Boxes around a point and how far away they are; the first is best where all are free."""
     found = []
-    for distance in (11.0, 18.0, 30.0, 46.0, 64.0):
+    for distance in (11.0 + ring, 18.0 + ring, 30.0, 46.0, 64.0):
         half = LINE / 2
-        lefts = ((x + distance, 0.0), (x - distance - width, 0.0), (x - width / 2, 1.0), (x - width / 2, -1.0))
-        corners = [(x + 0.7 * distance, s) for s in (-0.8, 0.8)] + [(x - 0.7 * distance - width, s) for s in (-0.8, 0.8)]
-        for left, side in (*lefts, *corners):
+        near = 0.7 * distance
+        sides = ((x + distance, 0.0), (x - distance - width, 0.0), (x - width / 2, 1.0), (x - width / 2, -1.0))
+        corners = [(left, side) for left in (x + near, x - near - width) for side in (-0.8, 0.8)]
+        for left, side in (*sides, *corners):
             middle = y + side * (distance + (half if abs(side) == 1 else 0))
             found.append(((left, middle - half, left + width, middle + half), distance))
     return found

@@ -36,7 +36,8 @@ class ReportPaths:
     csv: Path
 
 
-def _environment(autoescape: bool) -> Environment:
+def template_environment(autoescape: bool) -> Environment:
+    """The templates of this folder and the filters that they use."""
     environment = Environment(
         loader=PackageLoader("quantlab.report", "."),
         autoescape=autoescape,
@@ -96,7 +97,7 @@ def _cell(value: object) -> str:
 
 def render_markdown(document: Mapping[str, Any]) -> str:
     """The document for a pull request: verdict, table, warnings, provenance."""
-    return _environment(autoescape=False).get_template("report.md.j2").render(doc=document)
+    return template_environment(autoescape=False).get_template("report.md.j2").render(doc=document)
 
 
 def render_html(document: Mapping[str, Any]) -> str:
@@ -119,7 +120,7 @@ def render_html(document: Mapping[str, Any]) -> str:
     }
     images = {name: Markup(svg) for name, svg in drawn.items()}
     shown = len(plots.most_disputed(tensors)) if tensors else 0
-    template = _environment(autoescape=True).get_template("report.html.j2")
+    template = template_environment(autoescape=True).get_template("report.html.j2")
     return template.render(doc=document, plots=images, shown=shown, best=best)
 
 

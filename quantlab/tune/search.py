@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import log10
 
-from quantlab.errors import GraphError, MissingDependencyError
+from quantlab.errors import MissingDependencyError
 from quantlab.tune.latency import Choice, LatencyModel, Observation, fit_latency
 from quantlab.tune.optimum import fastest
 from quantlab.tune.target import Accuracy, Target
@@ -90,9 +90,10 @@ class Search:
             ConfigError: A drop was asked for, and there are no labels.
         """
         problem = self.bench.problem
-        if not any(problem.everything):
-            raise GraphError("the model has nothing to quantize", hint="quantlab quantize says why, node by node")
+        problem.check()
         none = (False,) * len(problem.everything)
+        if self.target.max_drop is not None:
+            self.target.accepts(self.bench.estimate(problem.trial(none)))  # before an engine is built in vain
         for choice in (none, problem.everything, problem.default):
             self._try(problem.trial(choice))
         if self.has_gpu:

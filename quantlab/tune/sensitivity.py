@@ -21,7 +21,12 @@ from quantlab.tune.sensitivity_chunks import Job, chunk_key, measure_chunks
 from quantlab.tune.sensitivity_estimate import SensitivityEstimate
 from quantlab.tune.sensitivity_feed import EvenSamples, Judged
 from quantlab.tune.sensitivity_measure import Reference, run_reference
-from quantlab.tune.sensitivity_table import SensitivityProvenance, SensitivityRow, SensitivityTable
+from quantlab.tune.sensitivity_table import (
+    Effect,
+    SensitivityProvenance,
+    SensitivityRow,
+    SensitivityTable,
+)
 from quantlab.tune.sensitivity_units import Unit, rest_of, units_of
 from quantlab.tune.switched_graph import SwitchedGraph, switched_graph
 from quantlab.tune.switched_model import SwitchedModel
@@ -88,13 +93,18 @@ def measure_sensitivity(
     samples = EvenSamples()
     reference = run_reference(proto, SwitchedModel(graph), judged, samples, None if measured else on_batch)
     if options.metric is not None and reference.metric is None:
-        raise ConfigError("a metric was asked for, but there are no labels", hint="give labels, or class folders")
+        raise ConfigError(
+            "top-1 was asked for, but there are no labels or class scores",
+            hint="give labels (--labels), or class folders",
+        )
     provenance = _provenance(proto, table, judged, reference, options)
     estimate = SensitivityEstimate(graph, samples, options.seed)
     effects = {}
     if measured:
         key = chunk_key(asdict(provenance), judged)
-        effects = measure_chunks(Job(proto, graph, judged, reference, options.folder, key), mine, options.n_jobs, on_batch)
+        effects = measure_chunks(
+            Job(proto, graph, judged, reference, options.folder, key), mine, options.n_jobs, on_batch
+        )
     rows = tuple(_row(unit, graph, estimate, *effects.get(unit.key, (None, None))) for unit in mine)
     return SensitivityTable(rows, tuple(unit.key for unit in units), provenance, reference.warnings)
 
@@ -106,3 +116,41 @@ def _part(units: Sequence[Unit], part: tuple[int, int] | None) -> Sequence[Unit]
     if n > len(units):
         raise ConfigError(f"{n} parts of {len(units)} units: some would be empty", hint=f"at most {len(units)} parts")
     return units[k - 1 :: n]
+
+
+def _row(
+    unit: Unit, graph: SwitchedGraph, estimate: SensitivityEstimate, alone: Effect | None, without: Effect | None
+) -> SensitivityRow:
+    rest = estimate.of_nodes(rest_of(unit, graph)) if unit.has_rest else None
+    return SensitivityRow(unit.kind, unit.name, unit.op, len(unit.sites), alone, without, estimate.alone(unit), rest)
+
+
+def _provenance(
+    proto: onnx.ModelProto,
+    table: CalibrationTable,
+    judged: Judged,
+    reference: Reference,
+    options: SensitivityOptions,
+) -> SensitivityProvenance:
+    ranges = json.dumps({tensor: float(amax) for tensor, amax in table.amax.items()}, sort_keys=True)
+    user = "" if judged.metric is None else getattr(judged.metric, "__name__", type(judged.metric).__name__)
+    return SensitivityProvenance(
+        model_hash=model_hash(proto),
+        table_hash=hashlib.sha256(ranges.encode()).hexdigest(),
+        algorithm=table.provenance.algorithm,
+        data_hash=reference.data_hash,
+        labels_hash=reference.labels_hash,
+        preprocess=stream_facts(judged.batches).preprocess,
+        batches=reference.batches,
+        samples=reference.samples,
+        method=options.method,
+        metric=user or (TOP1 if reference.metric is not None else ""),
+        fp32_metric=reference.metric,
+        seed=options.seed,
+        versions={
+            "quantlab": __version__,
+            "numpy": np.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": ORT_VERSION,
+        },
+    )

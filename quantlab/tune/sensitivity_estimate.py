@@ -1,10 +1,10 @@
 """A first-order estimate of the noise that INT8 makes at the outputs, without gradients and on a few samples.
 
-Each layer has a local error: what its own output moves by with INT8 inputs and weights, on the inputs that it has in the
-FP32 network. Noise of the same power per channel, put there into the FP32 network, shows how much of it reaches the
-outputs. It has three parts, as the error has: what is the same in all samples, what is the same within one sample, and
-the rest; an average pooling lets the first two pass. Errors of several places are taken as independent: their noises at
-the outputs add up.
+Each layer has a local error: what its own output moves by with INT8 inputs and weights, on the inputs that it has in
+FP32. Noise of the same power per channel, put there into the FP32 network, shows how much of it reaches the outputs. It
+has three parts, as the error has: what is the same in all samples, what is the same within one sample, and the rest; an
+average pooling lets the first two pass. Errors of several places are taken as independent: their noises at the outputs
+add up.
 """
 
 from __future__ import annotations
@@ -136,9 +136,7 @@ class SensitivityEstimate:
             self._known[noise] = relative_noise(sums, self._signal)
         return self._known[noise]
 
-    def _values(
-        self, error: str, shape: tuple[int, ...], random: np.random.Generator
-    ) -> NDArray[np.float32]:
+    def _values(self, error: str, shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.float32]:
         """Noise of the power of a local error, in one dimension."""
         power = self._power[error]
         axis = self._axis(error, len(shape)) if len(shape) > 1 else -1

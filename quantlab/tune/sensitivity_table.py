@@ -6,17 +6,15 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from quantlab.errors import ConfigError, DataError
+from quantlab.errors import DataError
 from quantlab.files import read_text, write_text
 from quantlab.numerics import sqnr_db
+from quantlab.tune.rank import spearman
 
 FORMAT = "quantlab.sensitivity"
 VERSION = 1
@@ -95,7 +93,6 @@ class SensitivityProvenance:
         method: 'all' or 'estimate'.
         metric: What `metric` of the rows is: 'top-1', or the user's by name; '' for none.
         fp32_metric: FP32's.
-        estimate_samples: On how many samples was estimated.
         seed: Of the noise of the estimate.
         versions: Of the packages that made it.
     """
@@ -111,7 +108,6 @@ class SensitivityProvenance:
     method: str = "all"
     metric: str = ""
     fp32_metric: float | None = None
-    estimate_samples: int = 0
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -212,62 +208,14 @@ class SensitivityTable:
         return cls.from_json(read_text(Path(path), "sensitivity table"), str(path))
 
 
+def effect_from(content: Mapping[str, Any]) -> Effect:
+    """An effect from its plain values; TypeError for unknown keys."""
+    return Effect(**content)
+
+
 def row_from(content: Mapping[str, Any]) -> SensitivityRow:
     """A row from its plain values; TypeError for unknown keys."""
-    effects = {key: None if content[key] is None else Effect(**content[key]) for key in ("alone", "without")}
+    effects = {key: None if content[key] is None else effect_from(content[key]) for key in ("alone", "without")}
     if unknown := set(content) - {f.name for f in fields(SensitivityRow)}:
         raise TypeError(f"unknown keys {sorted(unknown)} in a row")
     return SensitivityRow(**{**content, **effects})
-
-
-def merge_sensitivity(parts: Sequence[SensitivityTable]) -> SensitivityTable:
-    """The table of all parts, equal to that of one run.
-
-    Raises:
-        ConfigError: There are none, they are not of the same model, ranges, data and method, or a unit is in two of
-            them or in none.
-    """
-    if not parts:
-        raise ConfigError("there are no parts to merge", hint="give at least one")
-    first = parts[0]
-    for other in parts[1:]:
-        for name in (f.name for f in fields(SensitivityProvenance)):
-            mine, theirs = getattr(first.provenance, name), getattr(other.provenance, name)
-            if mine != theirs:
-                raise ConfigError(f"the parts differ in {name}: {mine} and {theirs}", hint="measure them alike")
-        if first.units != other.units:
-            raise ConfigError("the parts have different units", hint="measure them alike")
-    found: dict[tuple[str, str], SensitivityRow] = {}
-    for row in (row for part in parts for row in part.rows):
-        if (row.kind, row.name) in found:
-            raise ConfigError(f"{row.kind} '{row.name}' is in two parts", hint="give every part once")
-        found[row.kind, row.name] = row
-    if missing := [unit for unit in first.units if unit not in found]:
-        raise ConfigError(
-            f"{len(missing)} of {len(first.units)} units are in no part (first: {missing[0][0]} '{missing[0][1]}')",
-            hint="give every part: --part 1/N to N/N",
-        )
-    warnings = tuple(dict.fromkeys(warning for part in parts for warning in part.warnings))
-    return SensitivityTable(tuple(found[unit] for unit in first.units), first.units, first.provenance, warnings)
-
-
-def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rank correlation, equal values sharing the mean of their ranks.
-
-    Args:
-        first: Values.
-        second: As many others.
-
-    Returns:
-        -1 to 1; None where all values of a side are equal.
-    """
-    a, b = (ranks - ranks.mean() for ranks in (_ranks(first), _ranks(second)))
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm else None
-
-
-def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
-    _, places, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    mean: NDArray[np.float64] = (last - (counts - 1) / 2)[places]
-    return mean

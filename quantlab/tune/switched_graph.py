@@ -190,7 +190,7 @@ def cut_tensors(prepared: onnx.ModelProto) -> dict[str, int]:
     last = {name: k for k, node in enumerate(graph.node) for name in reads_of(node)}
     last |= {o.name: len(graph.node) for o in graph.output}
     alive = {i.name for i in graph.input if i.name in last} - constant
-    found = {}
+    found: dict[str, int] = {}
     for k, node in enumerate(graph.node):
         alive |= {name for name in node.output if name in last}
         alive -= {name for name in alive if last[name] <= k}

@@ -24,7 +24,7 @@ from quantlab.engines.measure import bench
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.profiles import profile_for
 from quantlab.engines.runtime import Runtime
-from quantlab.errors import ConfigError, DataError
+from quantlab.errors import ConfigError, DataError, GraphError
 from quantlab.onnx_model import input_specs
 from quantlab.qdq import EVERYTHING, Placement, Quantized, Selection, plan, prepare, quantize_model
 from quantlab.tune.journal import Journal
@@ -104,6 +104,11 @@ class Problem:
     def regions(self) -> Regions:
         """Of the prepared model."""
         return regions_of(self.prepared)
+
+    def check(self) -> None:
+        """GraphError if nothing can be quantized."""
+        if not any(self.everything):
+            raise GraphError("the model has nothing to quantize", hint="quantlab quantize says why, node by node")
 
     @cached_property
     def first_batch(self) -> Batch:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from quantlab.engines.engine import Engine
 from quantlab.errors import Notice
 from quantlab.files import make_folder, write_text
 from quantlab.onnx_model import node_label, save_model
@@ -111,7 +111,7 @@ class Tuned:
             save_model(self.quantized.model, written["model"])
         if self.engine is not None:
             written["engine"] = folder / NAMES["engine"]
-            shutil.copyfile(self.engine, written["engine"])
+            Engine.load(self.engine).save(written["engine"])
         written["result"] = folder / NAMES["result"]
         write_text(written["result"], json.dumps(self.to_dict(), indent=1) + "\n")
         return written

@@ -1,0 +1,216 @@
+"""`quantlab tune` and `quantlab profile` over the host double of TensorRT."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import quantlab
+from models import parse
+from quantlab.cli import engine_runtime
+from quantlab.engines.engine import Engine
+from quantlab.errors import MissingDependencyError
+from quantlab.tune import trials
+from tune_double import TimedRuntime, deep_net, images
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    onnx.save(deep_net(6), folder / "m.onnx")
+    onnx.save(deep_net(5), folder / "other.onnx")
+    for name in ("m", "other"):
+        quantlab.calibrate(folder / f"{name}.onnx", images(), "minmax", tensors="all").save(folder / f"{name}.json")
+    x = np.concatenate([batch["x"] for batch in images()])
+    session = quantlab.ort.Session(deep_net(6))
+    labels = np.concatenate([session.run(batch)["y"].argmax(1) for batch in images()])
+    np.save(folder / "x.npy", x)
+    np.save(folder / "labels.npy", labels)
+    return folder
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> TimedRuntime:
+    double = TimedRuntime()
+    monkeypatch.setattr(engine_runtime, "runtime", lambda: double)
+    monkeypatch.setattr(trials, "bench", double.bench)
+    return double
+
+
+def no_runtime() -> TimedRuntime:
+    raise MissingDependencyError("TensorRT is not installed", hint="pip install tensorrt")
+
+
+@pytest.fixture
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_runtime, "runtime", no_runtime)
+    monkeypatch.setattr(trials, "bench", None)
+
+
+TUNE = ("tune", "m.onnx", "--table", "m.json", "--data", "x.npy")
+
+
+def test_tune_writes_model_engine_result_and_report(cli: Cli, work: Path, runtime: TimedRuntime) -> None:
+    done = cli(*TUNE, "--labels", "labels.npy", "--max-drop", "20", "--min-sqnr", "38", "-o", "t")
+    assert done.code == 0, done.err
+    result = json.loads((work / "t" / "tuned.json").read_text())
+    best = result["best"]
+    assert best["sqnr_db"] >= 38 and best["drop"] <= 20 and best["measured"]
+    assert best["latency_ms"] <= min(one["latency_ms"] for one in result["candidates"] if one["sqnr_db"] >= 38)
+    row = quantlab.compare("m.onnx", {"q": work / "t" / "tuned.onnx"}, images()).results[1]
+    assert row.worst_sqnr_db == pytest.approx(best["sqnr_db"], abs=1e-6)
+    assert Engine.load(work / "t" / "tuned.engine").plan == (work / "t" / "tuned.onnx").read_bytes()
+    assert (work / "t" / "tuned.html").exists()
+    assert f"{best['latency_ms']:.4f}" in done.out
+    assert "by the search's estimate" in done.out
+
+
+def test_tune_goes_on_where_it_was(cli: Cli, work: Path, runtime: TimedRuntime) -> None:
+    assert cli(*TUNE, "--min-sqnr", "38", "-o", "t").code == 0
+    built = len(runtime.built)
+    first = (work / "t" / "tuned.json").read_bytes()
+    assert cli(*TUNE, "--min-sqnr", "38", "-o", "t").code == 0
+    assert len(runtime.built) == built
+    assert (work / "t" / "tuned.json").read_bytes() == first
+    assert cli(*TUNE, "--min-sqnr", "36", "-o", "t").code == 0  # another target: the engines so far serve it too
+    assert len(runtime.built) <= built + 3
+
+
+def test_target_out_of_reach_says_what_is_reachable(cli: Cli, work: Path, runtime: TimedRuntime) -> None:
+    done = cli(*TUNE, "--latency", "1us", "-o", "t")
+    assert done.code == 3
+    assert "not reached; the best there is:" in done.err
+    fastest = min(time["latency_ms"] for time in timings(work / "t"))
+    assert f"{fastest:.4f} ms" in done.err
+    assert not (work / "t" / "tuned.onnx").exists()
+    assert not (work / "t" / "tuned.json").exists()
+
+
+def timings(folder: Path) -> list[Any]:
+    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()[1:]]
+    return [line["value"] for line in lines if line["kind"] == "timing"]
+
+
+def test_recorded_latencies_take_the_place_of_a_gpu(
+    cli: Cli, work: Path, runtime: TimedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = cli("profile", "m.onnx", "--table", "m.json", "-o", "gpu.json")
+    assert done.code == 0, done.err
+    assert "host double, TensorRT 8.6.0" in done.out
+    monkeypatch.setattr(engine_runtime, "runtime", no_runtime)
+    done = cli(*TUNE, "--min-sqnr", "38", "--latency-table", "gpu.json", "-o", "t")
+    assert done.code == 0, done.err
+    assert "estimated" in done.out
+    assert not (work / "t" / "tuned.engine").exists()
+    assert json.loads((work / "t" / "tuned.json").read_text())["device"] == "host double, TensorRT 8.6.0"
+
+
+def test_without_gpu_and_table_nothing_is_guessed(cli: Cli, work: Path, without_gpu: None) -> None:
+    done = cli(*TUNE, "-o", "t")
+    assert done.code == 2
+    assert "TensorRT is not installed; latencies are not guessed" in done.err
+    assert "--latency-table" in done.err
+    assert not (work / "t").exists()
+
+
+def broken_table(work: Path, **changes: Any) -> None:
+    content = json.loads((work / "gpu.json").read_text()) | changes
+    (work / "gpu.json").write_text(json.dumps(content))
+
+
+def test_latency_table_of_another_model_is_refused(cli: Cli, work: Path, runtime: TimedRuntime) -> None:
+    assert cli("profile", "other.onnx", "--table", "other.json", "-o", "gpu.json").code == 0
+    done = cli(*TUNE, "--latency-table", "gpu.json", "-o", "t")
+    assert done.code == 2
+    assert "the latency table is of another network: it has 6 regions, this one 7" in done.err
+    assert not (work / "t").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"format": "x"}, "is no latency table"),
+        ({"version": 9}, "has version 9, this quantlab reads 1"),
+        ({"engines": []}, "is broken"),
+        ({"engines": [{"int8": "01", "times_us": [1, 2]}]}, "is broken"),
+        ({"engines": [{"int8": "0"}]}, "is broken"),
+    ],
+)
+def test_broken_latency_table_is_refused(
+    cli: Cli, work: Path, runtime: TimedRuntime, changes: dict[str, Any], text: str
+) -> None:
+    assert cli("profile", "m.onnx", "--table", "m.json", "-o", "gpu.json").code == 0
+    broken_table(work, **changes)
+    done = cli(*TUNE, "--latency-table", "gpu.json", "-o", "t")
+    assert (done.code, text in done.err) == (2, True), done.err
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("--latency", "soon"), "latency 'soon' cannot be read"),
+        (("--budget", "x"), "budget 'x' cannot be read"),
+        (("--objective", "speed"), "no objective 'speed'"),
+        (("--objective", "accuracy"), "within which latency"),
+        (("--max-drop", "1"), "the data have no labels"),
+        (("--table", "other.json"), "made for another model"),
+        (("--data", "none.npy"), "none.npy"),
+    ],
+)
+def test_bad_input_is_one_error(cli: Cli, work: Path, runtime: TimedRuntime, args: tuple[str, ...], text: str) -> None:
+    done = cli(*TUNE, *args, "-o", "t")
+    assert (done.code, text in done.err, "Traceback" in done.err) == (2, True, False), done.err
+    assert not (work / "t" / "tuned.json").exists()
+
+
+def test_folder_of_another_search_is_refused(cli: Cli, work: Path, runtime: TimedRuntime) -> None:
+    assert cli(*TUNE, "--min-sqnr", "38", "-o", "t").code == 0
+    np.save(work / "y.npy", np.load("x.npy")[::-1])
+    done = cli(*TUNE, "--data", "y.npy", "-o", "t")
+    assert done.code == 2
+    assert "is of another search: its data is" in done.err
+
+
+def test_model_with_nothing_to_quantize_is_refused(cli: Cli, work: Path, runtime: TimedRuntime) -> None:
+    onnx.save(parse("m (float[4,3] x) => (float[4,3] y) { y = Tanh (x) }"), work / "tanh.onnx")
+    np.save(work / "v.npy", np.zeros((8, 3), np.float32))
+    quantlab.CalibrationTable({"x": np.float32(1)}).save(work / "tanh.json")
+    done = cli("tune", "tanh.onnx", "--table", "tanh.json", "--data", "v.npy", "-o", "t")
+    assert done.code == 2
+    assert "nothing to quantize" in done.err
+    assert not (work / "t").exists()
+
+
+def test_killed_search_goes_on_to_the_same_answer(tmp_path: Path) -> None:
+    """SIGKILL at some moments, each time a process of its own."""
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (root, root / "tests")))}
+
+    def run(name: str, seconds: float | None = None) -> None:
+        command = [sys.executable, root / "tests" / "tune_process.py", tmp_path / name, tmp_path / f"{name}.json"]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"begun\n"
+            if seconds is not None:
+                time.sleep(seconds)
+                process.kill()
+        assert process.returncode == (0 if seconds is None else -signal.SIGKILL)
+
+    run("whole")
+    for seconds in (0.1, 0.3, 0.5):
+        run("killed", seconds)
+    run("killed")
+    assert (tmp_path / "killed.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
