@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
+from functools import partial
 from typing import TypeVar
 
 from quantlab.calibration.offline import CalibrationTarget, Progress, RunOptions, run_calibration
@@ -40,24 +41,14 @@ def run_shards(target: CalibrationTarget, shards: Sequence[Batches], n_jobs: int
     """
     if not shards:
         raise ConfigError("there are no parts to calibrate", hint="give at least one stream of batches")
-    return merge_shards(run_parallel(_Shard(target), shards, n_jobs))
-
-
-class _Shard:
-    """`run_shard` for one network."""
-
-    def __init__(self, target: CalibrationTarget) -> None:
-        self._target = target
-
-    def __call__(self, batches: Batches) -> CalibrationShard:
-        return run_shard(self._target, batches)
+    return merge_shards(run_parallel(partial(run_shard, target), shards, n_jobs))
 
 
 def run_parallel(function: Callable[[T], R], parts: Sequence[T], n_jobs: int = -1) -> list[R]:
     """Run a function on every part in parallel by joblib, on whatever `joblib.parallel_config` names.
 
     Args:
-        function: It and its results travel between processes.
+        function: It and its results travel between processes; clusters name their tasks by its name.
         parts: What it is given, one at a time.
         n_jobs: How many at a time; -1 for as many as there are cores, or workers of a cluster.
 

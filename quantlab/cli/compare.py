@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @data_options
 @click.option("--labels", help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none.")
 @click.option("--calibration", help="Calibration data, read like --data: backends of --backends are built from it.")
-@click.option("--backends", help="Comma-separated: ort:qdq:ALG, trt:fp32, trt:fp16, trt:int8:ALG, trt:qdq:ALG, trt:tuned.")
+@click.option(
+    "--backends", help="Comma-separated: ort:qdq:ALG, trt:fp32, trt:fp16, trt:int8:ALG, trt:qdq:ALG, trt:tuned[:ALG]."
+)
 @click.option("--metric", help="file.py:NAME, a function of (outputs, labels) or a class with update and compute.")
 @click.option("--fail-under", help="mlperf-99, mlperf-99.9 or percent of FP32's accuracy; exit 3 below it.")
 @click.option("--baseline", type=PATH, help="An earlier report.json: the report shows what changed.")

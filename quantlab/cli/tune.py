@@ -72,12 +72,12 @@ def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, 
     )
     found = tune(proto, request, lambda name, what: click.echo(f"{name}: {what}", err=True))
     _print(found)
+    written = found.save(output) if found.reached else {}
+    for what, file in (written | {"report": write_tuning(found, output, title=model.name)}).items():
+        click.echo(f"{what}: {file}")
     if not found.reached:
         click.echo(f"not reached; the best there is: {found.summary}", err=True)
         ctx.exit(3)
-    written = found.save(output) | {"report": write_tuning(found, output, title=model.name)}
-    for what, file in written.items():
-        click.echo(f"{what}: {file}")
 
 
 def _runtime() -> Runtime:

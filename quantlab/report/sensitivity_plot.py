@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from quantlab.errors import ConfigError
 from quantlab.report.plots import NoiseBar, draw_noise_bars
 from quantlab.tune import SensitivityRow, SensitivityTable
 from quantlab.tune.sensitivity_table import noise_db
@@ -16,21 +15,15 @@ def sensitivity_image(table: SensitivityTable, kind: str) -> bytes:
     """Draw the worst layers, tensors and classes.
 
     Args:
-        table: With a row of a layer, tensor or class at least.
+        table: With a row at least.
         kind: 'png' or 'svg'.
 
     Returns:
-        The content of a file.
-
-    Raises:
-        ConfigError: The table has nothing to draw.
-    """
+        The content of a file."""
     groups = {_HEADINGS[name]: [_bar(row) for row in table.worst(name)[:SHOWN]] for name in _HEADINGS}
-    groups = {name: bars for name, bars in groups.items() if bars}
-    if not groups:
-        raise ConfigError("the sensitivity table has no layer, tensor or class to draw", hint="draw the whole table")
-    total = next((_bar(row).truth_db for row in table.of_kind("all")), None)
-    return draw_noise_bars(groups, total, kind)
+    total = [_bar(row) for row in table.of_kind("all")]
+    groups = {name: bars for name, bars in groups.items() if bars} or {"all of it": total}
+    return draw_noise_bars(groups, total[0].truth_db if total else None, kind)
 
 
 def _bar(row: SensitivityRow) -> NoiseBar:

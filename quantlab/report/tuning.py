@@ -79,7 +79,9 @@ def _line(text: str, limit: int = 100) -> str:
     """Text in a line or a table cell: nothing in it is Markdown or HTML."""
     plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     short = plain if len(plain) <= limit else f"{plain[: limit // 2]}…{plain[-limit // 2 :]}"
-    return re.sub(r"([\\`*\[\]|#!~])", r"\\\1", short).replace("&", "&amp;").replace("<", "&lt;")
+    return (
+        re.sub(r"([\\`*\[\]|#!~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", short).replace("&", "&amp;").replace("<", "&lt;")
+    )
 
 
 def _fence(code: str) -> str:

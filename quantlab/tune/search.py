@@ -135,8 +135,8 @@ class Search:
 
     def model(self) -> LatencyModel:
         """The estimate from everything that was measured."""
-        own = [self.bench.observation(p.trial) for p in self.points.values() if p.measured and p.trial.int8]
-        return fit_latency(self.bench.problem.regions, [*self.recorded, *own])
+        seen = [self.bench.observation(p.trial) for p in self.points.values() if p.measured and p.trial.int8]
+        return fit_latency(self.bench.problem.regions, [*self.recorded, *seen])
 
     def _accepts(self, point: Point) -> bool:
         in_time = self.target.latency_ms is None or point.latency_ms <= self.target.latency_ms

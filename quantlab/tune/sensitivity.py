@@ -15,6 +15,7 @@ from quantlab.calibration import CalibrationTable, Progress
 from quantlab.comparison.task import Metric
 from quantlab.data import Batches, Labels, stream_facts
 from quantlab.errors import ConfigError, expect_type
+from quantlab.files import check_folder
 from quantlab.onnx_model import Model, load_model, model_hash
 from quantlab.ort.session import VERSION as ORT_VERSION
 from quantlab.tune.sensitivity_chunks import Job, chunk_key, measure_chunks
@@ -84,6 +85,8 @@ def measure_sensitivity(
     """Measure every layer, tensor and class of nodes. See `quantlab.api.sensitivity`."""
     options = options or SensitivityOptions()
     expect_type(options, SensitivityOptions, "options", "quantlab.tune.SensitivityOptions(n_jobs=2)")
+    if options.folder is not None:
+        check_folder(options.folder)  # before the work, not after it
     proto = load_model(model)
     graph = switched_graph(proto, table)
     units = units_of(graph)

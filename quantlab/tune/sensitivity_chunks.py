@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -50,10 +51,6 @@ class Job:
     reference: Reference
     folder: Path | None = None
     key: str = ""
-
-    def __call__(self, units: Sequence[Unit]) -> dict[UnitKey, Effects]:
-        """Measure a chunk in a process of its own."""
-        return self.measure(SwitchedModel(self.graph), units)
 
     def measure(
         self, model: SwitchedModel, units: Sequence[Unit], on_batch: Progress | None = None
@@ -125,13 +122,18 @@ def measure_chunks(
     size = CHUNK if job.folder is not None or n_jobs != 1 else max(1, len(missing))
     chunks = [missing[start : start + size] for start in range(0, len(missing), size)]
     if n_jobs != 1 and len(chunks) > 1:
-        for found in run_parallel(job, chunks, n_jobs):
+        for found in run_parallel(partial(_measure_apart, job), chunks, n_jobs):
             effects |= found
     elif chunks:
         model = SwitchedModel(job.graph)
         for number, chunk in enumerate(chunks):
             effects |= job.measure(model, chunk, _share(on_batch, number, len(chunks), job.reference.samples))
     return {unit.key: effects[unit.key] for unit in units}
+
+
+def _measure_apart(job: Job, units: Sequence[Unit]) -> dict[UnitKey, Effects]:
+    """In a process of its own."""
+    return job.measure(SwitchedModel(job.graph), units)
 
 
 def _share(on_batch: Progress | None, number: int, passes: int, samples: int) -> Progress | None:

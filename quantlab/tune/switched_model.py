@@ -42,7 +42,7 @@ class SwitchedModel:
         exposed = copy_model(graph.model)
         known = {o.name for o in exposed.graph.output}
         exposed.graph.output.extend(onnx.ValueInfoProto(name=t) for t in self._cuts if t not in known)
-        self._whole = Session(exposed, optimize=False)
+        self._whole = Session(exposed, optimize=False, shares_cores=True)
         self._parts: dict[str, Session] = {}
         self.outputs = [o.name for o in graph.model.graph.output]
         self.float_outputs = [name for name in self.outputs if name in self._whole.float_outputs]
@@ -74,7 +74,7 @@ class SwitchedModel:
         if cut not in self._parts:
             value = next(v for v in self._graph.prepared.graph.value_info if v.name == cut)
             part = part_from(self._graph.model, value, list(self._graph.switches.values()))
-            self._parts[cut] = Session(part, optimize=False)
+            self._parts[cut] = Session(part, optimize=False, shares_cores=True)
         session = self._parts[cut]
         wanted = {spec.name for spec in session.inputs} - {cut}
         fed = {name: on for name, on in self._switches(sites).items() if name in wanted}

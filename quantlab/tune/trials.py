@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quantlab.calibration import CalibrationTable
-from quantlab.comparison import Backend, Candidate, Metric, compare_models
+from quantlab.comparison import Backend, Metric, compare_models
 from quantlab.comparison.engine_backends import build_engine, can_capture
 from quantlab.data import Batch, Batches, BatchSize, IterableBatches, made_up_batch
 from quantlab.engines.bench import BenchOptions
@@ -26,6 +26,7 @@ from quantlab.engines.profiles import profile_for
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import ConfigError, DataError, GraphError
 from quantlab.onnx_model import input_specs
+from quantlab.ort import Session
 from quantlab.qdq import EVERYTHING, Placement, Quantized, Selection, plan, prepare, quantize_model
 from quantlab.tune.journal import Journal
 from quantlab.tune.latency import Choice, Observation
@@ -183,7 +184,8 @@ class Workbench:
     def _on_ort(self, trial: Trial) -> dict[str, Any]:
         self.on_step(trial.name, "accuracy")
         quantized = self.problem.quantized(trial)
-        return self._judge(Candidate(trial.name, quantized.model if quantized else self.problem.model))
+        session = Session(quantized.model if quantized else self.problem.model, optimize=False)
+        return self._judge(Backend(trial.name, session.run))
 
     def _on_engine(self, trial: Trial) -> dict[str, Any]:
         assert self.problem.runtime is not None
@@ -192,7 +194,7 @@ class Workbench:
         with self.problem.runtime.open(engine) as running:
             return self._judge(Backend(trial.name, partial(run_batch, running)))
 
-    def _judge(self, candidate: Candidate | Backend) -> dict[str, Any]:
+    def _judge(self, candidate: Backend) -> dict[str, Any]:
         given = self.problem
         found = compare_models(given.model, [candidate], given.batches, given.labels, metric=given.metric)
         fp32, other = found.results

@@ -34,6 +34,8 @@ from quantlab.report import render_html
         ("trt:fp16", BackendSpec("trt", "fp16")),
         ("trt:int8:entropy2", BackendSpec("trt", "int8", "entropy2")),
         ("trt:qdq:percentile-99.5", BackendSpec("trt", "qdq", "percentile-99.5")),
+        ("trt:tuned", BackendSpec("trt", "tuned")),
+        ("trt:tuned:mse", BackendSpec("trt", "tuned", "mse")),
     ],
 )
 def test_backend_name_is_parsed_and_written_back(text: str, spec: BackendSpec) -> None:

@@ -56,6 +56,7 @@ CASES = {
     "calibrate": (("none.onnx", *DATA, "-o", "out.json"), "none.onnx does not exist"),
     "merge": (("none.npz", "-o", "out.json"), "none.npz"),
     "quantize": (("m.onnx", "--table", "none.json", "-o", "out.onnx"), "none.json cannot be read"),
+    "sensitivity": (("m.onnx", "--table", "none.json", *DATA, "-o", "out.json"), "none.json cannot be read"),
     "lint": (("none.onnx",), "none.onnx does not exist"),
     "repair": (("m.onnx", "-o", "out.onnx"), "no Q/DQ"),
     "migrate": (("m.onnx", "-o", "out.onnx"), "no scales were given"),

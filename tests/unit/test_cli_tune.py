@@ -19,6 +19,9 @@ import pytest
 import quantlab
 from models import parse
 from quantlab.cli import engine_runtime
+from quantlab.comparison import engine_backends
+from quantlab.engines import measure
+from quantlab.engines.bench import BenchOptions
 from quantlab.engines.engine import Engine
 from quantlab.errors import MissingDependencyError
 from quantlab.tune import trials
@@ -192,6 +195,25 @@ def test_model_with_nothing_to_quantize_is_refused(cli: Cli, work: Path, runtime
     assert done.code == 2
     assert "nothing to quantize" in done.err
     assert not (work / "t").exists()
+
+
+def test_comparison_searches_on_its_calibration_data(
+    cli: Cli, work: Path, runtime: TimedRuntime, no_plots: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_backends, "BENCH", BenchOptions(1.0, 0.01, iterations=4, rounds=2, transfers=False))
+    monkeypatch.setattr(measure, "BUSY_WARM_UP_MS", 1.0)
+    names = "trt:fp16,trt:tuned:minmax,trt:qdq:minmax"
+    data = ("--data", "x.npy", "--calibration", "x.npy")
+    done = cli("compare", "m.onnx", *data, "--backends", names, "-o", "rep")
+    assert done.code == 0, done.err
+    models = json.loads((work / "rep" / "report.json").read_text())["comparison"]["models"]
+    rows = {row["name"]: row for row in models}
+    assert set(rows) == {"fp32", *names.split(",")}
+    tuned = rows["trt:tuned:minmax"]
+    assert float(tuned["sqnr_db"]) >= float(rows["trt:qdq:minmax"]["sqnr_db"])
+    assert tuned["facts"]["calibration_s"] > 0
+    done = cli("compare", "m.onnx", "--data", "x.npy", "--backends", "trt:tuned", "-o", "rep2")
+    assert (done.code, "needs calibration data" in done.err) == (2, True)
 
 
 def test_killed_search_goes_on_to_the_same_answer(tmp_path: Path) -> None:
