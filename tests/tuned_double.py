@@ -46,7 +46,7 @@ def tuned(*points: Point, best: int = 0, front: tuple[int, ...] = (0,), **more: 
     """Made by hand, of two layers; all else can be given."""
     given: dict[str, Any] = {
         "best": points[best], "reached": True, "quantized": None, "target": Target(30.0),
-        "front": tuple(points[k] for k in front), "points": points, "effects": {}, "layer_precisions": {},
+        "front": tuple(points[k] for k in front), "points": points, "failed": {}, "effects": {}, "layer_precisions": {},
         "device": DEVICE, "spent_s": 12.0, "engine": None, "regions": ("a", "b"),
     }  # fmt: skip
     return Tuned(**given | more)

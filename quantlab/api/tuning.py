@@ -27,7 +27,7 @@ from quantlab.tune.latency_table import LatencyTable
 from quantlab.tune.search import Search, mixtures
 from quantlab.tune.sensitivity import SensitivityOptions, measure_sensitivity
 from quantlab.tune.target import Target
-from quantlab.tune.trials import Problem, Trial, Workbench
+from quantlab.tune.trials import Problem, Step, Trial, Workbench
 from quantlab.tune.tuned import Tuned, tuned_from
 
 COMPARED_BUDGET_S = 1200.0
@@ -65,11 +65,11 @@ class TuningRequest:
     settings: BuildSettings = field(default_factory=BuildSettings)
 
 
-Steps = Callable[[str, str], object]
-"""Called with a candidate and what is done with it."""
+Steps = Callable[[Step], object]
+"""Called before everything that takes time."""
 
 
-def tune(model: Model, request: TuningRequest, on_step: Steps = lambda *_: None) -> Tuned:
+def tune(model: Model, request: TuningRequest, on_step: Steps = lambda _: None) -> Tuned:
     """Find the fastest placement within an accuracy, or the most accurate one within a latency.
 
     The search is described in `quantlab.tune.search`. What it finds out is kept in a journal: one that was cut off at
@@ -105,7 +105,7 @@ def tune(model: Model, request: TuningRequest, on_step: Steps = lambda *_: None)
         request.latencies.check(problem.regions)
     make_folder(request.folder)
     bench = Workbench(problem, Journal(request.folder / JOURNAL, _identity(problem, request)), on_step)
-    on_step("sensitivity", "of every layer")
+    on_step(Step("sensitivity", "of every layer"))
     noise = _noise(problem, request.folder / "sensitivity")
     recorded = request.latencies.observations if request.latencies is not None else ()
     search = Search(bench, request.target, noise, recorded, request.budget_s)
@@ -113,7 +113,7 @@ def tune(model: Model, request: TuningRequest, on_step: Steps = lambda *_: None)
     return tuned_from(search, best, _device(search, request.latencies))
 
 
-def record_latencies(problem: Problem, on_step: Steps = lambda *_: None) -> LatencyTable:
+def record_latencies(problem: Problem, on_step: Steps = lambda _: None) -> LatencyTable:
     """Measure what a search needs to know of the latency of a network, for machines without a GPU.
 
     Args:

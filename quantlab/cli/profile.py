@@ -42,6 +42,6 @@ def command(model: Path, table_file: Path, output: Path, **v: Any) -> None:
             proto, table, made_up(proto, v["batch_size"]), v["keep"] or Path(passing), runtime=runtime(),
             settings=settings,
         )  # fmt: skip
-        found = record_latencies(problem, lambda name, what: click.echo(f"{name}: {what}", err=True))
+        found = record_latencies(problem, lambda step: click.echo(f"{step.candidate}: {step.what}", err=True))
     found.save(output)
     click.echo(f"{output}: {len(found.observations)} engines on {found.gpu}, TensorRT {found.tensorrt}")

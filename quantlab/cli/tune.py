@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from quantlab.cli.tables import print_candidates
 
 if TYPE_CHECKING:
     from quantlab.engines.runtime import Runtime
+    from quantlab.tune.trials import Step
     from quantlab.tune.tuned import Tuned
 
 DIFFERENT = 10
@@ -70,7 +72,7 @@ def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, 
         budget_s=budget_s,
         settings=BuildSettings(v["timing_cache"], v["builder_optimization_level"]),
     )
-    found = tune(proto, request, lambda name, what: click.echo(f"{name}: {what}", err=True))
+    found = tune(proto, request, partial(_show, budget_s))
     _print(found)
     written = found.save(output) if found.reached else {}
     for what, file in (written | {"report": write_tuning(found, output, title=model.name)}).items():
@@ -78,6 +80,12 @@ def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, 
     if not found.reached:
         click.echo(f"not reached; the best there is: {found.summary}", err=True)
         ctx.exit(3)
+
+
+def _show(budget_s: float, step: Step) -> None:
+    """A line for each step, with what is left of the budget once engines are built."""
+    left = f" ({step.engines} engines, {max(0.0, budget_s - step.spent_s):.0f} s left)" if step.engines else ""
+    click.echo(f"{step.candidate}: {step.what}{left}", err=True)
 
 
 def _runtime() -> Runtime:
@@ -95,6 +103,7 @@ def _runtime() -> Runtime:
 
 def _print(found: Tuned) -> None:
     print_candidates(found)
+    print_warnings(f"candidate '{name}' is missing: {why}" for name, why in found.failed.items())
     if found.reached:
         click.echo(found.summary)
     if found.quantized is not None:

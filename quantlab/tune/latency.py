@@ -128,7 +128,7 @@ def _solve(equations: Sequence[tuple[list[_Key], float]], priors: dict[_Key, flo
     weight = RIDGE**0.5
     for key, k in column.items():
         matrix[len(equations) + k, k], wanted[len(equations) + k] = weight, weight * priors[key]
-    found = np.linalg.lstsq(matrix, wanted, rcond=None)[0]
+    found = np.linalg.solve(matrix.T @ matrix, matrix.T @ wanted)  # the ridge keeps it regular
     return {key: float(found[k]) for key, k in column.items()}
 
 

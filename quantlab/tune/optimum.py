@@ -11,6 +11,8 @@ from quantlab.tune.latency import Choice, LatencyModel
 
 GAP = 1e-6
 """Relative gap at which a solution counts as optimal."""
+LIMIT_S = 20.0
+"""After so long the best solution so far is taken: it is only what is measured next."""
 
 
 def fastest(model: LatencyModel, noise: Sequence[float], budget: float, fixed: Sequence[bool | None]) -> Choice | None:
@@ -33,15 +35,18 @@ def fastest(model: LatencyModel, noise: Sequence[float], budget: float, fixed: S
     """
     try:
         from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import coo_array
     except ImportError as error:
         raise MissingDependencyError("scipy is not installed", hint="pip install 'quantlab[tune]'") from error
     regions, borders = len(model.float_us), model.regions.borders
     size = regions + 2 * len(borders)
     gain = np.asarray(model.int8_us) - np.asarray(model.float_us)
-    rows = np.zeros((2 * len(borders), size))  # x_source - x_target + u >= 0, and the other way round
-    for k, border in enumerate(borders):
-        for row, sign in ((2 * k, 1), (2 * k + 1, -1)):
-            rows[row, border.source], rows[row, border.target], rows[row, regions + row] = sign, -sign, 1
+    entries = [  # x_source - x_target + u >= 0, and the other way round
+        (row, column, value)
+        for k, border in enumerate(borders)
+        for row, sign in ((2 * k, 1), (2 * k + 1, -1))
+        for column, value in ((border.source, sign), (border.target, -sign), (regions + row, 1))
+    ]
     changes = [cost for pair in zip(model.into_int8_us, model.into_float_us, strict=True) for cost in pair]
     low, high = np.zeros(size), np.ones(size)
     for k, value in enumerate(fixed):
@@ -50,12 +55,14 @@ def fastest(model: LatencyModel, noise: Sequence[float], budget: float, fixed: S
     total = np.concatenate([np.asarray(noise, float), np.zeros(2 * len(borders))])
     constraints = [LinearConstraint(total[None], -np.inf, budget)]
     if borders:
+        row_at, column_at, values = zip(*entries, strict=True)
+        rows = coo_array((values, (row_at, column_at)), shape=(2 * len(borders), size)).tocsr()
         constraints.append(LinearConstraint(rows, 0, np.inf))
     found = milp(
         np.concatenate([gain, changes]),
         integrality=np.r_[np.ones(regions), np.zeros(2 * len(borders))],
         bounds=Bounds(low, high),
         constraints=constraints,
-        options={"mip_rel_gap": GAP},
+        options={"mip_rel_gap": GAP, "time_limit": LIMIT_S},
     )
     return None if found.x is None else tuple(bool(value > 0.5) for value in found.x[:regions])

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import log10
 
-from quantlab.errors import MissingDependencyError
+from quantlab.errors import BuildError, MissingDependencyError
 from quantlab.tune.latency import Choice, LatencyModel, Observation, fit_latency
 from quantlab.tune.optimum import fastest
 from quantlab.tune.target import Accuracy, Target
@@ -65,6 +65,7 @@ class Search:
         recorded: Observations of a latency table, where there is no GPU.
         budget_s: For building and measuring; None for as long as it takes.
         points: All candidates so far, by name.
+        failed: Those that could not be built or judged, and why.
     """
 
     bench: Workbench
@@ -73,6 +74,8 @@ class Search:
     recorded: Sequence[Observation] = ()
     budget_s: float | None = None
     points: dict[str, Point] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    _fitted: dict[int, LatencyModel] = field(default_factory=dict)
 
     @property
     def has_gpu(self) -> bool:
@@ -88,6 +91,7 @@ class Search:
         Raises:
             GraphError: The model has nothing to quantize.
             ConfigError: A drop was asked for, and there are no labels.
+            BuildError: The model cannot be built in float, or not in what the target is to be taken from.
         """
         problem = self.bench.problem
         problem.check()
@@ -102,8 +106,13 @@ class Search:
             for choice in mixtures(problem.everything):
                 self._try(problem.trial(choice))
         if not self.target.bounds_accuracy and self.target.objective == "latency":
-            default = self.points[problem.trial(problem.default).name].accuracy
-            self.target = Target(default.sqnr_db, None, self.target.latency_ms, self.target.objective)
+            default = self._try(problem.trial(problem.default))
+            if default is None:
+                raise BuildError(
+                    f"the default placement cannot be built: {self.failed[problem.trial(problem.default).name]}",
+                    hint="say what is wanted: --min-sqnr or --max-drop",
+                )
+            self.target = Target(default.accuracy.sqnr_db, None, self.target.latency_ms, self.target.objective)
         self._improve()
         self._trade_off()
         if self.has_gpu:
@@ -135,22 +144,34 @@ class Search:
 
     def model(self) -> LatencyModel:
         """The estimate from everything that was measured."""
-        seen = [self.bench.observation(p.trial) for p in self.points.values() if p.measured and p.trial.int8]
-        return fit_latency(self.bench.problem.regions, [*self.recorded, *seen])
+        seen = [p.trial for p in self.points.values() if p.measured and p.trial.int8]
+        if len(seen) not in self._fitted:
+            observations = [*self.recorded, *map(self.bench.observation, seen)]
+            self._fitted = {len(seen): fit_latency(self.bench.problem.regions, observations)}
+        return self._fitted[len(seen)]
 
     def _accepts(self, point: Point) -> bool:
         in_time = self.target.latency_ms is None or point.latency_ms <= self.target.latency_ms
         return in_time and self.target.accepts(point.accuracy)
 
-    def _try(self, trial: Trial) -> Point:
-        """Measure a candidate, or estimate it where there is no GPU."""
-        if trial.name not in self.points or (self.has_gpu and not self.points[trial.name].measured):
-            accuracy = self.bench.accuracy(trial)
+    def _try(self, trial: Trial) -> Point | None:
+        """Measure a candidate, or estimate it where there is no GPU; None if that fails."""
+        known = self.points.get(trial.name)
+        if trial.name in self.failed or (known is not None and (known.measured or not self.has_gpu)):
+            return known
+        try:
             latency_ms = (
                 self.bench.timing(trial).latency_ms if self.has_gpu else self.model().latency_us(trial.int8) / 1000
             )
-            self.points[trial.name] = Point(trial, accuracy, latency_ms, self.has_gpu)
-        return self.points[trial.name]
+            point = Point(trial, self.bench.accuracy(trial), latency_ms, self.has_gpu)
+        except BuildError as error:
+            if trial.name == FLOAT:  # without it there is nothing to compare with
+                raise
+            self.failed[trial.name] = error.message
+            self.points.pop(trial.name, None)
+            return None
+        self.points[trial.name] = point
+        return point
 
     def _time_left(self) -> bool:
         return self.budget_s is None or self.bench.spent_s < self.budget_s
@@ -165,11 +186,13 @@ class Search:
                 return
             trial, expected_ms = self.bench.problem.trial(choice), model.latency_us(choice) / 1000
             known = self.points.get(trial.name)
-            is_new = known is None or (self.has_gpu and not known.measured)
+            is_new = trial.name not in self.failed and (known is None or (self.has_gpu and not known.measured))
             gains = best is None or expected_ms < best.latency_ms * (1 - MIN_GAIN)
             if not is_new or (self.target.objective == "latency" and not gains):
                 return
             point = self._try(trial)
+            if point is None:
+                return
             slack = min(slack, expected_ms / point.latency_ms) if point.latency_ms > expected_ms else slack
 
     def _fastest(self, model: LatencyModel) -> Choice | None:
@@ -188,7 +211,18 @@ class Search:
         return found
 
     def _is_enough(self, choice: Choice) -> bool:
-        return not any(choice) or self.target.accepts(self.bench.estimate(self.bench.problem.trial(choice)))
+        if not any(choice):
+            return True
+        accuracy = self._estimate(self.bench.problem.trial(choice))
+        return accuracy is not None and self.target.accepts(accuracy)
+
+    def _estimate(self, trial: Trial) -> Accuracy | None:
+        """The accuracy on ONNX Runtime; None, with the reason kept, where its outputs cannot be judged."""
+        try:
+            return self.bench.estimate(trial)
+        except BuildError as error:
+            self.failed[trial.name] = error.message
+            return None
 
     def _most_accurate(self, model: LatencyModel, slack: float) -> Choice | None:
         """The choice of the least noise whose estimated latency is within what was asked for."""
@@ -229,13 +263,12 @@ class Search:
             if choice is None:
                 continue
             trial = self.bench.problem.trial(choice)
-            if trial.name in self.points:
+            if trial.name in self.points or trial.name in self.failed:
                 continue
             if self.has_gpu and self.budget_s is not None and self._time_left():
                 self._try(trial)
-            else:
-                latency_ms = model.latency_us(choice) / 1000
-                self.points[trial.name] = Point(trial, self.bench.estimate(trial), latency_ms, False)
+            elif (accuracy := self._estimate(trial)) is not None:
+                self.points[trial.name] = Point(trial, accuracy, model.latency_us(choice) / 1000, False)
 
 
 def mixtures(can_be: Choice) -> list[Choice]:

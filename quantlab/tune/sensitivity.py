@@ -128,6 +128,12 @@ def _row(
     return SensitivityRow(unit.kind, unit.name, unit.op, len(unit.sites), alone, without, estimate.alone(unit), rest)
 
 
+def table_hash(table: CalibrationTable) -> str:
+    """Names the ranges of a table."""
+    ranges = json.dumps({tensor: float(amax) for tensor, amax in table.amax.items()}, sort_keys=True)
+    return hashlib.sha256(ranges.encode()).hexdigest()
+
+
 def _provenance(
     proto: onnx.ModelProto,
     table: CalibrationTable,
@@ -135,11 +141,10 @@ def _provenance(
     reference: Reference,
     options: SensitivityOptions,
 ) -> SensitivityProvenance:
-    ranges = json.dumps({tensor: float(amax) for tensor, amax in table.amax.items()}, sort_keys=True)
     user = "" if judged.metric is None else getattr(judged.metric, "__name__", type(judged.metric).__name__)
     return SensitivityProvenance(
         model_hash=model_hash(proto),
-        table_hash=hashlib.sha256(ranges.encode()).hexdigest(),
+        table_hash=table_hash(table),
         algorithm=table.provenance.algorithm,
         data_hash=reference.data_hash,
         labels_hash=reference.labels_hash,

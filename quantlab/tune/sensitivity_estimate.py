@@ -77,12 +77,12 @@ class SensitivityEstimate:
         convolutions = {name for name, node in nodes.items() if row_of(node.op_type, node.domain).epilogue}
         self._of_convolutions = {error for name, error in self._errors.layers.items() if name in convolutions}
         self._of_convolutions |= {self._errors.tensors[s.tensor] for s in graph.sites if _reads(s, convolutions)}
-        errors = Session(self._errors.model, optimize=False)
+        errors = Session(self._errors.model, optimize=False, shares_cores=True)
         self._power = self._local_errors(errors, samples.pieces(self._size))
         self._pieces = samples.pieces(self._size, GAIN_SAMPLES)
         self._shapes = [{name: e.shape for name, e in errors.run(piece.batch).items()} for piece in self._pieces]
         self._noises = noise_probe(graph, self._layers)
-        self._session = Session(self._noises.model, optimize=False)
+        self._session = Session(self._noises.model, optimize=False, shares_cores=True)
         self._wanted = [self._run(piece, (), np.zeros(1, np.float32)) for piece in self._pieces]
         names = self._session.float_outputs
         self._signal = {name: sum(float(squares(wanted[name])) for wanted in self._wanted) for name in names}

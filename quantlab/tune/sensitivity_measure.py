@@ -90,22 +90,23 @@ def run_reference(
         if on_batch:
             on_batch(feed.samples)
     power = _checked({name: math.fsum(parts) for name, parts in powers.items()})
-    warnings = [str(notice) for notice in stream_facts(judged.batches).notices()]
-    joined = ClassificationCounts.joined(counts)
-    if scores is not None and joined.labeled:
-        warnings += judge_fp32(joined, proto, scores)
-    elif feed.labels_hash and judged.metric is None:
-        warnings.append("there are labels, but no output of shape (N, classes): they were not used")
+    warnings = _judged(proto, judged, scores, ClassificationCounts.joined(counts), bool(feed.labels_hash))
+    metric = sums.effect(power).metric
     return Reference(
-        feed.data_hash,
-        feed.labels_hash,
-        feed.batches,
-        feed.samples,
-        power,
-        scores,
-        sums.effect(power).metric,
-        tuple(warnings),
+        feed.data_hash, feed.labels_hash, feed.batches, feed.samples, power, scores, metric, tuple(warnings)
     )
+
+
+def _judged(
+    proto: onnx.ModelProto, judged: Judged, scores: str | None, counts: ClassificationCounts, has_labels: bool
+) -> list[str]:
+    """What a reader must know of the data and FP32; DataError if it is no better than guessing."""
+    warnings = [str(notice) for notice in stream_facts(judged.batches).notices()]
+    if scores is not None and counts.labeled:
+        return warnings + judge_fp32(counts, proto, scores)
+    if has_labels and judged.metric is None:
+        warnings.append("there are labels, but no output of shape (N, classes): they were not used")
+    return warnings
 
 
 def _checked(power: dict[str, float]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from quantlab.engines.measure import bench
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.profiles import profile_for
 from quantlab.engines.runtime import Runtime
-from quantlab.errors import ConfigError, DataError, GraphError
+from quantlab.errors import BuildError, ConfigError, DataError, GraphError
 from quantlab.onnx_model import input_specs
 from quantlab.ort import Session
 from quantlab.qdq import EVERYTHING, Placement, Quantized, Selection, plan, prepare, quantize_model
@@ -70,6 +70,23 @@ class Timing:
     gpu: str
     tensorrt: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a search does now.
+
+    Attributes:
+        candidate: Which one it is about.
+        what: Is done with it.
+        engines: That were measured before it.
+        spent_s: On them.
+    """
+
+    candidate: str
+    what: str
+    engines: int = 0
+    spent_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -155,18 +172,21 @@ class Workbench:
     Attributes:
         problem: What is searched.
         journal: Where every figure is kept.
-        on_step: Called with the name of every candidate that is measured anew, and what is done with it.
+        on_step: Called before everything that takes time.
     """
 
     problem: Problem
     journal: Journal
-    on_step: Callable[[str, str], object] = lambda *_: None
+    on_step: Callable[[Step], object] = lambda _: None
     _asked: dict[str, float] = field(default_factory=dict)
 
     @property
     def spent_s(self) -> float:
         """On engines that were asked for so far, whether built by this run or an earlier one."""
         return sum(self._asked.values())
+
+    def _step(self, candidate: str, what: str) -> None:
+        self.on_step(Step(candidate, what, len(self._asked), self.spent_s))
 
     def estimate(self, trial: Trial) -> Accuracy:
         """The accuracy of a candidate on ONNX Runtime."""
@@ -179,10 +199,10 @@ class Workbench:
         return self._accuracy(f"engine {trial.name}", lambda: self._on_engine(trial))
 
     def _accuracy(self, key: str, find: Callable[[], Mapping[str, Any]]) -> Accuracy:
-        return Accuracy(**self.journal.remember("accuracy", key, find))
+        return Accuracy(**_sound(self.journal.remember("accuracy", key, find)))
 
     def _on_ort(self, trial: Trial) -> dict[str, Any]:
-        self.on_step(trial.name, "accuracy")
+        self._step(trial.name, "accuracy")
         quantized = self.problem.quantized(trial)
         session = Session(quantized.model if quantized else self.problem.model, optimize=False)
         return self._judge(Backend(trial.name, session.run))
@@ -190,7 +210,7 @@ class Workbench:
     def _on_engine(self, trial: Trial) -> dict[str, Any]:
         assert self.problem.runtime is not None
         engine = self.engine(trial)
-        self.on_step(trial.name, "accuracy of the engine")
+        self._step(trial.name, "accuracy of the engine")
         with self.problem.runtime.open(engine) as running:
             return self._judge(Backend(trial.name, partial(run_batch, running)))
 
@@ -198,16 +218,25 @@ class Workbench:
         given = self.problem
         found = compare_models(given.model, [candidate], given.batches, given.labels, metric=given.metric)
         fp32, other = found.results
-        if other.failed or other.metric_failed:
-            raise DataError(f"'{other.name}' cannot be judged: {other.failed or other.metric_failed}", hint="see above")
+        if other.metric_failed:
+            raise DataError(f"the metric failed: {other.metric_failed}", hint="see its traceback")
+        if other.failed:
+            return {"failed": f"its outputs cannot be judged: {other.failed}"}
         metric, base = (other.metric, fp32.metric) if given.metric is not None else (other.top1, fp32.top1)
         percent = 1.0 if given.metric is not None else 100.0
         values = [None if value is None else percent * value for value in (metric, base)]
         return asdict(Accuracy(other.worst_sqnr_db, *values))
 
     def timing(self, trial: Trial) -> Timing:
-        """The latency of a candidate's engine, built now if it is not there yet."""
-        found = self.journal.remember("timing", trial.name, lambda: asdict(self._measure(trial)))
+        """The latency of a candidate's engine, built now if it is not there yet; BuildError if it cannot be built."""
+
+        def find() -> dict[str, Any]:
+            try:
+                return asdict(self._measure(trial))
+            except BuildError as error:
+                return {"failed": error.message}
+
+        found = _sound(self.journal.remember("timing", trial.name, find))
         timing = Timing(**found | {"times_us": tuple(found["times_us"])})
         self._asked[trial.name] = timing.seconds
         return timing
@@ -228,7 +257,7 @@ class Workbench:
 
         def find() -> dict[str, float]:
             assert self.problem.runtime is not None
-            self.on_step(", ".join(trial.name for trial in trials), "latency, all in one run")
+            self._step(", ".join(trial.name for trial in trials), "latency, all in one run")
             engines = {trial.name: self.engine(trial) for trial in trials}
             options = replace(BENCH, cuda_graph=can_capture())
             rows = bench(self.problem.runtime, engines, self.problem.first_batch, options)
@@ -245,11 +274,11 @@ class Workbench:
         problem, runtime = self.problem, self.problem.runtime
         assert runtime is not None
         started = time.monotonic()
-        self.on_step(trial.name, "build")
+        self._step(trial.name, "build")
         proto, engine = self._build(runtime, trial)
         file = f"{trial.name}.engine"
         engine.save(problem.folder / file)
-        self.on_step(trial.name, "latency")
+        self._step(trial.name, "latency")
         engines = {} if trial.name == FLOAT else {FLOAT: Engine.load(problem.folder / f"{FLOAT}.engine")}
         engines |= {trial.name: engine}
         options = replace(BENCH, cuda_graph=can_capture())
@@ -272,6 +301,13 @@ class Workbench:
         proto = quantized.model if quantized else problem.prepared
         precision = "qdq" if quantized else "fp16"
         return proto, build_engine(runtime, precision, proto, profile, problem.settings, None)
+
+
+def _sound(fact: dict[str, Any]) -> dict[str, Any]:
+    """The fact, or the reason why there is none."""
+    if "failed" in fact:
+        raise BuildError(fact["failed"], hint="the other candidates are searched without it")
+    return fact
 
 
 def made_up(model: onnx.ModelProto, batch_size: int) -> IterableBatches:

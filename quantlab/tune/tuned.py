@@ -34,6 +34,7 @@ class Tuned:
         target: What was asked for.
         front: The candidates that no other beats in both latency and SQNR, the fastest first.
         points: All candidates.
+        failed: Candidates that could not be built or judged, and why.
         effects: Region -> (change of the SQNR in dB, change of the latency in us) if it were decided otherwise.
         layer_precisions: Layer -> type: the same choice for an implicit build of the FP32 model.
         device: 'GPU, TensorRT version' of all latencies; they are estimates where the best was not measured.
@@ -48,6 +49,7 @@ class Tuned:
     target: Target
     front: tuple[Point, ...]
     points: tuple[Point, ...]
+    failed: Mapping[str, str]
     effects: Mapping[str, tuple[float, float]]
     layer_precisions: Mapping[str, str]
     device: str
@@ -90,6 +92,7 @@ class Tuned:
             "best": plain(self.best),
             "front": [plain(point) for point in self.front],
             "candidates": [plain(point) for point in self.points],
+            "failed": dict(self.failed),
             "effects": changes,
             "implicit": {"layer_precisions": dict(self.layer_precisions), "precision_constraints": "prefer"},
             "spent_s": self.spent_s,
@@ -144,6 +147,7 @@ def tuned_from(search: Search, found: Point | None, device: str) -> Tuned:
         target=search.target,
         front=tuple(search.front()),
         points=tuple(search.points.values()),
+        failed=dict(search.failed),
         effects=changed,
         layer_precisions={name: "fp16" for name in left if name in originals},
         device=device,

@@ -48,7 +48,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept = {name: "fp16" for name, on in zip(regions, points[2].trial.int8, strict=True) if not on}
     effects = {name: (0.5 - 0.02 * k, k - 20.0) for k, name in enumerate(regions)}
     found = Tuned(
-        best=points[2], reached=True, quantized=None, target=Target(33.0), points=points, effects=effects,
+        best=points[2], reached=True, quantized=None, target=Target(33.0), points=points, failed={}, effects=effects,
         front=tuple(points[k] for k in (1, 3, 2, 4, 0)), layer_precisions=kept, device="A GPU", spent_s=5.0,
         engine=None, regions=regions,
     )  # fmt: skip

@@ -30,7 +30,7 @@ def test_tuned_resnet20_is_the_fastest_of_all_that_keep_the_accuracy(
         table, test_images, tmp_path / "t", Target(max_drop=0.2), runtime=open_runtime(), settings=settings,
         budget_s=240,
     )  # fmt: skip
-    found = tune(resnet20, request, lambda name, what: print(name, what, flush=True))
+    found = tune(resnet20, request, lambda step: print(step, flush=True))
     print(found.summary)
     for point in found.points:
         print(point.trial.name, point.latency_ms, point.measured, point.accuracy.sqnr_db, point.accuracy.drop)

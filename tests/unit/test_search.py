@@ -15,7 +15,7 @@ import pytest
 import quantlab
 from engine_double import FEATURES
 from models import parse
-from quantlab.errors import ConfigError, GraphError
+from quantlab.errors import BuildError, ConfigError, GraphError
 from quantlab.tune import trials
 from quantlab.tune.journal import Journal
 from quantlab.tune.latency_table import LatencyTable
@@ -254,6 +254,26 @@ def test_point_on_the_floor_is_accepted() -> None:
     assert Target(min_sqnr_db=30).accepts(Accuracy(30.0))
     assert not Target(max_drop=0.5).accepts(Accuracy(30.0, 80.0, 80.6))
     assert Target(max_drop=0.5).accepts(Accuracy(30.0, 80.0, 80.5))
+
+
+def test_candidate_that_cannot_be_built_is_left_out_and_named(searching: Open) -> None:
+    class Fragile(TimedRuntime):
+        def build(self, model: Any, options: Any, int8: Any = None) -> Any:
+            self.fails = "no kernel" if len(self.builds) in (3, 4) else ""
+            return super().build(model, options, int8)
+
+    search = searching(Target(min_sqnr_db=38), Fragile())
+    best = search.run()
+    assert best is not None
+    assert len(search.failed) == 2
+    assert all("no kernel" in why for why in search.failed.values())
+    assert not search.failed.keys() & search.points.keys()
+    assert tuned_from(search, best, "here").to_dict()["failed"] == search.failed
+
+
+def test_model_that_cannot_be_built_at_all_is_an_error(searching: Open) -> None:
+    with pytest.raises(BuildError, match="no kernel"):
+        searching(Target(min_sqnr_db=38), TimedRuntime(fails="no kernel")).run()
 
 
 def test_interrupted_search_goes_on_to_the_same_answer(

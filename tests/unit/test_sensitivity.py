@@ -270,3 +270,15 @@ def test_fixed_batch_measures_every_sample_of_a_short_last_batch() -> None:
         assert b.alone is not None
         assert a.alone.noise == pytest.approx(b.alone.noise, rel=1e-3)
         assert a.estimate == pytest.approx(b.estimate, rel=0.5)
+
+
+def test_labels_that_cannot_be_used_are_a_warning_and_those_that_are_wrong_an_error() -> None:
+    model = named("m (float[N,4,8,8] x) => (float[N,4,8,8] y) { y = Conv (x, w) }", {"w": floats(4, 4, 1, 1)})
+    x = [{"x": floats(4, 4, 8, 8)}]
+    found = sensitivity(model, quantlab.calibrate(model, x), x, np.zeros(4, np.int64))
+    assert found.warnings == ("there are labels, but no output of shape (N, classes): they were not used",)
+    assert found.provenance.fp32_metric is None
+    assert {row.alone.changed for row in found.rows if row.alone} == {None}
+    right = np.concatenate([run(conv_net(), batch)[0].argmax(1) for batch in image_batches(20)])
+    with pytest.raises(DataError, match="FP32 itself is right on 0.0% of 120 samples, no better than guessing"):
+        sensitivity(conv_net(), table_of(conv_net()), image_batches(20), (right + 1) % 5)

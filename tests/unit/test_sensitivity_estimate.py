@@ -93,7 +93,7 @@ def test_estimate_ranks_the_layers_of_resnet20_as_the_truth_does(real_data: Path
     preset = quantlab.PRESETS["cifar10"]
     calibration = open_data(f"{npz}:calib", ["input"], preset, DataOptions(64))
     table = quantlab.calibrate(model, calibration, quantlab.Mse())
-    test = open_data(f"{npz}:test", ["input"], preset, DataOptions(100, 200, labels=f"{npz}:test_labels"))
+    test = open_data(f"{npz}:test", ["input"], preset, DataOptions(50, 100, labels=f"{npz}:test_labels"))
     found = sensitivity(model, table, test)
     layers, tensors = found.rank_correlation("layer"), found.rank_correlation("tensor")
     assert layers is not None
