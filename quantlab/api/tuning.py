@@ -25,7 +25,8 @@ from quantlab.onnx_model import Model, load_model, model_hash, require_float
 from quantlab.tune.journal import Journal
 from quantlab.tune.latency_table import LatencyTable
 from quantlab.tune.search import Search, mixtures
-from quantlab.tune.sensitivity import SensitivityOptions, measure_sensitivity
+from quantlab.tune.sensitivity import layer_noise
+from quantlab.tune.sensitivity_feed import Judged
 from quantlab.tune.target import Target
 from quantlab.tune.trials import Problem, Step, Trial, Workbench
 from quantlab.tune.tuned import Tuned, tuned_from
@@ -201,7 +202,6 @@ def _device(search: Search, latencies: LatencyTable | None) -> str:
 
 def _noise(problem: Problem, folder: Path) -> list[float]:
     """What INT8 in each region alone adds to the error of the outputs."""
-    options = SensitivityOptions(metric=problem.metric, folder=folder)
-    found = measure_sensitivity(problem.model, problem.table, problem.batches, problem.labels, options)
-    noise = {row.name: row.noise for row in found.of_kind("layer")}
+    judged = Judged(problem.batches, problem.labels, problem.metric)
+    noise = layer_noise(problem.model, problem.table, judged, folder)
     return [noise.get(region.name, 0.0) for region in problem.regions.regions]

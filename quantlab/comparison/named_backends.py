@@ -30,9 +30,7 @@ TRT_CALIBRATORS = {"entropy": "entropy2", "entropy2": "entropy2", "entropy1": "e
 """Algorithms that TensorRT itself has -> the calibrator. The others reach the implicit path as a table."""
 TUNED_ALGORITHM = "entropy"
 """Of a tuned engine whose name gives none."""
-Tuner = Callable[
-    [onnx.ModelProto, CalibrationTable, Batches, Runtime, BuildSettings], "tuple[Engine, onnx.ModelProto]"
-]
+Tuner = Callable[[onnx.ModelProto, CalibrationTable, Batches, Runtime, BuildSettings], "tuple[Engine, onnx.ModelProto]"]
 """Gives the best engine that a search finds on calibration data, and the model it was built from."""
 _FORMS = (
     "ort:fp32, ort:qdq:ALGORITHM, trt:fp32, trt:fp16, trt:int8:ALGORITHM, trt:qdq:ALGORITHM, trt:tuned, "
@@ -224,7 +222,9 @@ class BackendSet:
     def _tuned(self, spec: BackendSpec, runtime: Runtime) -> tuple[Engine, onnx.ModelProto]:
         """What a search on the calibration data finds, never on the data of the comparison."""
         if self.tuner is None:
-            raise ConfigError(f"'{spec.name}' cannot be searched for here", hint="quantlab tune, then compare its engine")
+            raise ConfigError(
+                f"'{spec.name}' cannot be searched for here", hint="quantlab tune, then compare its engine"
+            )
         assert self.calibration is not None
         table = self._table_of_all(spec.algorithm or TUNED_ALGORITHM)
         return self.tuner(self.proto, table, self.calibration, runtime, self.settings)

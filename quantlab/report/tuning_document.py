@@ -42,6 +42,7 @@ def tuning_document(found: Tuned, title: str) -> dict[str, Any]:
         "has_metric": any(point.accuracy.metric is not None for point in order),
         "best": next(c for c in candidates if c["is_best"]),
         "candidates": candidates,
+        "failed": [{"name": name, "why": why} for name, why in found.failed.items()],
         "float_layers": _float_layers(found) if is_ours else [],
         "int8_layers": _int8_layers(found),
         "other_nodes": _other_nodes(found),

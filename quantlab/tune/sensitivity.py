@@ -28,7 +28,7 @@ from quantlab.tune.sensitivity_table import (
     SensitivityRow,
     SensitivityTable,
 )
-from quantlab.tune.sensitivity_units import Unit, rest_of, units_of
+from quantlab.tune.sensitivity_units import LAYER, Unit, rest_of, units_of
 from quantlab.tune.switched_graph import SwitchedGraph, switched_graph
 from quantlab.tune.switched_model import SwitchedModel
 from quantlab.version import __version__
@@ -110,6 +110,36 @@ def measure_sensitivity(
         )
     rows = tuple(_row(unit, graph, estimate, *effects.get(unit.key, (None, None))) for unit in mine)
     return SensitivityTable(rows, tuple(unit.key for unit in units), provenance, reference.warnings)
+
+
+def layer_noise(
+    model: Model, table: CalibrationTable, judged: Judged, folder: Path | None = None, on_batch: Progress | None = None
+) -> dict[str, float]:
+    """Measure the layers alone, which is what a search for a placement needs.
+
+    Args:
+        model: The FP32 model.
+        table: Its scales.
+        judged: The data.
+        folder: As in `SensitivityOptions`.
+        on_batch: Called with the number of samples so far.
+
+    Returns:
+        Layer -> what INT8 there alone adds to the error of the outputs, squared error over power.
+
+    Raises:
+        GraphError: The model has nothing to quantize.
+        DataError: The table is of another model, or the data do not fit.
+    """
+    if folder is not None:
+        check_folder(folder)
+    proto = load_model(model)
+    graph = switched_graph(proto, table)
+    layers = [unit for unit in units_of(graph) if unit.kind == LAYER]
+    reference = run_reference(proto, SwitchedModel(graph), judged, EvenSamples(), None)
+    key = chunk_key(asdict(_provenance(proto, table, judged, reference, SensitivityOptions())), judged)
+    effects = measure_chunks(Job(proto, graph, judged, reference, folder, key), layers, 1, on_batch)
+    return {unit.name: effects[unit.key][0].noise for unit in layers}
 
 
 def _part(units: Sequence[Unit], part: tuple[int, int] | None) -> Sequence[Unit]:

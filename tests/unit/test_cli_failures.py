@@ -57,6 +57,8 @@ CASES = {
     "merge": (("none.npz", "-o", "out.json"), "none.npz"),
     "quantize": (("m.onnx", "--table", "none.json", "-o", "out.onnx"), "none.json cannot be read"),
     "sensitivity": (("m.onnx", "--table", "none.json", *DATA, "-o", "out.json"), "none.json cannot be read"),
+    "tune": (("m.onnx", "--table", "none.json", *DATA, "-o", "out"), "none.json cannot be read"),
+    "profile": (("m.onnx", "--table", "none.json", "-o", "out.json"), "none.json cannot be read"),
     "lint": (("none.onnx",), "none.onnx does not exist"),
     "repair": (("m.onnx", "-o", "out.onnx"), "no Q/DQ"),
     "migrate": (("m.onnx", "-o", "out.onnx"), "no scales were given"),

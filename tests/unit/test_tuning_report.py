@@ -261,3 +261,15 @@ def test_layers_that_cannot_be_in_int8_come_last_with_that_reason() -> None:
     assert [row["name"] for row in rows] == ["b", "a"]
     assert rows[0]["reason"] == "INT8 here costs 1.50 dB and saves 2.0 us, by the search's estimate"
     assert rows[1]["reason"] == "it cannot be in INT8"
+
+
+def test_candidate_that_failed_is_named_with_its_reason(tmp_path: Path) -> None:
+    one = tuned(point("x1", 1.0, 30.0, (False, True)), failed={"x2<": "no <kernel> | here"})
+    text = write_tuning(one, tmp_path, "t").read_text()
+    assert "<li>x2&lt;: no &lt;kernel&gt; | here</li>" in text
+    markdown = (tmp_path / "tuned.md").read_text()
+    assert "Left out: x2" in markdown and "here" in markdown
+    assert (
+        "could not be built"
+        not in write_tuning(tuned(point("x1", 1.0, 30.0, (False, True))), tmp_path, "t").read_text()
+    )
