@@ -10,8 +10,8 @@ from typing import Any
 
 import onnx
 
-from quantlab.calibration import Progress
 from quantlab.api.tuning import tuned_engine
+from quantlab.calibration import Progress
 from quantlab.comparison import (
     Backend,
     Candidate,

@@ -1,4 +1,4 @@
-"""The search for the best placement, over a GPU whose times are known. Oracles: trying every choice, and ONNX Runtime."""
+"""The search for the best placement, over a GPU whose times are known. Oracles: every choice, and ONNX Runtime."""
 
 from __future__ import annotations
 
