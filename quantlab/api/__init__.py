@@ -6,8 +6,10 @@ The jobs beside them do what a command of the command line does, from a request 
 from quantlab.api.calibration import calibrate, calibrate_all, calibrate_shard, calibrate_shards, check_data
 from quantlab.api.models import compare, migrate, quantize
 from quantlab.api.sensitivity import sensitivity
+from quantlab.api.tuning import TuningRequest, record_latencies, tune
 
 __all__ = [
+    "TuningRequest",
     "calibrate",
     "calibrate_all",
     "calibrate_shard",
@@ -16,5 +18,7 @@ __all__ = [
     "compare",
     "migrate",
     "quantize",
+    "record_latencies",
     "sensitivity",
+    "tune",
 ]

@@ -328,7 +328,7 @@ def draw_noise_bars(groups: Mapping[str, Sequence[NoiseBar]], total_db: float | 
             if total_db is not None and np.isfinite(total_db):
                 axes.axvline(total_db, color=_INK, linewidth=1, linestyle="--")
         line = "" if total_db is None else "; dashed: INT8 everywhere"
-        grid[-1].set_xlabel(f"SQNR of the outputs with INT8 there alone, dB: bar measured, dot estimated{line}")
+        grid[-1].set_xlabel(f"SQNR of the outputs with INT8 there alone, dB\nbar: measured, dot: estimated{line}")
         buffer = io.BytesIO()
         metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
         figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from quantlab.report.plots import NoiseBar, draw_noise_bars
 from quantlab.tune import SensitivityRow, SensitivityTable
-from quantlab.tune.sensitivity_table import noise_db
 
 SHOWN = 16
 """Bars of a kind; more would hide what matters."""
-_HEADINGS = {"layer": "layers, the worst above", "tensor": "tensors", "class": "kinds of layers"}
+_HEADINGS = {"layer": "layers", "tensor": "tensors", "class": "kinds of layers"}
 
 
 def sensitivity_image(table: SensitivityTable, kind: str) -> bytes:
@@ -19,13 +18,20 @@ def sensitivity_image(table: SensitivityTable, kind: str) -> bytes:
         kind: 'png' or 'svg'.
 
     Returns:
-        The content of a file."""
-    groups = {_HEADINGS[name]: [_bar(row) for row in table.worst(name)[:SHOWN]] for name in _HEADINGS}
+        The content of a file.
+    """
+    groups = {_heading(table, name): [_bar(row) for row in table.worst(name)[:SHOWN]] for name in _HEADINGS}
     total = [_bar(row) for row in table.of_kind("all")]
     groups = {name: bars for name, bars in groups.items() if bars} or {"all of it": total}
     return draw_noise_bars(groups, total[0].truth_db if total else None, kind)
 
 
+def _heading(table: SensitivityTable, kind: str) -> str:
+    count = len(table.of_kind(kind))
+    shown = f"the worst {SHOWN} of {count}" if count > SHOWN else f"all {count}"
+    return f"{_HEADINGS[kind]}, {shown}, the worst above"
+
+
 def _bar(row: SensitivityRow) -> NoiseBar:
     truth = None if row.alone is None else row.alone.sqnr_db
-    return NoiseBar(row.name, truth, None if row.estimate is None else noise_db(row.estimate))
+    return NoiseBar(row.name, truth, row.estimate_db)

@@ -28,7 +28,7 @@ from quantlab.tune.sensitivity_table import (
     SensitivityRow,
     SensitivityTable,
 )
-from quantlab.tune.sensitivity_units import LAYER, Unit, rest_of, units_of
+from quantlab.tune.sensitivity_units import ALL, LAYER, Unit, rest_of, units_of
 from quantlab.tune.switched_graph import SwitchedGraph, switched_graph
 from quantlab.tune.switched_model import SwitchedModel
 from quantlab.version import __version__
@@ -155,7 +155,9 @@ def _row(
     unit: Unit, graph: SwitchedGraph, estimate: SensitivityEstimate, alone: Effect | None, without: Effect | None
 ) -> SensitivityRow:
     rest = estimate.of_nodes(rest_of(unit, graph)) if unit.has_rest else None
-    return SensitivityRow(unit.kind, unit.name, unit.op, len(unit.sites), alone, without, estimate.alone(unit), rest)
+    nodes = () if unit.kind == ALL else tuple(dict.fromkeys(site.node for site in unit.sites))
+    sites, guess = len(unit.sites), estimate.alone(unit)
+    return SensitivityRow(unit.kind, unit.name, unit.op, sites, alone, without, guess, rest, nodes)
 
 
 def table_hash(table: CalibrationTable) -> str:

@@ -58,6 +58,7 @@ class SensitivityRow:
         without: For a class: INT8 everywhere but there, measured.
         estimate: The noise that the first-order estimate gives for `alone`.
         estimate_without: The same for `without`.
+        nodes: What reads INT8 there, in network order; not kept for everything at once.
     """
 
     kind: str
@@ -68,6 +69,12 @@ class SensitivityRow:
     without: Effect | None = None
     estimate: float | None = None
     estimate_without: float | None = None
+    nodes: tuple[str, ...] = ()
+
+    @property
+    def estimate_db(self) -> float | None:
+        """The estimated SQNR alone, in dB; None where nothing was estimated."""
+        return None if self.estimate is None else noise_db(self.estimate)
 
     @property
     def noise(self) -> float:
@@ -218,4 +225,4 @@ def row_from(content: Mapping[str, Any]) -> SensitivityRow:
     effects = {key: None if content[key] is None else effect_from(content[key]) for key in ("alone", "without")}
     if unknown := set(content) - {f.name for f in fields(SensitivityRow)}:
         raise TypeError(f"unknown keys {sorted(unknown)} in a row")
-    return SensitivityRow(**{**content, **effects})
+    return SensitivityRow(**{**content, **effects, "nodes": tuple(map(str, content.get("nodes", ())))})

@@ -106,6 +106,8 @@ def test_class_alone_and_all_but_it_are_complements(found: SensitivityTable) -> 
     """INT8 everywhere but in the last layer = INT8 in all others; a class of one layer is that layer"""
     rows = {(row.kind, row.name): row for row in found.rows}
     assert rows["class", "first layer"].alone == rows["layer", "Conv_0"].alone
+    assert rows["class", "first layer"].nodes == rows["layer", "Conv_0"].nodes == ("Conv_0",)
+    assert rows["all", "everything"].nodes == ()
     assert rows["class", "last layer"].alone == rows["class", "Gemm"].alone == rows["layer", "Gemm_0"].alone
     assert rows["class", "last layer"].without == rows["class", "Gemm"].without
     estimates = {key: row.estimate for key, row in rows.items()}
