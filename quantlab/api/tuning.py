@@ -13,23 +13,25 @@ import onnx
 from numpy.typing import NDArray
 
 from quantlab.calibration import CalibrationTable
-from quantlab.calibration.feeder import fingerprint
 from quantlab.comparison import Metric
-from quantlab.data import Batches
+from quantlab.data import Batch, Batches
 from quantlab.engines.engine import Engine
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import ConfigError
-from quantlab.files import make_folder
+from quantlab.files import locked, make_folder
 from quantlab.onnx_model import Model, load_model, model_hash, require_float
 from quantlab.tune.journal import Journal
+from quantlab.tune.latency import first_choices
 from quantlab.tune.latency_table import LatencyTable
-from quantlab.tune.search import Search, mixtures
-from quantlab.tune.sensitivity import layer_noise
+from quantlab.tune.optimum import require_solver
+from quantlab.tune.search import Search
+from quantlab.tune.sensitivity import LayerNoise, open_layers
 from quantlab.tune.sensitivity_feed import Judged
 from quantlab.tune.target import Target
-from quantlab.tune.trials import Problem, Step, Trial, Workbench
+from quantlab.tune.trials import FLOAT, Problem, Step, Trial, Workbench
 from quantlab.tune.tuned import Tuned, tuned_from
+from quantlab.version import __version__
 
 COMPARED_BUDGET_S = 1200.0
 """Of a search within a comparison."""
@@ -49,9 +51,10 @@ class TuningRequest:
         labels: int64 (N,); None for those of the stream, if it has any.
         metric: Of the user, else top-1.
         runtime: What builds engines; None to go by `latencies`.
-        latencies: Recorded on a GPU.
+        latencies: Recorded on a GPU; with a runtime they save the first engines.
         budget_s: For building and measuring; None for as long as it takes.
         settings: Of all builds.
+        batch: To measure latency on; None for the first of `batches`.
     """
 
     table: CalibrationTable
@@ -64,6 +67,7 @@ class TuningRequest:
     latencies: LatencyTable | None = None
     budget_s: float | None = None
     settings: BuildSettings = field(default_factory=BuildSettings)
+    batch: Batch | None = None
 
 
 Steps = Callable[[Step], object]
@@ -99,19 +103,30 @@ def tune(model: Model, request: TuningRequest, on_step: Steps = lambda _: None) 
         )
     problem = Problem(
         proto, request.table, request.batches, request.folder, request.labels, request.metric, request.runtime,
-        request.settings,
+        request.settings, request.batch,
     )  # fmt: skip
     problem.check()
+    require_solver()
     if request.latencies is not None:
-        request.latencies.check(problem.regions)
+        request.latencies.check(problem.regions, problem.everything, problem.batch_size)
+    on_step(Step("fp32", "accuracy"))
+    layers = open_layers(proto, request.table, Judged(request.batches, request.labels, request.metric))
+    if request.target.max_drop is not None and layers.job.reference.metric is None:
+        raise ConfigError(
+            "a drop of the metric was asked for, but the data have no labels, or the model no class scores",
+            hint="give --labels, class folders or --metric",
+        )
     make_folder(request.folder)
-    bench = Workbench(problem, Journal(request.folder / JOURNAL, _identity(problem, request)), on_step)
-    on_step(Step("sensitivity", "of every layer"))
-    noise = _noise(problem, request.folder / "sensitivity")
-    recorded = request.latencies.observations if request.latencies is not None else ()
-    search = Search(bench, request.target, noise, recorded, request.budget_s)
-    best = search.run()
-    return tuned_from(search, best, _device(search, request.latencies))
+    with locked(request.folder / JOURNAL):
+        journal = Journal(request.folder / JOURNAL, _identity(problem, request, layers))
+        on_step(Step("sensitivity", "of every layer"))
+        noise = layers.measure(request.folder / "sensitivity")
+        order = [noise.get(region.name, 0.0) for region in problem.regions.regions]
+        recorded = request.latencies.observations if request.latencies is not None else ()
+        bench = Workbench(problem, journal, on_step, request.latencies)
+        search = Search(bench, request.target, order, recorded, request.budget_s)
+        best = search.run()
+        return tuned_from(search, best, _device(search, request.latencies))
 
 
 def record_latencies(problem: Problem, on_step: Steps = lambda _: None) -> LatencyTable:
@@ -132,25 +147,30 @@ def record_latencies(problem: Problem, on_step: Steps = lambda _: None) -> Laten
         raise ConfigError("latencies can only be recorded on a GPU", hint="run it where TensorRT and a GPU are")
     problem.check()
     make_folder(problem.folder)
-    journal = Journal(problem.folder / JOURNAL, {"model": model_hash(problem.model)})
-    bench = Workbench(problem, journal, on_step)
-    none = (False,) * len(problem.everything)
-    choices = dict.fromkeys((none, problem.everything, problem.default, *mixtures(problem.everything)))
-    trials = [problem.trial(choice) for choice in choices]
-    timings = [bench.timing(trial) for trial in trials]
-    size = len(next(iter(problem.first_batch.values())))
-    return LatencyTable(
-        problem.regions.structure,
-        tuple(region.name for region in problem.regions.regions),
-        timings[0].gpu,
-        timings[0].tensorrt,
-        size,
-        tuple(bench.observation(trial) for trial in trials),
-    )
+    with locked(problem.folder / JOURNAL):
+        shapes = {name: (x.shape, str(x.dtype)) for name, x in problem.first_batch.items()}
+        about = {"kind": "profile", "batch": str(shapes), **_made_of(problem)}
+        bench = Workbench(problem, Journal(problem.folder / JOURNAL, about), on_step)
+        trials = [problem.trial(choice) for choice in first_choices(problem.everything)]
+        trials += [trial for trial in [problem.trial(problem.default)] if trial not in trials]
+        timings = [bench.timing(trial) for trial in trials]
+        return LatencyTable(
+            problem.regions.structure,
+            tuple(region.name for region in problem.regions.regions),
+            timings[0].gpu,
+            timings[0].tensorrt,
+            problem.batch_size,
+            tuple(bench.observation(trial) for trial in trials),
+        )
 
 
 def tuned_engine(
-    model: onnx.ModelProto, table: CalibrationTable, batches: Batches, runtime: Runtime, settings: BuildSettings
+    model: onnx.ModelProto,
+    table: CalibrationTable,
+    batches: Batches,
+    batch: Batch,
+    runtime: Runtime,
+    settings: BuildSettings,
 ) -> tuple[Engine, onnx.ModelProto]:
     """Search for the fastest engine with the SQNR of the default placement: a `comparison.named_backends.Tuner`.
 
@@ -158,6 +178,7 @@ def tuned_engine(
         model: The FP32 model.
         table: Scales of all tensors.
         batches: To judge accuracy on.
+        batch: To measure latency on.
         runtime: What builds engines.
         settings: Of all builds.
 
@@ -169,39 +190,42 @@ def tuned_engine(
     """
     with tempfile.TemporaryDirectory() as folder:
         request = TuningRequest(
-            table, batches, Path(folder), runtime=runtime, budget_s=COMPARED_BUDGET_S, settings=settings
+            table, batches, Path(folder), runtime=runtime, budget_s=COMPARED_BUDGET_S, settings=settings, batch=batch
         )
         found = tune(model, request)
         assert found.engine is not None
         return Engine.load(found.engine), found.quantized.model if found.quantized else model
 
 
-def _identity(problem: Problem, request: TuningRequest) -> Mapping[str, str]:
+def _identity(problem: Problem, request: TuningRequest, layers: LayerNoise) -> Mapping[str, str]:
+    given = "measured" if request.latencies is None else repr(request.latencies)
+    return {
+        "kind": "tune",
+        **_made_of(problem),
+        "data": layers.job.reference.data_hash,
+        "labels": layers.job.reference.labels_hash,
+        "latencies": hashlib.sha256(given.encode()).hexdigest()[:16],
+        "engines": str(problem.runtime is not None),
+        "metric and versions": layers.job.key,
+    }
+
+
+def _made_of(problem: Problem) -> dict[str, str]:
     digest = hashlib.sha256()
-    for name, amax in sorted(request.table.amax.items()):
+    for name, amax in sorted(problem.table.amax.items()):
         digest.update(f"{name} {amax!r}\n".encode())
-    labels = "" if request.labels is None else hashlib.sha256(np.asarray(request.labels).tobytes()).hexdigest()[:16]
-    given = "measured" if request.latencies is None else repr(request.latencies.observations)
     return {
         "model": model_hash(problem.model),
         "scales": digest.hexdigest()[:16],
-        "data": fingerprint(request.batches)[0][:16],
-        "labels": labels,
-        "metric": getattr(request.metric, "__name__", "") if request.metric is not None else "top-1",
-        "latencies": hashlib.sha256(given.encode()).hexdigest()[:16],
-        "optimization_level": str(request.settings.optimization_level),
+        "optimization_level": str(problem.settings.optimization_level),
+        "quantlab": __version__,
     }
 
 
 def _device(search: Search, latencies: LatencyTable | None) -> str:
-    if latencies is not None:
-        return f"{latencies.gpu}, TensorRT {latencies.tensorrt}"
-    timing = search.bench.timing(Trial("float", ()))
-    return f"{timing.gpu}, TensorRT {timing.tensorrt}"
-
-
-def _noise(problem: Problem, folder: Path) -> list[float]:
-    """What INT8 in each region alone adds to the error of the outputs."""
-    judged = Judged(problem.batches, problem.labels, problem.metric)
-    noise = layer_noise(problem.model, problem.table, judged, folder)
-    return [noise.get(region.name, 0.0) for region in problem.regions.regions]
+    size = search.bench.problem.batch_size
+    if search.has_gpu:
+        timing = search.bench.timing(Trial(FLOAT, ()))
+        return f"{timing.gpu}, TensorRT {timing.tensorrt}, batch {size}"
+    assert latencies is not None
+    return f"{latencies.gpu}, TensorRT {latencies.tensorrt}, batch {size}"

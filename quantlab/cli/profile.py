@@ -15,7 +15,9 @@ from quantlab.files import check_output
 @click.command("profile")
 @click.argument("model", type=PATH)
 @click.option("--table", "table_file", type=PATH, required=True, help="Scales of --tensors all, or a TensorRT cache.")
-@click.option("--batch-size", type=int, default=1, show_default=True, help="Of a model that takes any.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Of a model that takes any."
+)
 @click.option("--keep", type=PATH, help="Folder for the engines; a recording that was cut off goes on from there.")
 @click.option("--timing-cache", type=PATH, help="For TensorRT builds.")
 @click.option("--builder-optimization-level", type=int, help="For TensorRT builds.")

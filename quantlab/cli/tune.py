@@ -53,6 +53,7 @@ def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, 
     from quantlab.report import write_tuning
     from quantlab.tune.latency_table import load_latency_table
     from quantlab.tune.target import Target, parse_budget_s, parse_latency_ms
+    from quantlab.tune.tuned import clear
 
     latency_ms = parse_latency_ms(v["latency"]) if v["latency"] else None
     target = Target(v["min_sqnr"], v["max_drop"], latency_ms, v["objective"])
@@ -74,6 +75,8 @@ def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, 
     )
     found = tune(proto, request, partial(_show, budget_s))
     _print(found)
+    if not found.reached:
+        clear(output)  # what an earlier search left there is no answer to this one
     written = found.save(output) if found.reached else {}
     for what, file in (written | {"report": write_tuning(found, output, title=model.name)}).items():
         click.echo(f"{what}: {file}")

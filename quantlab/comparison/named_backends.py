@@ -30,8 +30,10 @@ TRT_CALIBRATORS = {"entropy": "entropy2", "entropy2": "entropy2", "entropy1": "e
 """Algorithms that TensorRT itself has -> the calibrator. The others reach the implicit path as a table."""
 TUNED_ALGORITHM = "entropy"
 """Of a tuned engine whose name gives none."""
-Tuner = Callable[[onnx.ModelProto, CalibrationTable, Batches, Runtime, BuildSettings], "tuple[Engine, onnx.ModelProto]"]
-"""Gives the best engine that a search finds on calibration data, and the model it was built from."""
+Tuner = Callable[
+    [onnx.ModelProto, CalibrationTable, Batches, Batch, Runtime, BuildSettings], "tuple[Engine, onnx.ModelProto]"
+]
+"""Gives the best engine that a search finds on calibration data for a batch, and the model it was built from."""
 _FORMS = (
     "ort:fp32, ort:qdq:ALGORITHM, trt:fp32, trt:fp16, trt:int8:ALGORITHM, trt:qdq:ALGORITHM, trt:tuned, "
     "trt:tuned:ALGORITHM"
@@ -179,7 +181,7 @@ class BackendSet:
             try:
                 started = time.perf_counter()
                 if spec.precision == "tuned":
-                    engines[spec.name], models[spec.name] = self._tuned(spec, runtime)
+                    engines[spec.name], models[spec.name] = self._tuned(spec, runtime, batch)
                     spent[spec.name] = time.perf_counter() - started
                     continue
                 int8 = self._source(spec, runtime)
@@ -219,7 +221,7 @@ class BackendSet:
             return runtime.stream_calibrator(TRT_CALIBRATORS[spec.algorithm], self.calibration)
         return runtime.table_calibrator(self._table_of_all(spec.algorithm))
 
-    def _tuned(self, spec: BackendSpec, runtime: Runtime) -> tuple[Engine, onnx.ModelProto]:
+    def _tuned(self, spec: BackendSpec, runtime: Runtime, batch: Batch) -> tuple[Engine, onnx.ModelProto]:
         """What a search on the calibration data finds, never on the data of the comparison."""
         if self.tuner is None:
             raise ConfigError(
@@ -227,7 +229,7 @@ class BackendSet:
             )
         assert self.calibration is not None
         table = self._table_of_all(spec.algorithm or TUNED_ALGORITHM)
-        return self.tuner(self.proto, table, self.calibration, runtime, self.settings)
+        return self.tuner(self.proto, table, self.calibration, batch, runtime, self.settings)
 
     def _table_of_all(self, algorithm: str) -> CalibrationTable:
         """Scales of every tensor."""

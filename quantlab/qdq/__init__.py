@@ -13,7 +13,7 @@ from quantlab.qdq.quantize import Quantized, WeightStyle, quantize_model
 from quantlab.qdq.repair import MIN_SQNR_DB, repair
 from quantlab.qdq.requantize import Repaired, import_scales, requantize
 from quantlab.qdq.rules import RULES, WEIGHTED, QdqRule
-from quantlab.qdq.selection import EVERYTHING, Selection
+from quantlab.qdq.selection import EVERYTHING, Selection, exactly
 from quantlab.qdq.strip import Stripped, strip
 from quantlab.qdq.targets import ALL_TENSORS, QDQ_TENSORS, calibration_target
 
@@ -39,6 +39,7 @@ __all__ = [
     "WeightStyle",
     "calibrated_name",
     "calibration_target",
+    "exactly",
     "fold",
     "import_scales",
     "insert",

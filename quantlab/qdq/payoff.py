@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+import onnx
 import onnx_graphsurgeon as gs
 
 from quantlab.errors import Notice, NoticeKind
 from quantlab.qdq.activations import kind_of
+from quantlab.qdq.graph import node_label
 from quantlab.qdq.measured import BATCH, FIRST, MIN_OUTPUT_CHANNELS
-from quantlab.qdq.rules import RULES
+from quantlab.qdq.rules import RULES, row_of
 
 NO_GAIN: NoticeKind = "no_gain"
 """The kind of these reasons."""
@@ -61,6 +63,13 @@ def macs_of(node: gs.Node) -> int | None:
         sizes = [*y, a[0 if node.op == "Gemm" and node.attrs.get("transA", 0) else -1]]
     known = [size for size in sizes if isinstance(size, int)]
     return prod(known) if len(known) == len(sizes) else None
+
+
+def work_of(prepared: onnx.ModelProto) -> dict[str, int]:
+    """Weighted node -> its multiplications, see `macs_of`; 1 where they are not known."""
+    graph = gs.import_onnx(prepared)
+    weighted = [n for n in graph.nodes if row_of(n.op, n.domain).weight_input is not None and len(n.inputs) > 1]
+    return {node_label(node): max(1, macs_of(node) or 1) for node in weighted}
 
 
 def _with_batch(shape: Sequence[object]) -> list[object]:

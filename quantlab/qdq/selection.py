@@ -57,6 +57,13 @@ EVERYTHING = Selection(include=("*",))
 """Also the layers for which INT8 does not pay."""
 
 
+def exactly(name: str) -> str:
+    """The pattern that matches a node of this name and no other."""
+    first, rest = name[:1], "".join(f"[{c}]" if c in "*?[" else c for c in name[1:])
+    is_word = name in ("first", "last") or name.startswith("op:")
+    return (f"[{first}]" if is_word or first in tuple("*?[") else first) + rest
+
+
 def _matches(pattern: str, nodes: Sequence[tuple[str, str]], weighted: Sequence[str]) -> list[str]:
     if not nodes:
         return []

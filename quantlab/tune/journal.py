@@ -78,19 +78,27 @@ def _whole_lines(path: Path) -> tuple[list[Any], int]:
     """The lines that were written to their end, and where the last one ends."""
     content = read_bytes(path, "journal") if path.exists() else b""
     end = content.rfind(b"\n") + 1
+    start = b'{"format": "' + FORMAT.encode()
+    if not content[: len(start)] == start[: len(content)]:
+        raise _no_journal(path, "it begins otherwise")
     try:
-        return [json.loads(line) for line in content[:end].splitlines()], end
+        lines = [json.loads(line) for line in content[:end].splitlines()]
     except ValueError as error:
-        raise DataError(f"'{path}' is no journal of a search: {error}", hint="give another folder") from error
+        raise _no_journal(path, str(error)) from error
+    if any(not isinstance(line, dict) or not {"kind", "key", "value"} <= line.keys() for line in lines[1:]):
+        raise _no_journal(path, "a line holds no fact")
+    return lines, end
 
 
-def _check_header(path: Path, found: Any, wanted: Mapping[str, Any]) -> None:
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise DataError(f"'{path}' is no journal of a search", hint="give another folder")
-    different = [name for name, value in wanted.items() if found.get(name) != value]
+def _no_journal(path: Path, why: str) -> DataError:
+    return DataError(f"'{path}' is no journal of a search: {why}", hint="give another folder")
+
+
+def _check_header(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    different = [name for name in (*wanted, *found) if found.get(name) != wanted.get(name)]
     if different:
         raise ConfigError(
             f"'{path}' is of another search: its {different[0]} is {found.get(different[0])}, not "
-            f"{wanted[different[0]]}",
-            hint="give another folder, or the model, table, data and options that it was begun with",
+            f"{wanted.get(different[0])}",
+            hint="give another folder, or the model, table, data, options and versions that it was begun with",
         )

@@ -25,6 +25,26 @@ Choice = tuple[bool, ...]
 """Per region whether it is in INT8."""
 
 
+def first_choices(everything: Choice) -> tuple[Choice, ...]:
+    """What has to be measured before the latency of any other choice can be told.
+
+    Nothing and everything in INT8 show every region in both forms. With every second region in INT8, and the others,
+    every border between neighbours is seen in both directions; with every second pair of regions also most of those
+    that skip a region.
+
+    Args:
+        everything: What can be in INT8.
+
+    Returns:
+        The choices, each once.
+    """
+    periods = ("0", "1", "10", "01", "1100")
+    choices = [
+        tuple(can_be and period[k % len(period)] == "1" for k, can_be in enumerate(everything)) for period in periods
+    ]
+    return tuple(dict.fromkeys(choices))
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One engine that was measured.

@@ -10,7 +10,7 @@ from typing import Any
 
 from quantlab.errors import ConfigError, DataError
 from quantlab.files import read_text, write_text
-from quantlab.tune.latency import Observation
+from quantlab.tune.latency import Choice, Observation, first_choices
 from quantlab.tune.regions import Regions
 
 FORMAT = "quantlab-latency"
@@ -36,8 +36,17 @@ class LatencyTable:
     batch_size: int
     observations: tuple[Observation, ...]
 
-    def check(self, regions: Regions) -> None:
-        """DataError if it was recorded for another network than that of `regions`."""
+    def check(self, regions: Regions, everything: Choice, batch_size: int) -> None:
+        """Refuse what does not tell the latency of any choice for a network.
+
+        Args:
+            regions: Of the network.
+            everything: What of it can be in INT8.
+            batch_size: Of the data.
+
+        Raises:
+            DataError: It was recorded for another network or batch size, or lacks an engine that a fit needs.
+        """
         if self.structure != regions.structure:
             names = [region.name for region in regions.regions]
             same = "the same layers with other shapes or attributes" if names == list(self.regions) else "other layers"
@@ -45,6 +54,15 @@ class LatencyTable:
                 f"the latency table is of another network: it has {len(self.regions)} regions, this one {len(names)}, "
                 f"{same}",
                 hint="record one of this model: quantlab profile MODEL -o FILE",
+            )
+        if self.batch_size != batch_size:
+            raise DataError(
+                f"the latency table is of batches of {self.batch_size}, the data come in batches of {batch_size}",
+                hint=f"--batch-size {self.batch_size}",
+            )
+        if not set(first_choices(everything)) <= {seen.int8 for seen in self.observations}:
+            raise DataError(
+                "the latency table lacks engines from which latencies can be told", hint="record it again, to the end"
             )
 
     def check_device(self, gpu: str, tensorrt: str) -> None:
@@ -100,7 +118,7 @@ def load_latency_table(path: Path) -> LatencyTable:
         )
     try:
         return _table(content)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"latency table '{path}' is broken: {error!r}", hint="record it again") from error
 
 
@@ -111,6 +129,10 @@ def _table(content: Any) -> LatencyTable:
         Observation(tuple(bit == "1" for bit in engine["int8"]), tuple(float(t) for t in engine["times_us"]))
         for engine in engines
     )
+    if any(not isinstance(engine["int8"], str) for engine in engines):
+        raise ValueError("what is in INT8 is no text of 0 and 1")
+    if any(not 0 <= time < float("inf") for one in seen for time in one.times_us):
+        raise ValueError("a time is no number of microseconds")
     if not seen or any(len(one.int8) != len(regions) or len(one.times_us) != len(regions) for one in seen):
         raise ValueError("its engines do not fit its regions")
     where = (str(content["gpu"]), str(content["tensorrt"]), int(content["batch_size"]))

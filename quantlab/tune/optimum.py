@@ -15,6 +15,14 @@ LIMIT_S = 20.0
 """After so long the best solution so far is taken: it is only what is measured next."""
 
 
+def require_solver() -> None:
+    """MissingDependencyError if there is no scipy."""
+    try:
+        import scipy.optimize  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError("scipy is not installed", hint="pip install 'quantlab[tune]'") from error
+
+
 def fastest(model: LatencyModel, noise: Sequence[float], budget: float, fixed: Sequence[bool | None]) -> Choice | None:
     """The choice of the least estimated latency whose noise is within a budget.
 
@@ -33,11 +41,10 @@ def fastest(model: LatencyModel, noise: Sequence[float], budget: float, fixed: S
     Raises:
         MissingDependencyError: There is no scipy.
     """
-    try:
-        from scipy.optimize import Bounds, LinearConstraint, milp
-        from scipy.sparse import coo_array
-    except ImportError as error:
-        raise MissingDependencyError("scipy is not installed", hint="pip install 'quantlab[tune]'") from error
+    require_solver()
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import coo_array
+
     regions, borders = len(model.float_us), model.regions.borders
     size = regions + 2 * len(borders)
     gain = np.asarray(model.int8_us) - np.asarray(model.float_us)
@@ -49,11 +56,19 @@ def fastest(model: LatencyModel, noise: Sequence[float], budget: float, fixed: S
     ]
     changes = [cost for pair in zip(model.into_int8_us, model.into_float_us, strict=True) for cost in pair]
     low, high = np.zeros(size), np.ones(size)
-    for k, value in enumerate(fixed):
-        if value is not None:
-            low[k] = high[k] = float(value)
-    total = np.concatenate([np.asarray(noise, float), np.zeros(2 * len(borders))])
-    constraints = [LinearConstraint(total[None], -np.inf, budget)]
+    for k, given in enumerate(fixed):
+        if given is not None:
+            low[k] = high[k] = float(given)
+    if any(given and noise[k] > budget for k, given in enumerate(fixed)):
+        return None
+    for k, value in enumerate(noise):
+        if value > budget and fixed[k] is None:
+            high[k] = 0.0
+    constraints = []
+    if budget > 0:  # in units of the budget: noises are far below the solver's tolerances
+        shares = np.minimum(np.asarray(noise, float) / budget, 2.0)
+        total = np.concatenate([shares, np.zeros(2 * len(borders))])
+        constraints.append(LinearConstraint(total[None], -np.inf, 1.0))
     if borders:
         row_at, column_at, values = zip(*entries, strict=True)
         rows = coo_array((values, (row_at, column_at)), shape=(2 * len(borders), size)).tocsr()

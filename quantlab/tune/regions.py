@@ -15,9 +15,11 @@ from math import prod
 import onnx
 
 from quantlab.engines.inspector import Inspection, layer_audit
+from quantlab.errors import BuildError
 from quantlab.onnx_model import QDQ_OPS, GraphView, node_label
 from quantlab.qdq.measured import BATCH
-from quantlab.qdq.rules import WEIGHTED
+from quantlab.qdq.payoff import work_of
+from quantlab.qdq.rules import row_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Regions:
     def structure(self) -> str:
         """A hash of all signatures in order: the same for every network of this architecture and these shapes."""
         text = "\n".join(region.signature for region in self.regions)
+        text += "".join(f"\n{border.source}>{border.target} {border.values}" for border in self.borders)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def signature_of(self, border: Border) -> str:
@@ -99,10 +102,10 @@ def regions_of(prepared: onnx.ModelProto) -> Regions:
     for position, node in enumerate(nodes):
         if position in owner:
             members.setdefault(owner[position], []).append(node)
-    shapes = _shapes(prepared)
+    shapes, work = _shapes(prepared), work_of(prepared)
     order = sorted(members)
     renumbered = {old: new for new, old in enumerate(order)}
-    regions = tuple(_region(nodes[k], members[k], shapes, view) for k in order)
+    regions = tuple(_region(nodes[k], members[k], shapes, view, work.get(node_label(nodes[k]), 1)) for k in order)
     home = {name: renumbered[owner[p]] for p, n in enumerate(nodes) if p in owner for name in n.output}
     borders = {
         (home[name], renumbered[owner[p]], name): None
@@ -121,7 +124,7 @@ def _owners(nodes: list[onnx.NodeProto], view: GraphView) -> dict[int, int]:
     made: dict[str, int] = {}
     for position, node in enumerate(nodes):
         before = [made[name] for name in node.input if name in made]
-        if node.op_type in WEIGHTED:
+        if row_of(node.op_type, node.domain).weight_input is not None:
             owner[position] = position
         elif before:
             owner[position] = max(before)
@@ -154,6 +157,7 @@ def _region(
     nodes: list[onnx.NodeProto],
     shapes: Mapping[str, tuple[int | str, ...]],
     view: GraphView,
+    work: int,
 ) -> Region:
     def text(node: onnx.NodeProto) -> Iterator[str]:
         yield node.op_type
@@ -164,10 +168,7 @@ def _region(
 
     content = "\n".join(line for node in nodes for line in text(node))
     signature = f"{layer.op_type} {hashlib.sha256(content.encode()).hexdigest()[:12]}"
-    weight = shapes.get(layer.input[1], ())
-    out = shapes.get(layer.output[0])
-    per_output = prod(d for d in (weight[1:] if layer.op_type.startswith("Conv") else weight[:1]) if isinstance(d, int))
-    return Region(node_label(layer), tuple(node_label(n) for n in nodes), signature, max(1, _count(out) * per_output))
+    return Region(node_label(layer), tuple(node_label(n) for n in nodes), signature, work)
 
 
 _COPY = "Reformatting CopyNode for "
@@ -188,22 +189,31 @@ def times_us(inspection: Inspection, regions: Regions, model: onnx.ModelProto, l
 
     Returns:
         Microseconds of every region; they add up to the latency.
+
+    Raises:
+        BuildError: No layer of the engine can be found in the model.
     """
     home = dict(regions.index) | _qdq_homes(model, regions)
     layers = [layer_audit(row, inspection.times_ms) for row in inspection.rows]
     running = [layer for layer in layers if layer.time_ms > 0]
     total = [0.0] * len(regions.regions)
-    owners = [0]
+    owners, is_known = [0], False
     shares = without_overhead([1000 * layer.time_ms for layer in running], 1000 * latency_ms)
     for layer, time_us in zip(running, shares, strict=True):
         names = [name.split(" to ", 1)[-1] if name.startswith(_COPY) else name for name in layer.nodes]
         found = sorted({home[name] for name in names if name in home})
         if layer.precision == "hidden":  # the name has its first and its last node only
             found = list(range(found[0], found[-1] + 1) if found else range(len(total)))
+        is_known = is_known or bool(found)
         owners = found or owners[-1:]
         work = [regions.regions[k].work for k in owners]
         for k, part in zip(owners, work, strict=True):
             total[k] += time_us * part / sum(work)
+    if not is_known:
+        raise BuildError(
+            "no layer of the engine has a name of the model's nodes, so that its time cannot be shared out",
+            hint="is the engine's profiling verbosity 'detailed'?",
+        )
     return total
 
 

@@ -1,7 +1,7 @@
 """The fastest placement within an accuracy, or the most accurate one within a latency.
 
 1. Engines of the candidates that everybody has are measured: nothing in INT8, everything, the default, TensorRT's own
-   choice; and two mixtures, so that every border between two regions has been seen in both directions.
+   choice; and mixtures, so that the borders between regions have been seen in both directions.
 2. Their layers' times give an additive estimate of the latency of any choice (`quantlab.tune.latency`).
 3. An integer programme finds the fastest choice within a budget of noise (`quantlab.tune.optimum`); the budget is
    bisected until the accuracy on ONNX Runtime is just enough.
@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from math import log10
+from math import inf, log10
 
 from quantlab.errors import BuildError, MissingDependencyError
-from quantlab.tune.latency import Choice, LatencyModel, Observation, fit_latency
+from quantlab.tune.latency import Choice, LatencyModel, Observation, first_choices, fit_latency
 from quantlab.tune.optimum import fastest
 from quantlab.tune.target import Accuracy, Target
 from quantlab.tune.trials import DEFAULT, EVERY, FLOAT, IMPLICIT, Trial, Workbench
@@ -31,6 +31,8 @@ MIN_GAIN = 0.003
 """Of the latency: what is expected to gain less is within what two builds of one model differ by."""
 HALVINGS = 7
 """Of the noise budget, in search of the largest that keeps the accuracy."""
+EXACT_DB = 1000.0
+"""An SQNR that nothing but FP32 itself has."""
 FINALISTS = 3
 """That are measured once more beside the candidates that everybody has."""
 FRONT = 8
@@ -76,6 +78,8 @@ class Search:
     points: dict[str, Point] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     _fitted: dict[int, LatencyModel] = field(default_factory=dict)
+    _confirmed: set[str] = field(default_factory=set)
+    _on_ort: dict[str, Accuracy] = field(default_factory=dict)
 
     @property
     def has_gpu(self) -> bool:
@@ -103,7 +107,7 @@ class Search:
         if self.has_gpu:
             with suppress(MissingDependencyError):  # TensorRT 11 has no implicit engines
                 self._try(Trial(IMPLICIT, ()))
-            for choice in mixtures(problem.everything):
+            for choice in first_choices(problem.everything) if not self.recorded else ():
                 self._try(problem.trial(choice))
         if not self.target.bounds_accuracy and self.target.objective == "latency":
             default = self._try(problem.trial(problem.default))
@@ -112,7 +116,8 @@ class Search:
                     f"the default placement cannot be built: {self.failed[problem.trial(problem.default).name]}",
                     hint="say what is wanted: --min-sqnr or --max-drop",
                 )
-            self.target = Target(default.accuracy.sqnr_db, None, self.target.latency_ms, self.target.objective)
+            floor = min(default.accuracy.sqnr_db, EXACT_DB)
+            self.target = Target(floor, None, self.target.latency_ms, self.target.objective)
         self._improve()
         self._trade_off()
         if self.has_gpu:
@@ -120,17 +125,25 @@ class Search:
         return self.best()
 
     def best(self) -> Point | None:
-        """The best candidate so far that keeps what was asked for; engines only, where there are any."""
+        """The best candidate so far that keeps what was asked for; engines only, where there are any, and at the end
+        those alone that were measured in one run."""
         kept = [p for p in self.points.values() if (p.measured or not self.has_gpu) and self._accepts(p)]
-        if self.target.objective == "accuracy":
-            return max(kept, key=lambda p: (p.accuracy.sqnr_db, -p.latency_ms), default=None)
-        return min(kept, key=lambda p: (p.latency_ms, -p.accuracy.sqnr_db), default=None)
+        if self._confirmed:
+            kept = [p for p in kept if p.trial.name in self._confirmed]
+        return min(kept, key=self._rank, default=None)
+
+    def _rank(self, point: Point) -> tuple[float, float]:
+        """The smaller, the better."""
+        order = (point.latency_ms, -point.accuracy.sqnr_db)
+        return order if self.target.objective == "latency" else (order[1], order[0])
 
     def nearest(self) -> Point:
         """What comes closest, where nothing keeps what was asked for."""
         points = [p for p in self.points.values() if p.measured or not self.has_gpu]
         if any(self.target.accepts(p.accuracy) for p in points):
             return min((p for p in points if self.target.accepts(p.accuracy)), key=lambda p: p.latency_ms)
+        if self.target.max_drop is not None and (self.target.min_sqnr_db or 0) <= 0:
+            return min(points, key=lambda p: p.accuracy.drop if p.accuracy.drop is not None else inf)
         return max(points, key=lambda p: p.accuracy.sqnr_db)
 
     def front(self) -> list[Point]:
@@ -163,15 +176,24 @@ class Search:
             latency_ms = (
                 self.bench.timing(trial).latency_ms if self.has_gpu else self.model().latency_us(trial.int8) / 1000
             )
-            point = Point(trial, self.bench.accuracy(trial), latency_ms, self.has_gpu)
         except BuildError as error:
             if trial.name == FLOAT:  # without it there is nothing to compare with
                 raise
-            self.failed[trial.name] = error.message
-            self.points.pop(trial.name, None)
+            self._leave_out(trial, error)
             return None
-        self.points[trial.name] = point
-        return point
+        try:
+            accuracy = self.bench.accuracy(trial)
+        except BuildError as error:
+            self._leave_out(trial, error)
+            if trial.name != FLOAT:
+                return None
+            accuracy = Accuracy(-inf, -inf, 0.0)  # FP16 overflows: its latency still tells that of float layers
+        self.points[trial.name] = Point(trial, accuracy, latency_ms, self.has_gpu)
+        return self.points[trial.name]
+
+    def _leave_out(self, trial: Trial, error: BuildError) -> None:
+        self.failed[trial.name] = error.message
+        self.points.pop(trial.name, None)
 
     def _time_left(self) -> bool:
         return self.budget_s is None or self.bench.spent_s < self.budget_s
@@ -213,16 +235,32 @@ class Search:
     def _is_enough(self, choice: Choice) -> bool:
         if not any(choice):
             return True
-        accuracy = self._estimate(self.bench.problem.trial(choice))
-        return accuracy is not None and self.target.accepts(accuracy)
+        trial = self.bench.problem.trial(choice)
+        known = self.points.get(trial.name)
+        accuracy = known.accuracy if known is not None and known.measured else self._estimate(trial)
+        if accuracy is None:
+            return False
+        return self.target.accepts(accuracy if known is not None and known.measured else self._as_engine(accuracy))
+
+    def _as_engine(self, accuracy: Accuracy) -> Accuracy:
+        """What an accuracy on ONNX Runtime becomes in an engine, whose float layers run in FP16, by the largest loss
+        that was seen. For FP32 itself that loss is all that the float engine has."""
+        pairs = [(self._on_ort.get(p.trial.name), p.accuracy) for p in self.points.values() if p.measured]
+        float_engine = self.points.get(FLOAT)
+        noise = [_noise(float_engine.accuracy)] if float_engine is not None and float_engine.measured else []
+        noise += [_noise(engine) - _noise(ort) for ort, engine in pairs if ort is not None]
+        lost = [ort.metric - e.metric for ort, e in pairs if ort and ort.metric is not None and e.metric is not None]
+        total = _noise(accuracy) + max(0.0, *noise, 0.0)
+        metric = None if accuracy.metric is None else accuracy.metric - max([0.0, *lost])
+        return Accuracy(-10 * log10(total) if total > 0 else inf, metric, accuracy.fp32_metric)
 
     def _estimate(self, trial: Trial) -> Accuracy | None:
         """The accuracy on ONNX Runtime; None, with the reason kept, where its outputs cannot be judged."""
         try:
-            return self.bench.estimate(trial)
+            self._on_ort[trial.name] = self.bench.estimate(trial)
         except BuildError as error:
             self.failed[trial.name] = error.message
-            return None
+        return self._on_ort.get(trial.name)
 
     def _most_accurate(self, model: LatencyModel, slack: float) -> Choice | None:
         """The choice of the least noise whose estimated latency is within what was asked for."""
@@ -243,15 +281,31 @@ class Search:
 
     def _confirm(self) -> None:
         """The best candidates against those that everybody has, in one run: what decides is not left to two runs."""
-        measured = sorted((p for p in self.points.values() if p.measured), key=lambda p: p.latency_ms)
+        measured = [p for p in self.points.values() if p.measured]
         given = [p for p in measured if p.trial.name in (FLOAT, EVERY, DEFAULT, IMPLICIT)]
-        kept = [p for p in measured if self._accepts(p) and p not in given][:FINALISTS]
-        for name, latency_ms in self.bench.together([p.trial for p in (*given, *kept)]).items():
-            self.points[name] = replace(self.points[name], latency_ms=latency_ms)
+        while True:
+            kept = [p for p in self.points.values() if p.measured and self._accepts(p)]
+            others = [p for p in kept if p not in given and p.trial.name not in self._confirmed]
+            kept = sorted(others, key=self._rank)[:FINALISTS]
+            found = self.bench.together([p.trial for p in (*given, *kept)])
+            clock = self.points[FLOAT].latency_ms / found[FLOAT]  # clocks drift between runs, ratios do not
+            for name in found.keys() - self._confirmed:
+                self.points[name] = replace(self.points[name], latency_ms=found[name] * clock)
+            self._confirmed |= found.keys()
+            if self.best() is not None or not kept:
+                return
 
     def _within(self, model: LatencyModel, budget: float) -> Choice | None:
+        """The choice of the integer programme, kept in the journal: how it breaks ties is its own affair."""
         can_be = self.bench.problem.everything
-        return fastest(model, self.noise, budget, [None if possible else False for possible in can_be])
+
+        def find() -> list[bool] | None:
+            found = fastest(model, self.noise, budget, [None if possible else False for possible in can_be])
+            return None if found is None else list(found)
+
+        seen = " ".join(name for name, p in self.points.items() if p.measured)
+        choice = self.bench.journal.remember("choice", f"{budget!r} {seen}", find)
+        return None if choice is None else tuple(choice)
 
     def _trade_off(self) -> None:
         """Look at other budgets, measured while there is time, so that the whole front is known."""
@@ -265,16 +319,15 @@ class Search:
             trial = self.bench.problem.trial(choice)
             if trial.name in self.points or trial.name in self.failed:
                 continue
-            if self.has_gpu and self.budget_s is not None and self._time_left():
+            if self.has_gpu and self._time_left():
                 self._try(trial)
             elif (accuracy := self._estimate(trial)) is not None:
                 self.points[trial.name] = Point(trial, accuracy, model.latency_us(choice) / 1000, False)
 
 
-def mixtures(can_be: Choice) -> list[Choice]:
-    """Two choices in which every second region is in INT8: together they have every border between neighbours in both
-    directions."""
-    return [tuple(possible and k % 2 == odd for k, possible in enumerate(can_be)) for odd in (0, 1)]
+def _noise(accuracy: Accuracy) -> float:
+    """Squared error over power."""
+    return float(10 ** (-accuracy.sqnr_db / 10))
 
 
 def effects(search: Search, point: Point) -> Mapping[str, tuple[float, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -112,34 +112,56 @@ def measure_sensitivity(
     return SensitivityTable(rows, tuple(unit.key for unit in units), provenance, reference.warnings)
 
 
-def layer_noise(
-    model: Model, table: CalibrationTable, judged: Judged, folder: Path | None = None, on_batch: Progress | None = None
-) -> dict[str, float]:
-    """Measure the layers alone, which is what a search for a placement needs.
+@dataclass(frozen=True)
+class LayerNoise:
+    """What a search for a placement needs: INT8 in each layer alone. FP32 has run already.
+
+    Attributes:
+        job: Names the model, its ranges, the data, the labels, the metric and the versions by its `key`.
+        layers: The layers.
+    """
+
+    job: Job
+    layers: tuple[Unit, ...]
+
+    def measure(self, folder: Path, on_batch: Progress | None = None) -> dict[str, float]:
+        """Measure every layer.
+
+        Args:
+            folder: As in `SensitivityOptions`.
+            on_batch: Called with the number of samples so far.
+
+        Returns:
+            Layer -> what INT8 there alone adds to the error of the outputs, squared error over power.
+
+        Raises:
+            ConfigError: The folder cannot be written.
+        """
+        effects = measure_chunks(replace(self.job, folder=folder), self.layers, 1, on_batch)
+        return {unit.name: effects[unit.key][0].noise for unit in self.layers}
+
+
+def open_layers(model: Model, table: CalibrationTable, judged: Judged) -> LayerNoise:
+    """Run FP32, so that layers can be measured.
 
     Args:
         model: The FP32 model.
         table: Its scales.
         judged: The data.
-        folder: As in `SensitivityOptions`.
-        on_batch: Called with the number of samples so far.
 
     Returns:
-        Layer -> what INT8 there alone adds to the error of the outputs, squared error over power.
+        What measures them; nothing is written yet.
 
     Raises:
         GraphError: The model has nothing to quantize.
         DataError: The table is of another model, or the data do not fit.
     """
-    if folder is not None:
-        check_folder(folder)
     proto = load_model(model)
     graph = switched_graph(proto, table)
-    layers = [unit for unit in units_of(graph) if unit.kind == LAYER]
+    layers = tuple(unit for unit in units_of(graph) if unit.kind == LAYER)
     reference = run_reference(proto, SwitchedModel(graph), judged, EvenSamples(), None)
     key = chunk_key(asdict(_provenance(proto, table, judged, reference, SensitivityOptions())), judged)
-    effects = measure_chunks(Job(proto, graph, judged, reference, folder, key), layers, 1, on_batch)
-    return {unit.name: effects[unit.key][0].noise for unit in layers}
+    return LayerNoise(Job(proto, graph, judged, reference, None, key), layers)
 
 
 def _part(units: Sequence[Unit], part: tuple[int, int] | None) -> Sequence[Unit]:

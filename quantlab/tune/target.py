@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import isfinite
 
 from quantlab.errors import ConfigError
 
@@ -55,6 +56,10 @@ class Target:
             raise ConfigError(f"there is no objective '{chosen}'", hint=f"use {' or '.join(OBJECTIVES)}")
         if chosen == "accuracy" and self.latency_ms is None:
             raise ConfigError("the most accurate engine within which latency?", hint="give --latency")
+        for name in ("min_sqnr_db", "max_drop", "latency_ms"):
+            value = getattr(self, name)
+            if value is not None and not isfinite(value):
+                raise ConfigError(f"{name} of a Target is {value}", hint="give a number")
         if self.latency_ms is not None and self.latency_ms <= 0:
             raise ConfigError(f"a latency of {self.latency_ms:g} ms cannot be reached", hint="give milliseconds > 0")
         if self.max_drop is not None and self.max_drop < 0:

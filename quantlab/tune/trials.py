@@ -21,15 +21,26 @@ from quantlab.engines.bench import BenchOptions
 from quantlab.engines.engine import Engine
 from quantlab.engines.jobs import run_batch
 from quantlab.engines.measure import bench
-from quantlab.engines.options import BuildSettings
+from quantlab.engines.options import BuildOptions, BuildSettings
 from quantlab.engines.profiles import profile_for
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import BuildError, ConfigError, DataError, GraphError
 from quantlab.onnx_model import input_specs
 from quantlab.ort import Session
-from quantlab.qdq import EVERYTHING, Placement, Quantized, Selection, plan, prepare, quantize_model
+from quantlab.qdq import (
+    EVERYTHING,
+    Placement,
+    Quantized,
+    Selection,
+    calibrated_name,
+    exactly,
+    plan,
+    prepare,
+    quantize_model,
+)
 from quantlab.tune.journal import Journal
 from quantlab.tune.latency import Choice, Observation
+from quantlab.tune.latency_table import LatencyTable
 from quantlab.tune.regions import Regions, regions_of, times_us
 from quantlab.tune.target import Accuracy
 
@@ -102,6 +113,7 @@ class Problem:
         runtime: What builds engines; None where there is no GPU.
         settings: Of all builds.
         folder: For engines.
+        batch: To measure latency on; None for the first of `batches`.
     """
 
     model: onnx.ModelProto
@@ -112,6 +124,7 @@ class Problem:
     metric: Metric | None = None
     runtime: Runtime | None = None
     settings: BuildSettings = field(default_factory=BuildSettings)
+    batch: Batch | None = None
 
     @cached_property
     def prepared(self) -> onnx.ModelProto:
@@ -123,15 +136,29 @@ class Problem:
         """Of the prepared model."""
         return regions_of(self.prepared)
 
+    @property
+    def batch_size(self) -> int:
+        """Of the batch that engines are measured on."""
+        return BatchSize.of(input_specs(self.model)).count(self.first_batch)
+
     def check(self) -> None:
-        """GraphError if nothing can be quantized."""
+        """Refuse what cannot be searched, before anything is measured.
+
+        Raises:
+            GraphError: Nothing can be quantized.
+            DataError: The table lacks a scale.
+            ConfigError: The settings are no options of a build.
+        """
         if not any(self.everything):
             raise GraphError("the model has nothing to quantize", hint="quantlab quantize says why, node by node")
+        for tensor in plan(self.prepared, EVERYTHING).tensors:
+            self.table.scale(calibrated_name(tensor, self.table.amax))
+        BuildOptions("best", optimization_level=self.settings.optimization_level)
 
     @cached_property
     def first_batch(self) -> Batch:
         """What engines are measured on."""
-        for batch in self.batches:
+        for batch in self.batches if self.batch is None else [self.batch]:
             return BatchSize.of(input_specs(self.model)).filled(batch)
         raise DataError("there are no batches to measure with", hint="the stream is empty: check the data")
 
@@ -152,7 +179,7 @@ class Problem:
 
     def trial(self, int8: Choice) -> Trial:
         """The candidate of a choice."""
-        named = {(False,) * len(int8): FLOAT, self.everything: EVERY, self.default: DEFAULT}
+        named = {self.everything: EVERY, self.default: DEFAULT, (False,) * len(int8): FLOAT}
         bits = int("1" + "".join("01"[on] for on in int8), 2)
         return Trial(named.get(int8, f"x{bits:x}"), int8)
 
@@ -160,9 +187,12 @@ class Problem:
         """The Q/DQ model of a candidate; None for one without INT8."""
         if not any(trial.int8):
             return None
-        names = [region.name for region, on in zip(self.regions.regions, trial.int8, strict=True) if on]
+        names = [exactly(region.name) for region, on in zip(self.regions.regions, trial.int8, strict=True) if on]
         selection = {DEFAULT: None, EVERY: EVERYTHING}.get(trial.name, Selection(include=tuple(names)))
-        return quantize_model(self.model, self.table, selection)
+        quantized = quantize_model(self.model, self.table, selection)
+        if self.choice_of(quantized.placement) != trial.int8:
+            raise BuildError(f"no placement has exactly these layers in INT8 ('{trial.name}')", hint="quantlab inspect")
+        return quantized
 
 
 @dataclass
@@ -173,11 +203,13 @@ class Workbench:
         problem: What is searched.
         journal: Where every figure is kept.
         on_step: Called before everything that takes time.
+        latencies: That were recorded, if any.
     """
 
     problem: Problem
     journal: Journal
     on_step: Callable[[Step], object] = lambda _: None
+    latencies: LatencyTable | None = None
     _asked: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -199,7 +231,7 @@ class Workbench:
         return self._accuracy(f"engine {trial.name}", lambda: self._on_engine(trial))
 
     def _accuracy(self, key: str, find: Callable[[], Mapping[str, Any]]) -> Accuracy:
-        return Accuracy(**_sound(self.journal.remember("accuracy", key, find)))
+        return Accuracy(**self.journal.remember("accuracy", key, find))
 
     def _on_ort(self, trial: Trial) -> dict[str, Any]:
         self._step(trial.name, "accuracy")
@@ -217,11 +249,13 @@ class Workbench:
     def _judge(self, candidate: Backend) -> dict[str, Any]:
         given = self.problem
         found = compare_models(given.model, [candidate], given.batches, given.labels, metric=given.metric)
+        if found.partial:
+            raise KeyboardInterrupt  # a figure of a part of the data is no figure
         fp32, other = found.results
         if other.metric_failed:
             raise DataError(f"the metric failed: {other.metric_failed}", hint="see its traceback")
         if other.failed:
-            return {"failed": f"its outputs cannot be judged: {other.failed}"}
+            raise BuildError(f"its outputs cannot be judged: {other.failed}", hint="is it too large for FP16?")
         metric, base = (other.metric, fp32.metric) if given.metric is not None else (other.top1, fp32.top1)
         percent = 1.0 if given.metric is not None else 100.0
         values = [None if value is None else percent * value for value in (metric, base)]
@@ -229,14 +263,7 @@ class Workbench:
 
     def timing(self, trial: Trial) -> Timing:
         """The latency of a candidate's engine, built now if it is not there yet; BuildError if it cannot be built."""
-
-        def find() -> dict[str, Any]:
-            try:
-                return asdict(self._measure(trial))
-            except BuildError as error:
-                return {"failed": error.message}
-
-        found = _sound(self.journal.remember("timing", trial.name, find))
+        found = self.journal.remember("timing", trial.name, lambda: asdict(self._measure(trial)))
         timing = Timing(**found | {"times_us": tuple(found["times_us"])})
         self._asked[trial.name] = timing.seconds
         return timing
@@ -267,8 +294,11 @@ class Workbench:
         return found
 
     def engine(self, trial: Trial) -> Engine:
-        """The engine that was measured."""
-        return Engine.load(self.problem.folder / self.timing(trial).engine)
+        """The engine that was measured; ConfigError if its file is gone."""
+        file = self.problem.folder / self.timing(trial).engine
+        if not file.exists():
+            raise ConfigError(f"engine '{file}' of the search is gone", hint="put it back, or give another folder")
+        return Engine.load(file)
 
     def _measure(self, trial: Trial) -> Timing:
         problem, runtime = self.problem, self.problem.runtime
@@ -277,9 +307,10 @@ class Workbench:
         self._step(trial.name, "build")
         proto, engine = self._build(runtime, trial)
         file = f"{trial.name}.engine"
+        self._check_device(engine)
         engine.save(problem.folder / file)
         self._step(trial.name, "latency")
-        engines = {} if trial.name == FLOAT else {FLOAT: Engine.load(problem.folder / f"{FLOAT}.engine")}
+        engines = {} if trial.name == FLOAT else {FLOAT: self.engine(Trial(FLOAT, ()))}
         engines |= {trial.name: engine}
         options = replace(BENCH, cuda_graph=can_capture())
         medians = [float(np.median(r.rounds_ms)) for r in bench(runtime, engines, problem.first_batch, options)]
@@ -291,6 +322,18 @@ class Workbench:
         seconds = time.monotonic() - started
         return Timing(latency_ms, times, file, engine.record.gpu, engine.record.tensorrt, seconds)
 
+    def _check_device(self, engine: Engine) -> None:
+        """All engines of a journal are of one GPU and one TensorRT, those of recorded latencies too."""
+        here = [engine.record.gpu, engine.record.tensorrt]
+        if self.latencies is not None:
+            self.latencies.check_device(*here)
+        first = self.journal.remember("device", "all", lambda: here)
+        if first != here:
+            raise ConfigError(
+                f"the search was begun on {first[0]} with TensorRT {first[1]}, here is {here[0]} with {here[1]}",
+                hint="give another folder",
+            )
+
     def _build(self, runtime: Runtime, trial: Trial) -> tuple[onnx.ModelProto, Engine]:
         problem = self.problem
         profile = profile_for(input_specs(problem.model), problem.first_batch)
@@ -301,13 +344,6 @@ class Workbench:
         proto = quantized.model if quantized else problem.prepared
         precision = "qdq" if quantized else "fp16"
         return proto, build_engine(runtime, precision, proto, profile, problem.settings, None)
-
-
-def _sound(fact: dict[str, Any]) -> dict[str, Any]:
-    """The fact, or the reason why there is none."""
-    if "failed" in fact:
-        raise BuildError(fact["failed"], hint="the other candidates are searched without it")
-    return fact
 
 
 def made_up(model: onnx.ModelProto, batch_size: int) -> IterableBatches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,13 @@ class Tuned:
                 "name": point.trial.name,
                 "latency_ms": point.latency_ms,
                 "measured": point.measured,
-                "sqnr_db": point.accuracy.sqnr_db,
+                "sqnr_db": _plain(point.accuracy.sqnr_db),
                 "metric": point.accuracy.metric,
                 "drop": point.accuracy.drop,
                 "float": [name for name, is_int8 in zip(self.regions, on, strict=True) if not is_int8] if on else None,
             }
 
-        asked: dict[str, Any] = {"min_sqnr_db": self.target.min_sqnr_db, "max_drop": self.target.max_drop}
+        asked: dict[str, Any] = {"min_sqnr_db": _plain(self.target.min_sqnr_db), "max_drop": self.target.max_drop}
         asked |= {"latency_ms": self.target.latency_ms, "objective": self.target.objective}
         changes = {name: {"sqnr_db": db, "latency_us": us} for name, (db, us) in self.effects.items()}
         return {
@@ -108,6 +109,7 @@ class Tuned:
             'model', 'engine', 'result' -> file, as far as there are any.
         """
         make_folder(folder)
+        clear(folder)
         written = {}
         if self.quantized is not None:
             written["model"] = folder / NAMES["model"]
@@ -116,8 +118,19 @@ class Tuned:
             written["engine"] = folder / NAMES["engine"]
             Engine.load(self.engine).save(written["engine"])
         written["result"] = folder / NAMES["result"]
-        write_text(written["result"], json.dumps(self.to_dict(), indent=1) + "\n")
+        write_text(written["result"], json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
         return written
+
+
+def _plain(value: float | None) -> float | str | None:
+    """A number that JSON has, or its name."""
+    return value if value is None or isfinite(value) else str(value)
+
+
+def clear(folder: Path) -> None:
+    """Remove the result of an earlier search, which is not that of this one."""
+    for name in (*NAMES.values(), f"{NAMES['engine']}.json", "tuned.html", "tuned.md", "front.png"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def tuned_from(search: Search, found: Point | None, device: str) -> Tuned:

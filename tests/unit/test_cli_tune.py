@@ -72,7 +72,10 @@ def test_tune_writes_model_engine_result_and_report(cli: Cli, work: Path, runtim
     result = json.loads((work / "t" / "tuned.json").read_text())
     best = result["best"]
     assert best["sqnr_db"] >= 38 and best["drop"] <= 20 and best["measured"]
-    assert best["latency_ms"] <= min(one["latency_ms"] for one in result["candidates"] if one["sqnr_db"] >= 38)
+    kept = [one for one in result["candidates"] if float(one["sqnr_db"]) >= 38 and one["measured"]]
+    assert best["latency_ms"] <= min(
+        one["latency_ms"] for one in kept if one["name"] in ("float", "default", "implicit")
+    )
     row = quantlab.compare("m.onnx", {"q": work / "t" / "tuned.onnx"}, images()).results[1]
     assert row.worst_sqnr_db == pytest.approx(best["sqnr_db"], abs=1e-6)
     assert Engine.load(work / "t" / "tuned.engine").plan == (work / "t" / "tuned.onnx").read_bytes()
@@ -112,13 +115,14 @@ def test_recorded_latencies_take_the_place_of_a_gpu(
 ) -> None:
     done = cli("profile", "m.onnx", "--table", "m.json", "-o", "gpu.json")
     assert done.code == 0, done.err
+    assert len(json.loads((work / "gpu.json").read_text())["engines"]) == 5
     assert "host double, TensorRT 8.6.0" in done.out
     monkeypatch.setattr(engine_runtime, "runtime", no_runtime)
     done = cli(*TUNE, "--min-sqnr", "38", "--latency-table", "gpu.json", "-o", "t")
     assert done.code == 0, done.err
     assert "estimated" in done.out
     assert not (work / "t" / "tuned.engine").exists()
-    assert json.loads((work / "t" / "tuned.json").read_text())["device"] == "host double, TensorRT 8.6.0"
+    assert json.loads((work / "t" / "tuned.json").read_text())["device"] == "host double, TensorRT 8.6.0, batch 4"
 
 
 def test_without_gpu_and_table_nothing_is_guessed(cli: Cli, work: Path, without_gpu: None) -> None:
@@ -150,6 +154,11 @@ def test_latency_table_of_another_model_is_refused(cli: Cli, work: Path, runtime
         ({"engines": []}, "is broken"),
         ({"engines": [{"int8": "01", "times_us": [1, 2]}]}, "is broken"),
         ({"engines": [{"int8": "0"}]}, "is broken"),
+        ({"engines": [{"int8": [True] * 7, "times_us": [1] * 7}]}, "is broken"),
+        ({"engines": [{"int8": "0000000", "times_us": [float("nan")] * 7}]}, "is broken"),
+        ({"engines": [{"int8": "0000000", "times_us": [-1] * 7}]}, "is broken"),
+        ({"engines": [{"int8": "0000000", "times_us": [1] * 7}]}, "lacks engines from which latencies can be told"),
+        ({"batch_size": 8}, "of batches of 8, the data come in batches of 4"),
     ],
 )
 def test_broken_latency_table_is_refused(
@@ -185,6 +194,71 @@ def test_folder_of_another_search_is_refused(cli: Cli, work: Path, runtime: Time
     done = cli(*TUNE, "--data", "y.npy", "-o", "t")
     assert done.code == 2
     assert "is of another search: its data is" in done.err
+
+
+def test_other_labels_and_another_metric_are_another_search(cli: Cli, work: Path, runtime: TimedRuntime) -> None:
+    ask = (*TUNE, "--labels", "l.npy", "--max-drop", "100", "-o", "t")
+    np.save(work / "l.npy", np.load("labels.npy"))
+    assert cli(*ask).code == 0
+    np.save(work / "l.npy", np.r_[(np.load("labels.npy")[:1] + 1) % 4, np.load("labels.npy")[1:]])
+    done = cli(*ask)
+    assert (done.code, "its labels is" in done.err) == (2, True), done.err
+    for folder, body in (("u", "1.0"), ("u", "2.0")):
+        text = f"import numpy as np\ndef score(outputs, labels):\n    return np.full(len(outputs['y']), {body})\n"
+        (work / "metric.py").write_text(text)
+        done = cli(*TUNE, "--metric", "metric.py:score", "-o", folder)
+        assert done.code == (0 if body == "1.0" else 2), done.err
+    assert "its metric and versions is" in done.err
+
+
+def test_other_gpu_or_tensorrt_is_another_search(
+    cli: Cli, work: Path, runtime: TimedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli(*TUNE, "--min-sqnr", "40", "-o", "t").code == 0
+    lines = (work / "t" / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    first = next(k for k, line in enumerate(lines) if b'"timing"' in line)
+    (work / "t" / "journal.jsonl").write_bytes(b"".join(lines[: first + 1]))  # the float engine alone is known
+    monkeypatch.setattr("engine_double.GPU", "another GPU")
+    done = cli(*TUNE, "--min-sqnr", "40", "-o", "t")
+    assert done.code == 2
+    assert "the search was begun on host double with TensorRT 8.6.0, here is another GPU with 8.6.0" in done.err
+
+
+def test_recording_goes_on_only_with_what_it_was_begun_with(cli: Cli, work: Path, runtime: TimedRuntime) -> None:
+    ask = ("profile", "m.onnx", "--table", "m.json", "--keep", "k")
+    assert cli(*ask, "-o", "a.json").code == 0
+    built = len(runtime.built)
+    assert cli(*ask, "-o", "b.json").code == 0
+    assert len(runtime.built) == built
+    assert (work / "a.json").read_bytes() == (work / "b.json").read_bytes()
+    done = cli(*ask, "--builder-optimization-level", "1", "-o", "c.json")
+    assert (done.code, "its optimization_level is None, not 1" in done.err) == (2, True)
+    done = cli(*TUNE, "-o", "k")
+    assert (done.code, "its kind is profile, not tune" in done.err) == (2, True)
+    assert cli("profile", "m.onnx", "--table", "m.json", "--batch-size", "0", "-o", "d.json").code == 2
+
+
+def test_result_of_an_earlier_search_does_not_stay(cli: Cli, work: Path, runtime: TimedRuntime) -> None:
+    assert cli(*TUNE, "--min-sqnr", "36", "-o", "t").code == 0
+    assert (work / "t" / "tuned.onnx").exists()
+    assert cli(*TUNE, "--min-sqnr", "99", "-o", "t").code == 0  # FP32 itself, without Q/DQ
+    assert not (work / "t" / "tuned.onnx").exists()
+    assert cli(*TUNE, "--latency", "1us", "-o", "t").code == 3
+    assert not (work / "t" / "tuned.json").exists()
+    assert not (work / "t" / "tuned.engine").exists()
+    assert (work / "t" / "tuned.html").exists()
+
+
+def test_bad_settings_and_tables_leave_nothing_behind(cli: Cli, work: Path, runtime: TimedRuntime) -> None:
+    assert cli(*TUNE, "--builder-optimization-level", "9", "-o", "t").code == 2
+    table = json.loads((work / "m.json").read_text())
+    few = {name: table["amax"][name] for name in list(table["amax"])[:2]}
+    (work / "few.json").write_text(json.dumps(table | {"amax": few}))
+    done = cli(*TUNE, "--table", "few.json", "-o", "t")
+    assert done.code == 2, done.err
+    assert cli(*TUNE, "--max-drop", "1", "-o", "t").code == 2
+    assert not (work / "t").exists()
+    assert cli(*TUNE, "--min-sqnr", "38", "-o", "t").code == 0
 
 
 def test_model_with_nothing_to_quantize_is_refused(cli: Cli, work: Path, runtime: TimedRuntime) -> None:

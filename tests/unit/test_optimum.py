@@ -28,9 +28,10 @@ def random_model(seed: int, count: int = 6) -> tuple[LatencyModel, list[float]]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.floats(0, 1))
-def test_choice_is_the_fastest_of_all_within_the_budget(seed: int, share: float) -> None:
+@given(st.integers(0, 10**6), st.floats(0, 1), st.sampled_from([1.0, 1e-5, 1e-9, 1e-14]))
+def test_choice_is_the_fastest_of_all_within_the_budget(seed: int, share: float, scale: float) -> None:
     model, noise = random_model(seed)
+    noise = [value * scale for value in noise]
     budget = share * sum(noise)
     free = [None] * 5 + [False]
     possible = [x for x in product((False, True), repeat=6) if not x[5] and np.dot(x, noise) <= budget]

@@ -35,6 +35,9 @@ def test_nonsense_is_refused(text: str) -> None:
         ({"objective": "accuracy"}, "within which latency"),
         ({"latency_ms": 0.0}, "cannot be reached"),
         ({"max_drop": -1.0}, "is a gain"),
+        ({"max_drop": float("nan")}, "max_drop of a Target is nan"),
+        ({"min_sqnr_db": float("inf")}, "min_sqnr_db of a Target is inf"),
+        ({"latency_ms": float("nan")}, "latency_ms of a Target is nan"),
     ],
 )
 def test_target_that_makes_no_sense_is_refused(values: dict[str, object], text: str) -> None:
