@@ -111,7 +111,7 @@ def tune(model: Model, request: TuningRequest, on_step: Steps = lambda _: None) 
         request.latencies.check(problem.regions, problem.everything, problem.batch_size)
     on_step(Step("fp32", "accuracy"))
     layers = open_layers(proto, request.table, Judged(request.batches, request.labels, request.metric))
-    if request.target.max_drop is not None and layers.job.reference.metric is None:
+    if request.target.max_drop is not None and layers.reference.metric is None:
         raise ConfigError(
             "a drop of the metric was asked for, but the data have no labels, or the model no class scores",
             hint="give --labels, class folders or --metric",
@@ -202,8 +202,8 @@ def _identity(problem: Problem, request: TuningRequest, layers: LayerNoise) -> M
     return {
         "kind": "tune",
         **_made_of(problem),
-        "data": layers.job.reference.data_hash,
-        "labels": layers.job.reference.labels_hash,
+        "data": layers.reference.data_hash,
+        "labels": layers.reference.labels_hash,
         "latencies": hashlib.sha256(given.encode()).hexdigest()[:16],
         "engines": str(problem.runtime is not None),
         "metric and versions": layers.job.key,

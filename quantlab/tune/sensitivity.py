@@ -13,10 +13,10 @@ import onnx
 
 from quantlab.calibration import CalibrationTable, Progress
 from quantlab.comparison.task import Metric
-from quantlab.data import Batches, Labels, stream_facts
+from quantlab.data import Batches, BatchSize, IterableBatches, Labels, stream_facts
 from quantlab.errors import ConfigError, expect_type
 from quantlab.files import check_folder
-from quantlab.onnx_model import Model, load_model, model_hash
+from quantlab.onnx_model import Model, input_specs, load_model, model_hash
 from quantlab.ort.session import VERSION as ORT_VERSION
 from quantlab.tune.sensitivity_chunks import Job, chunk_key, measure_chunks
 from quantlab.tune.sensitivity_estimate import SensitivityEstimate
@@ -34,6 +34,8 @@ from quantlab.tune.switched_model import SwitchedModel
 from quantlab.version import __version__
 
 MEASURED, ESTIMATED = "all", "estimate"
+NOISE_SAMPLES = 128
+"""On which a search measures layers: their order and their sum settle long before a metric does."""
 TOP1 = "top-1"
 """The metric that labels alone give."""
 
@@ -114,15 +116,17 @@ def measure_sensitivity(
 
 @dataclass(frozen=True)
 class LayerNoise:
-    """What a search for a placement needs: INT8 in each layer alone. FP32 has run already.
+    """What a search for a placement needs: INT8 in each layer alone, on some of the samples.
 
     Attributes:
-        job: Names the model, its ranges, the data, the labels, the metric and the versions by its `key`.
+        job: What is measured on those samples.
         layers: The layers.
+        reference: FP32 on all samples.
     """
 
     job: Job
     layers: tuple[Unit, ...]
+    reference: Reference
 
     def measure(self, folder: Path, on_batch: Progress | None = None) -> dict[str, float]:
         """Measure every layer.
@@ -147,7 +151,7 @@ def open_layers(model: Model, table: CalibrationTable, judged: Judged) -> LayerN
     Args:
         model: The FP32 model.
         table: Its scales.
-        judged: The data.
+        judged: The data. Layers are measured on up to NOISE_SAMPLES of them, evenly spaced.
 
     Returns:
         What measures them; nothing is written yet.
@@ -159,9 +163,12 @@ def open_layers(model: Model, table: CalibrationTable, judged: Judged) -> LayerN
     proto = load_model(model)
     graph = switched_graph(proto, table)
     layers = tuple(unit for unit in units_of(graph) if unit.kind == LAYER)
-    reference = run_reference(proto, SwitchedModel(graph), judged, EvenSamples(), None)
+    samples, switched = EvenSamples(), SwitchedModel(graph)
+    reference = run_reference(proto, switched, judged, samples, None)
     key = chunk_key(asdict(_provenance(proto, table, judged, reference, SensitivityOptions())), judged)
-    return LayerNoise(Job(proto, graph, judged, reference, None, key), layers)
+    some = Judged(IterableBatches(samples.batches(BatchSize.of(input_specs(proto)), NOISE_SAMPLES)))
+    job = Job(proto, graph, some, run_reference(proto, switched, some, EvenSamples(), None), None, key)
+    return LayerNoise(job, layers, reference)
 
 
 def _part(units: Sequence[Unit], part: tuple[int, int] | None) -> Sequence[Unit]:

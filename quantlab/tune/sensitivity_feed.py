@@ -159,6 +159,29 @@ class EvenSamples:
         return found
 
 
+    def batches(self, size: BatchSize, most: int) -> list[Batch]:
+        """Samples in batches for another pass.
+
+        Args:
+            size: The batch size of the network.
+            most: So many samples at most.
+
+        Returns:
+            Batches; of a network that takes any size, up to four pieces each.
+        """
+        found: list[Batch] = []
+        for piece in self.pieces(size, most):
+            batch = {name: x[: piece.size] if x.ndim else x for name, x in piece.batch.items()}
+            last = found[-1] if found else None
+            is_open = last is not None and size.fixed is None and size.count(last) + piece.size <= 4 * PIECE
+            same = last is not None and all(last[name].shape[1:] == x.shape[1:] for name, x in batch.items())
+            if last is not None and is_open and same:
+                found[-1] = {name: _joined([last[name], x]) for name, x in batch.items()}
+            else:
+                found.append(batch)
+        return found
+
+
 def _row(x: NDArray[Any], row: int) -> NDArray[Any]:
     return np.array(x[row : row + 1] if x.ndim else x)
 

@@ -16,7 +16,10 @@ from quantlab.api import sensitivity
 from quantlab.data import ArrayBatches
 from quantlab.errors import ConfigError, DataError
 from quantlab.qdq import EVERYTHING
-from quantlab.tune import SensitivityOptions, SensitivityTable, merge_sensitivity
+from quantlab.tune import SensitivityOptions, SensitivityTable, measure_sensitivity, merge_sensitivity
+from quantlab.tune.sensitivity import NOISE_SAMPLES, open_layers
+from quantlab.tune.sensitivity_feed import Judged
+from quantlab.tune.sensitivity_table import noise_db
 
 CHAIN = """m (float[N,4] x) => (float[N,4] y) {
     h = MatMul (x, w)
@@ -284,3 +287,17 @@ def test_labels_that_cannot_be_used_are_a_warning_and_those_that_are_wrong_an_er
     right = np.concatenate([run(conv_net(), batch)[0].argmax(1) for batch in image_batches(20)])
     with pytest.raises(DataError, match="FP32 itself is right on 0.0% of 120 samples, no better than guessing"):
         sensitivity(conv_net(), table_of(conv_net()), image_batches(20), (right + 1) % 5)
+
+
+@pytest.mark.parametrize("batch", ["N", "6"])
+def test_layers_for_a_search_are_measured_on_some_of_the_samples(tmp_path: Path, batch: str) -> None:
+    model, data = conv_net(batch), ArrayBatches({"image": floats(600, 3, 8, 8, seed=8)}, batch_size=6)
+    table = quantlab.calibrate(model, data, "minmax", tensors="all")
+    found = open_layers(model, table, Judged(data))
+    assert found.reference.samples == 600
+    assert NOISE_SAMPLES / 2 <= found.job.reference.samples <= NOISE_SAMPLES
+    noise = found.measure(tmp_path)
+    whole = {row.name: row.noise for row in measure_sensitivity(model, table, data).of_kind("layer")}
+    assert noise.keys() == whole.keys()
+    assert all(abs(noise_db(noise[name]) - noise_db(whole[name])) < 1.5 for name in whole)
+    assert len({batch["image"].shape for batch in found.job.judged.batches}) <= 2
