@@ -14,9 +14,10 @@ import quantlab
 from hostile_report import ATTACK, LONG
 from quantlab.tune import trials
 from quantlab.tune.journal import Journal
+from quantlab.tune.problem import Problem, Trial
 from quantlab.tune.search import Point, Search
 from quantlab.tune.target import Accuracy, Target
-from quantlab.tune.trials import Problem, Trial, Workbench
+from quantlab.tune.trials import Workbench
 from quantlab.tune.tuned import Tuned, tuned_from
 from tune_double import TimedRuntime, deep_net, images, noise_of
 

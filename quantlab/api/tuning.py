@@ -25,11 +25,12 @@ from quantlab.tune.journal import Journal
 from quantlab.tune.latency import first_choices
 from quantlab.tune.latency_table import LatencyTable
 from quantlab.tune.optimum import require_solver
+from quantlab.tune.problem import FLOAT, Problem, Trial
 from quantlab.tune.search import Search
 from quantlab.tune.sensitivity import LayerNoise, open_layers
 from quantlab.tune.sensitivity_feed import Judged
 from quantlab.tune.target import Target
-from quantlab.tune.trials import FLOAT, Problem, Step, Trial, Workbench
+from quantlab.tune.trials import Step, Workbench
 from quantlab.tune.tuned import Tuned, tuned_from
 from quantlab.version import __version__
 

@@ -34,7 +34,7 @@ def command(model: Path, table_file: Path, output: Path, **v: Any) -> None:
     from quantlab.cli.engine_runtime import runtime
     from quantlab.engines.options import BuildSettings
     from quantlab.onnx_model import load_model
-    from quantlab.tune.trials import Problem, made_up
+    from quantlab.tune.problem import Problem, made_up
 
     check_output(output, model, table_file)
     proto, table = load_model(model), load_table(table_file)

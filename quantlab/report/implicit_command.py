@@ -6,7 +6,7 @@ import shlex
 from fnmatch import fnmatchcase
 from typing import Any
 
-from quantlab.tune.trials import IMPLICIT
+from quantlab.tune.problem import IMPLICIT
 from quantlab.tune.tuned import Tuned
 
 MAX_LENGTH = 8000

@@ -3,11 +3,11 @@
 from quantlab.tune.auto import AutoResult, Choice, calibrate_auto
 from quantlab.tune.bias import correct_bias
 from quantlab.tune.latency_table import LatencyTable, load_latency_table
+from quantlab.tune.problem import Problem
 from quantlab.tune.sensitivity import SensitivityOptions, measure_sensitivity
 from quantlab.tune.sensitivity_merge import merge_sensitivity
 from quantlab.tune.sensitivity_table import Effect, SensitivityRow, SensitivityTable
 from quantlab.tune.target import Accuracy, Target
-from quantlab.tune.trials import Problem
 from quantlab.tune.tuned import Tuned
 
 __all__ = [

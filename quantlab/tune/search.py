@@ -22,8 +22,9 @@ from math import inf, log10
 from quantlab.errors import BuildError, MissingDependencyError
 from quantlab.tune.latency import Choice, LatencyModel, Observation, first_choices, fit_latency
 from quantlab.tune.optimum import fastest
+from quantlab.tune.problem import DEFAULT, EVERY, FLOAT, IMPLICIT, Trial
 from quantlab.tune.target import Accuracy, Target
-from quantlab.tune.trials import DEFAULT, EVERY, FLOAT, IMPLICIT, Trial, Workbench
+from quantlab.tune.trials import Workbench
 
 MAX_ENGINES = 12
 """That a search builds beyond the first ones."""

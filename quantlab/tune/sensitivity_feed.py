@@ -158,7 +158,6 @@ class EvenSamples:
             waiting.append(sample)
         return found
 
-
     def batches(self, size: BatchSize, most: int) -> list[Batch]:
         """Samples in batches for another pass.
 

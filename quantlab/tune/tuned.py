@@ -14,9 +14,9 @@ from quantlab.errors import Notice
 from quantlab.files import make_folder, write_text
 from quantlab.onnx_model import node_label, save_model
 from quantlab.qdq import Quantized
+from quantlab.tune.problem import IMPLICIT
 from quantlab.tune.search import Point, Search, effects
 from quantlab.tune.target import Target
-from quantlab.tune.trials import IMPLICIT
 
 FORMAT = "quantlab-tuned"
 VERSION = 1

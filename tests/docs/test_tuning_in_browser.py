@@ -13,9 +13,9 @@ import pytest
 
 from hostile_report import ATTACK, LONG
 from quantlab.report import write_tuning
+from quantlab.tune.problem import Trial
 from quantlab.tune.search import Point
 from quantlab.tune.target import Accuracy, Target
-from quantlab.tune.trials import Trial
 from quantlab.tune.tuned import Tuned
 
 playwright = pytest.importorskip("playwright.sync_api")

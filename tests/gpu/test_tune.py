@@ -14,8 +14,8 @@ from quantlab.api.tuning import TuningRequest, record_latencies, tune
 from quantlab.data import ArrayBatches
 from quantlab.engines.options import BuildSettings
 from quantlab.trt import open_runtime
+from quantlab.tune.problem import Problem
 from quantlab.tune.target import Target
-from quantlab.tune.trials import Problem
 
 WITHIN = 0.15
 """Of a latency that is estimated from engines of the same network; two builds of one model differ by some percent."""

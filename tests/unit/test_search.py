@@ -21,9 +21,10 @@ from quantlab.tune import trials
 from quantlab.tune.journal import Journal
 from quantlab.tune.latency import first_choices
 from quantlab.tune.latency_table import LatencyTable
+from quantlab.tune.problem import DEFAULT, EVERY, FLOAT, IMPLICIT, Problem
 from quantlab.tune.search import FRONT, MAX_ENGINES, Search
 from quantlab.tune.target import Accuracy, Target
-from quantlab.tune.trials import DEFAULT, EVERY, FLOAT, IMPLICIT, Problem, Workbench
+from quantlab.tune.trials import Workbench
 from quantlab.tune.tuned import reason_of, tuned_from
 from tune_double import TimedRuntime, deep_net, images, latency_ms, noise_of
 
