@@ -14,8 +14,9 @@ import quantlab
 from hostile_report import ATTACK, LONG
 from quantlab.tune import trials
 from quantlab.tune.journal import Journal
+from quantlab.tune.points import Point
 from quantlab.tune.problem import Problem, Trial
-from quantlab.tune.search import Point, Search
+from quantlab.tune.search import Search
 from quantlab.tune.target import Accuracy, Target
 from quantlab.tune.trials import Workbench
 from quantlab.tune.tuned import Tuned, tuned_from

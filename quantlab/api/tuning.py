@@ -138,7 +138,7 @@ def record_latencies(problem: Problem, on_step: Steps = lambda _: None) -> Laten
         on_step: Called before each step.
 
     Returns:
-        The latencies of engines with nothing, everything, the default and two mixtures in INT8.
+        The latencies of engines with nothing, everything, the default and mixtures in INT8.
 
     Raises:
         ConfigError: There is no GPU.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantlab.report import plots
 from quantlab.report.front import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, Mark
+from quantlab.report.plots.pictures import draw_png
 
 LEGEND = (
     ("front", "on the front, measured", 80),
@@ -20,7 +20,7 @@ _INK, _SOFT, _LINE, _ACCENT, _BEST = "#1c2024", "#60666d", "#d9dde1", "#1f5fbf",
 
 def plot_front(chart: Chart) -> bytes:
     """Draw a chart as PNG."""
-    return plots.draw_png((WIDTH / 100, HEIGHT / 100), lambda axes: _draw(axes, chart))
+    return draw_png((WIDTH / 100, HEIGHT / 100), lambda axes: _draw(axes, chart))
 
 
 def _draw(axes: Any, chart: Chart) -> None:

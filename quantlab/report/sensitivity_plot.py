@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantlab.report.plots import NoiseBar, draw_noise_bars
+from quantlab.report.plots.bars import NoiseBar
 from quantlab.tune import SensitivityRow, SensitivityTable
 
 SHOWN = 16
@@ -20,6 +20,8 @@ def sensitivity_image(table: SensitivityTable, kind: str) -> bytes:
     Returns:
         The content of a file.
     """
+    from quantlab.report.plots.pictures import draw_noise_bars  # matplotlib takes a second to import
+
     groups = {_heading(table, name): [_bar(row) for row in table.worst(name)[:SHOWN]] for name in _HEADINGS}
     total = [_bar(row) for row in table.of_kind("all")]
     groups = {name: bars for name, bars in groups.items() if bars} or {"all of it": total}

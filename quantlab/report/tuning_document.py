@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from quantlab.report.implicit_command import implicit_build
+from quantlab.tune.points import Point
 from quantlab.tune.problem import DEFAULT, EVERY, FLOAT, IMPLICIT
-from quantlab.tune.search import Point
 from quantlab.tune.target import Target
 from quantlab.tune.tuned import Tuned, reason_of
 

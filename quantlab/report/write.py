@@ -102,7 +102,7 @@ def render_markdown(document: Mapping[str, Any]) -> str:
 
 def render_html(document: Mapping[str, Any]) -> str:
     """One page with everything inside: no network request. Names from the model are escaped."""
-    from quantlab.report import plots  # matplotlib takes a second to import; Markdown and JSON do without
+    from quantlab.report.plots import page as plots  # matplotlib takes a second to import; Markdown and JSON do without
 
     calibration, trace = document["calibration"], document["error_trace"]
     tensors = calibration["tensors"] if calibration else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,10 @@ from quantlab.tune.regions import Regions, regions_of
 FLOAT, EVERY, DEFAULT, IMPLICIT = "float", "everything", "default", "implicit"
 """The candidates that every search begins with: nothing in INT8, all that can be, what `quantize` places, and what
 TensorRT chooses itself from the same scales."""
+
+
+LONGEST = 24
+"""Letters in the name of a candidate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +134,10 @@ class Problem:
     def trial(self, int8: Choice) -> Trial:
         """The candidate of a choice."""
         named = {self.everything: EVERY, self.default: DEFAULT, (False,) * len(int8): FLOAT}
-        bits = int("1" + "".join("01"[on] for on in int8), 2)
-        return Trial(named.get(int8, f"x{bits:x}"), int8)
+        bits = f"x{int('1' + ''.join('01'[on] for on in int8), 2):x}"
+        if len(bits) > LONGEST:  # it is the name of a file too
+            bits = f"x{hashlib.sha256(bits.encode()).hexdigest()[: LONGEST - 1]}"
+        return Trial(named.get(int8, bits), int8)
 
     def quantized(self, trial: Trial) -> Quantized | None:
         """The Q/DQ model of a candidate; None for one without INT8."""

@@ -14,7 +14,7 @@ Without a GPU the estimate comes from a latency table, and the answer says that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import inf, log10
@@ -22,6 +22,7 @@ from math import inf, log10
 from quantlab.errors import BuildError, MissingDependencyError
 from quantlab.tune.latency import Choice, LatencyModel, Observation, first_choices, fit_latency
 from quantlab.tune.optimum import fastest
+from quantlab.tune.points import Point, noise_of
 from quantlab.tune.problem import DEFAULT, EVERY, FLOAT, IMPLICIT, Trial
 from quantlab.tune.target import Accuracy, Target
 from quantlab.tune.trials import Workbench
@@ -38,23 +39,6 @@ FINALISTS = 3
 """That are measured once more beside the candidates that everybody has."""
 FRONT = 8
 """Budgets at which the trade-off is looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A candidate and what is known of it.
-
-    Attributes:
-        trial: The candidate.
-        accuracy: Of its engine where it was measured, else on ONNX Runtime.
-        latency_ms: Of its engine where it was measured, else estimated.
-        measured: Whether an engine was.
-    """
-
-    trial: Trial
-    accuracy: Accuracy
-    latency_ms: float
-    measured: bool
 
 
 @dataclass
@@ -146,15 +130,6 @@ class Search:
         if self.target.max_drop is not None and (self.target.min_sqnr_db or 0) <= 0:
             return min(points, key=lambda p: p.accuracy.drop if p.accuracy.drop is not None else inf)
         return max(points, key=lambda p: p.accuracy.sqnr_db)
-
-    def front(self) -> list[Point]:
-        """The candidates that no other beats in both latency and SQNR, the fastest first."""
-        order = sorted(self.points.values(), key=lambda p: (p.latency_ms, -p.accuracy.sqnr_db))
-        kept: list[Point] = []
-        for point in order:
-            if not kept or point.accuracy.sqnr_db > kept[-1].accuracy.sqnr_db:
-                kept.append(point)
-        return kept
 
     def model(self) -> LatencyModel:
         """The estimate from everything that was measured."""
@@ -248,10 +223,10 @@ class Search:
         that was seen. For FP32 itself that loss is all that the float engine has."""
         pairs = [(self._on_ort.get(p.trial.name), p.accuracy) for p in self.points.values() if p.measured]
         float_engine = self.points.get(FLOAT)
-        noise = [_noise(float_engine.accuracy)] if float_engine is not None and float_engine.measured else []
-        noise += [_noise(engine) - _noise(ort) for ort, engine in pairs if ort is not None]
+        noise = [noise_of(float_engine.accuracy)] if float_engine is not None and float_engine.measured else []
+        noise += [noise_of(engine) - noise_of(ort) for ort, engine in pairs if ort is not None]
         lost = [ort.metric - e.metric for ort, e in pairs if ort and ort.metric is not None and e.metric is not None]
-        total = _noise(accuracy) + max(0.0, *noise, 0.0)
+        total = noise_of(accuracy) + max([0.0, *noise])
         metric = None if accuracy.metric is None else accuracy.metric - max([0.0, *lost])
         return Accuracy(-10 * log10(total) if total > 0 else inf, metric, accuracy.fp32_metric)
 
@@ -324,34 +299,3 @@ class Search:
                 self._try(trial)
             elif (accuracy := self._estimate(trial)) is not None:
                 self.points[trial.name] = Point(trial, accuracy, model.latency_us(choice) / 1000, False)
-
-
-def _noise(accuracy: Accuracy) -> float:
-    """Squared error over power."""
-    return float(10 ** (-accuracy.sqnr_db / 10))
-
-
-def effects(search: Search, point: Point) -> Mapping[str, tuple[float, float]]:
-    """What deciding otherwise about each region of a candidate would change, by the estimates.
-
-    Args:
-        search: Done.
-        point: One of its candidates.
-
-    Returns:
-        Region -> (change of the SQNR in dB, change of the latency in us).
-    """
-    model, noise = search.model(), list(search.noise)
-    int8 = point.trial.int8
-    whole = 10 ** (-point.accuracy.sqnr_db / 10)
-    estimated = sum(n for n, on in zip(noise, int8, strict=True) if on)
-    factor = whole / estimated if estimated > 0 and whole > 0 else 1.0
-    now_us, changed = model.latency_us(int8), {}
-    for k, region in enumerate(model.regions.regions):
-        if not search.bench.problem.everything[k]:
-            continue
-        other = tuple(on != (j == k) for j, on in enumerate(int8))
-        after = max(whole + factor * noise[k] * (-1 if int8[k] else 1), 1e-12)
-        db = 10 * log10(max(whole, 1e-12) / after)
-        changed[region.name] = (db, model.latency_us(other) - now_us)
-    return changed

@@ -20,6 +20,7 @@ from quantlab.engines.measure import bench
 from quantlab.engines.profiles import profile_for
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import BuildError, ConfigError, DataError
+from quantlab.files import make_folder
 from quantlab.onnx_model import input_specs
 from quantlab.ort import Session
 from quantlab.tune.journal import Journal
@@ -29,6 +30,8 @@ from quantlab.tune.problem import FLOAT, IMPLICIT, Problem, Trial
 from quantlab.tune.regions import times_us
 from quantlab.tune.target import Accuracy
 
+ENGINES = "engines"
+"""Where they are, in the folder of a search."""
 BENCH = BenchOptions(duration_s=1.0, rounds=10, transfers=False)
 """How engines are measured; with CUDA graphs where they can be captured."""
 
@@ -181,8 +184,9 @@ class Workbench:
         started = time.monotonic()
         self._step(trial.name, "build")
         proto, engine = self._build(runtime, trial)
-        file = f"{trial.name}.engine"
+        file = f"{ENGINES}/{trial.name}.engine"
         self._check_device(engine)
+        make_folder(problem.folder / ENGINES)
         engine.save(problem.folder / file)
         self._step(trial.name, "latency")
         engines = {} if trial.name == FLOAT else {FLOAT: self.engine(Trial(FLOAT, ()))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import isfinite, log10
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from quantlab.errors import Notice
 from quantlab.files import make_folder, write_text
 from quantlab.onnx_model import node_label, save_model
 from quantlab.qdq import Quantized
+from quantlab.tune.points import Point, front_of, noise_of
 from quantlab.tune.problem import IMPLICIT
-from quantlab.tune.search import Point, Search, effects
+from quantlab.tune.search import Search
 from quantlab.tune.target import Target
 
 FORMAT = "quantlab-tuned"
@@ -158,7 +159,7 @@ def tuned_from(search: Search, found: Point | None, device: str) -> Tuned:
         reached=found is not None,
         quantized=quantized,
         target=search.target,
-        front=tuple(search.front()),
+        front=tuple(front_of(search.points.values())),
         points=tuple(search.points.values()),
         failed=dict(search.failed),
         effects=changed,
@@ -168,6 +169,32 @@ def tuned_from(search: Search, found: Point | None, device: str) -> Tuned:
         engine=problem.folder / search.bench.timing(best.trial).engine if best.measured else None,
         regions=names,
     )
+
+
+def effects(search: Search, point: Point) -> Mapping[str, tuple[float, float]]:
+    """What deciding otherwise about each region of a candidate would change, by the estimates.
+
+    Args:
+        search: Done.
+        point: One of its candidates.
+
+    Returns:
+        Region -> (change of the SQNR in dB, change of the latency in us).
+    """
+    model, noise = search.model(), list(search.noise)
+    int8 = point.trial.int8
+    whole = noise_of(point.accuracy)
+    estimated = sum(n for n, on in zip(noise, int8, strict=True) if on)
+    factor = whole / estimated if estimated > 0 and whole > 0 else 1.0
+    now_us, changed = model.latency_us(int8), {}
+    for k, region in enumerate(model.regions.regions):
+        if not search.bench.problem.everything[k]:
+            continue
+        other = tuple(on != (j == k) for j, on in enumerate(int8))
+        after = max(whole + factor * noise[k] * (-1 if int8[k] else 1), 1e-12)
+        db = 10 * log10(max(whole, 1e-12) / after)
+        changed[region.name] = (db, model.latency_us(other) - now_us)
+    return changed
 
 
 def _explained(quantized: Quantized, changed: Mapping[str, tuple[float, float]]) -> Quantized:

@@ -13,8 +13,8 @@ import pytest
 
 from hostile_report import ATTACK, LONG
 from quantlab.report import write_tuning
+from quantlab.tune.points import Point
 from quantlab.tune.problem import Trial
-from quantlab.tune.search import Point
 from quantlab.tune.target import Accuracy, Target
 from quantlab.tune.tuned import Tuned
 

@@ -27,6 +27,11 @@ def test_import_loads_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
+def test_report_loads_matplotlib_only_to_draw() -> None:
+    code = "import sys, quantlab.report; print('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
 def test_main_job_loads_neither_tensorrt_nor_cuda_nor_matplotlib() -> None:
     heavy = ("tensorrt", "pycuda", "cuda", "matplotlib")
     code = f"import sys; old = set(sys.modules); import quantlab.api; print(set({heavy!r}) & set(sys.modules) - old)"

@@ -47,7 +47,7 @@ HOMES = {
     "flatbuffers": "quantlab/calibration/ep_table.py",
     "jinja2": "quantlab/report",
     "joblib": "quantlab/calibration/cluster.py",
-    "matplotlib": "quantlab/report/plots.py",
+    "matplotlib": "quantlab/report/plots",
     "numba": "quantlab/observers/binning.py",
     "onnx_graphsurgeon": "quantlab/qdq",
     "onnxruntime": "quantlab/ort",

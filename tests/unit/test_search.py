@@ -21,6 +21,7 @@ from quantlab.tune import trials
 from quantlab.tune.journal import Journal
 from quantlab.tune.latency import first_choices
 from quantlab.tune.latency_table import LatencyTable
+from quantlab.tune.points import front_of
 from quantlab.tune.problem import DEFAULT, EVERY, FLOAT, IMPLICIT, Problem
 from quantlab.tune.search import FRONT, MAX_ENGINES, Search
 from quantlab.tune.target import Accuracy, Target
@@ -171,7 +172,7 @@ def test_tensorrt_without_calibrators_is_searched_without_an_implicit_engine(sea
 def test_front_has_no_beaten_point(searching: Open) -> None:
     search = searching(Target(min_sqnr_db=36))
     search.run()
-    front = search.front()
+    front = front_of(search.points.values())
     assert [p.latency_ms for p in front] == sorted(p.latency_ms for p in front)
     for one in front:
         faster = [p for p in search.points.values() if p.latency_ms < one.latency_ms]
@@ -230,7 +231,7 @@ def test_answer_says_why_each_layer_is_float(searching: Open, tmp_path: Path) ->
     assert content["best"]["latency_ms"] == found.best.latency_ms
     row = quantlab.compare(search.bench.problem.model, {"q": written["model"]}, images()).results[1]
     assert row.worst_sqnr_db == pytest.approx(found.best.accuracy.sqnr_db, abs=1e-6)
-    measured = search.bench.problem.folder / f"{found.best.trial.name}.engine"
+    measured = search.bench.problem.folder / "engines" / f"{found.best.trial.name}.engine"
     assert written["engine"].read_bytes() == measured.read_bytes()
 
 
@@ -444,7 +445,7 @@ def test_interrupted_search_goes_on_to_the_same_answer(
         bench = Workbench(scene.problem(folder, runtime), Journal(folder / "j", {}))
         search = Search(bench, Target(min_sqnr_db=40), scene.noise)
         best = search.run()
-        return best, search.points, search.front()
+        return best, search.points, front_of(search.points.values())
 
     undisturbed = run(tmp_path / "whole")
     builds = len(runtime.built)

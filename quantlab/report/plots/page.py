@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -18,48 +17,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-_INK = "#010203"
-_COLORS = (
-    "#3b7dd8",
-    "#d9730d",
-    "#2a9d5c",
-    "#b04ac1",
-    "#c43d3d",
-    "#8a8d18",
-    "#159b9b",
-    "#7d6b5d",
-    "#5b5bd6",
-    "#b5476f",
-    "#4c7a34",
-    "#9a6a00",
-)
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # names of models and tensors may hold a $
-    "font.size": 9,
-    "font.family": "sans-serif",
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+from quantlab.report.plots.style import COLORS, INK, STYLE
+
 _SHOWN = 24  # histograms on a page; more would hide what matters
 _CLASSES = 30  # bars that can still be read
 
 
 def colors_of(algorithms: Sequence[str]) -> dict[str, str]:
     """One colour per algorithm, the same in every plot."""
-    return {name: _COLORS[i % len(_COLORS)] for i, name in enumerate(algorithms)}
+    return {name: COLORS[i % len(COLORS)] for i, name in enumerate(algorithms)}
 
 
 def plot_quality(models: Sequence[Mapping[str, Any]]) -> str:
     """Top-1 (where known) and SQNR per quantized model; FP32's top-1 as a line."""
     colors = colors_of([m["name"] for m in models[1:]])
     fp32, candidates = models[0], [m for m in models[1:] if not m["failed"]]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 0.7 + 0.34 * len(candidates)), layout="constrained")
         with_top1 = fp32["top1"] is not None and bool(candidates)
         axes = figure.subplots(1, 2 if with_top1 else 1, sharey=True, squeeze=False)[0]
@@ -69,7 +42,7 @@ def plot_quality(models: Sequence[Mapping[str, Any]]) -> str:
         if with_top1:
             top1 = [100 * m["top1"] for m in candidates][::-1]
             axes[0].scatter(top1, rows, color=bars, zorder=3, s=45)
-            axes[0].axvline(100 * fp32["top1"], color=_INK, linewidth=1, linestyle="--")
+            axes[0].axvline(100 * fp32["top1"], color=INK, linewidth=1, linestyle="--")
             axes[0].set_xlabel(f"top-1 % (dashed: FP32, {100 * fp32['top1']:.2f})")
             _annotate(axes[0], top1, [f"{v:.2f}" for v in top1])
             axes[0].margins(x=0.25)
@@ -77,7 +50,7 @@ def plot_quality(models: Sequence[Mapping[str, Any]]) -> str:
         longest = max((v for v in values if isinstance(v, float)), default=1.0)
         sqnr = [v if isinstance(v, float) else (longest if v == "inf" else 0.0) for v in values]
         axes[-1].barh(rows, sqnr, color=bars, height=0.62)
-        axes[-1].set_yticks(rows, [_short(n) for n in names])
+        axes[-1].set_yticks(rows, [short(n) for n in names])
         axes[-1].set_xlabel("SQNR of the output, dB (higher is closer to FP32)")
         _annotate(axes[-1], sqnr, [f"{v:.1f}" if isinstance(v, float) else v.replace("inf", "∞") for v in values])
         axes[-1].margins(x=0.12)
@@ -93,7 +66,7 @@ def plot_amax(tensors: Sequence[Mapping[str, Any]]) -> str:
     """amax of every tensor along the network, one line per algorithm, log scale."""
     algorithms = list(tensors[0]["amax"])
     colors = colors_of(algorithms)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         axes = figure.subplots()
         x = np.arange(len(tensors))
@@ -116,7 +89,7 @@ def plot_histograms(tensors: Sequence[Mapping[str, Any]]) -> str:
     colors = colors_of(algorithms)
     columns = 3
     rows = -(-len(chosen) // columns)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 1.65 * rows + 0.5), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, tensor in zip(grid, chosen, strict=False):
@@ -126,7 +99,7 @@ def plot_histograms(tensors: Sequence[Mapping[str, Any]]) -> str:
             for name in algorithms:
                 axes.axvline(tensor["amax"][name], color=colors[name], linewidth=1.2)
             _log_scale(axes)
-            axes.set_title(_short(tensor["name"]), fontsize=7)
+            axes.set_title(short(tensor["name"]), fontsize=7)
             axes.tick_params(labelsize=6)
         for axes in grid[len(chosen) :]:
             axes.set_axis_off()
@@ -155,19 +128,28 @@ def most_disputed(tensors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
     return [t for t in nonzero if t["name"] in chosen]
 
 
-def _short(name: str, limit: int = 40) -> str:
+def short(name: str, limit: int = 40) -> str:
+    """The end of a name, which tells layers apart.
+
+    Args:
+        name: Of a layer or tensor.
+        limit: Letters.
+
+    Returns:
+        As many letters at most.
+    """
     return name if len(name) <= limit else "…" + name[1 - limit :]
 
 
 def _columns(names: Sequence[str]) -> int:
     """Columns of a legend that fit into the width of a figure: about 120 letters, 7 of them for each line and gap."""
-    longest = max((len(_short(name)) for name in names), default=0)
+    longest = max((len(short(name)) for name in names), default=0)
     return max(1, min(len(names), 120 // (longest + 7)))
 
 
 def _label(name: str) -> str:
     """A name in a legend: matplotlib leaves out those that start with an underscore."""
-    return f" {_short(name)}" if name.startswith("_") else _short(name)
+    return f" {short(name)}" if name.startswith("_") else short(name)
 
 
 def plot_tradeoff(models: Sequence[Mapping[str, Any]]) -> str:
@@ -177,7 +159,7 @@ def plot_tradeoff(models: Sequence[Mapping[str, Any]]) -> str:
         return ""
     colors = colors_of([m["name"] for m in models[1:]])
     by_top1 = all(m["top1"] is not None for m in measured)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         axes = figure.subplots()
         for k, m in enumerate(sorted(measured, key=lambda m: m["facts"]["latency_p50_ms"])):
@@ -185,10 +167,10 @@ def plot_tradeoff(models: Sequence[Mapping[str, Any]]) -> str:
             y = 100 * m["top1"] if by_top1 else _finite(m["sqnr_db"])
             axes.scatter([x], [y], color=colors[m["name"]], s=55, zorder=3)
             axes.annotate(
-                _short(m["name"]), (x, y), xytext=(7, 4 if k % 2 == 0 else -11), textcoords="offset points", fontsize=8
+                short(m["name"]), (x, y), xytext=(7, 4 if k % 2 == 0 else -11), textcoords="offset points", fontsize=8
             )
         if by_top1 and models[0]["top1"] is not None:
-            axes.axhline(100 * models[0]["top1"], color=_INK, linewidth=1, linestyle="--")
+            axes.axhline(100 * models[0]["top1"], color=INK, linewidth=1, linestyle="--")
         axes.set_xlabel("median latency per batch, ms (left is faster)")
         axes.set_ylabel("top-1 %" if by_top1 else "SQNR dB")
         axes.margins(x=0.2, y=0.2)
@@ -201,7 +183,7 @@ def plot_latency(models: Sequence[Mapping[str, Any]]) -> str:
     if not measured:
         return ""
     colors = colors_of([m["name"] for m in models[1:]])
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 0.8 + 0.34 * len(measured)), layout="constrained")
         axes = figure.subplots()
         for row, m in enumerate(reversed(measured)):
@@ -210,7 +192,7 @@ def plot_latency(models: Sequence[Mapping[str, Any]]) -> str:
             p50 = facts["latency_p50_ms"]
             axes.plot([p50, facts.get("latency_p99_ms", p50)], [row, row], color=colors[m["name"]])
             axes.scatter(rounds, [row] * len(rounds), color=colors[m["name"]], s=14, zorder=3)
-        axes.set_yticks(range(len(measured)), [_short(m["name"]) for m in reversed(measured)])
+        axes.set_yticks(range(len(measured)), [short(m["name"]) for m in reversed(measured)])
         axes.set_ylim(-0.6, len(measured) - 0.4)
         axes.set_xlabel("ms per batch: medians of the rounds, and a line from p50 to p99")
         return _svg(figure, "latency", "Spread of the latency of every engine")
@@ -229,7 +211,7 @@ def plot_error_trace(trace: Mapping[str, Any], models: Sequence[Mapping[str, Any
     tensors = trace["tensors"]
     names = list(dict.fromkeys(name for t in tensors for name in t["sqnr_db"]))
     colors = colors_of([m["name"] for m in models[1:]] or names)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         axes = figure.subplots()
         for name in names:
@@ -237,7 +219,7 @@ def plot_error_trace(trace: Mapping[str, Any], models: Sequence[Mapping[str, Any
             axes.plot(
                 range(len(y)),
                 y,
-                color=colors.get(name, _INK),
+                color=colors.get(name, INK),
                 label=_label(name),
                 marker="o",
                 markersize=3,
@@ -254,13 +236,13 @@ def plot_weights(trace: Mapping[str, Any]) -> str:
     """What quantization leaves of every weight (worst to best channel), and how far its channels' scales differ."""
     weights = trace["weights"]
     x = np.arange(len(weights))
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 4.2), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True)
         for axes, key in ((above, "sqnr_db"), (below, "scale")):
             low, median, high = (np.array([_finite(w[key][k]) for w in weights]) for k in ("min", "median", "max"))
-            axes.vlines(x, low, high, color=_COLORS[0], linewidth=2)
-            axes.scatter(x, median, color=_COLORS[1], s=16, zorder=3)
+            axes.vlines(x, low, high, color=COLORS[0], linewidth=2)
+            axes.scatter(x, median, color=COLORS[1], s=16, zorder=3)
         above.set_ylabel("SQNR, dB")
         below.set_ylabel("scale")
         _log_scale(below)
@@ -274,12 +256,12 @@ def plot_classes(model: Mapping[str, Any]) -> str:
     changed = sorted(model["classes"], key=lambda c: c["agreed"] - c["samples"])[:_CLASSES]
     if not changed:
         return ""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 2.6), layout="constrained")
         axes = figure.subplots()
         shares = [100 * c["agreed"] / c["samples"] for c in changed]
         names = [str(c["class"]) for c in changed]
-        axes.bar(names, shares, color=_COLORS[2], width=0.7)
+        axes.bar(names, shares, color=COLORS[2], width=0.7)
         for k, c in enumerate(changed):
             text = f"{c['agreed']}/{c['samples']}"
             axes.annotate(text, (k, shares[k]), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=6.5)
@@ -289,57 +271,6 @@ def plot_classes(model: Mapping[str, Any]) -> str:
         return _svg(figure, "classes", "Agreement with FP32 by class")
 
 
-@dataclass(frozen=True, slots=True)
-class NoiseBar:
-    """A place where INT8 makes noise.
-
-    Attributes:
-        name: What it is called.
-        truth_db: SQNR of the outputs with INT8 there alone, None where it was not measured.
-        estimate_db: What was estimated for it, None if nothing was.
-    """
-
-    name: str
-    truth_db: float | None
-    estimate_db: float | None
-
-
-def draw_noise_bars(groups: Mapping[str, Sequence[NoiseBar]], total_db: float | None, kind: str) -> bytes:
-    """Draw a bar per place, the worst above, and the estimate as a dot.
-
-    Args:
-        groups: Heading -> bars, one group at least.
-        total_db: SQNR with INT8 everywhere, drawn as a line; None for none.
-        kind: 'png' or 'svg'.
-
-    Returns:
-        The content of a file.
-    """
-    heights = [len(bars) + 1.5 for bars in groups.values()]
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "quantlab-sensitivity"}):
-        figure = Figure(figsize=(9, 0.8 + 0.24 * sum(heights)), layout="constrained")
-        grid = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
-        for axes, (heading, bars) in zip(grid, groups.items(), strict=True):
-            rows = np.arange(len(bars))[::-1]
-            axes.barh(rows, [_shown(bar.truth_db) for bar in bars], color=_COLORS[0], height=0.62)
-            axes.scatter([_shown(bar.estimate_db) for bar in bars], rows, color=_COLORS[1], s=22, zorder=3)
-            axes.set_yticks(rows, [_short(bar.name) for bar in bars])
-            axes.set_title(heading, fontsize=9, loc="left")
-            if total_db is not None and np.isfinite(total_db):
-                axes.axvline(total_db, color=_INK, linewidth=1, linestyle="--")
-        line = "" if total_db is None else "; dashed: INT8 everywhere"
-        grid[-1].set_xlabel(f"SQNR of the outputs with INT8 there alone, dB\nbar: measured, dot: estimated{line}")
-        buffer = io.BytesIO()
-        metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    return buffer.getvalue()
-
-
-def _shown(value: float | None) -> float:
-    """A number for an axis; what is infinite or was not measured leaves a gap."""
-    return value if value is not None and np.isfinite(value) else float("nan")
-
-
 def _finite(value: float | str) -> float:
     """A number for an axis; infinite and unknown values leave a gap."""
     return float("nan") if isinstance(value, str) else value
@@ -347,30 +278,12 @@ def _finite(value: float | str) -> float:
 
 def _svg(figure: Figure, name: str, description: str) -> str:
     buffer = io.StringIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"quantlab-{name}"}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"quantlab-{name}"}):
         metadata = {"Date": None, "Creator": None, "Title": description}
         figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     # ids must be unique on a page that holds several plots
     text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)
-
-
-def draw_png(inches: tuple[float, float], draw: Callable[[Axes], object]) -> bytes:
-    """Draw a picture that stands for itself, on white.
-
-    Args:
-        inches: Width and height.
-        draw: What is drawn, on axes that fill all of it.
-
-    Returns:
-        PNG.
-    """
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=inches, dpi=160, facecolor="white")
-        draw(figure.add_axes((0, 0, 1, 1)))
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-        return buffer.getvalue()
