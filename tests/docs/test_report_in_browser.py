@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,32 +13,11 @@ import pytest
 from hostile_report import ATTACK, document
 from quantlab.report import write_document
 
-playwright = pytest.importorskip("playwright.sync_api")
-
 NARROW, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 PAPER = {"width": 680, "height": 1000}
 """A4 or Letter in portrait without the browser's default margins, in CSS pixels, less a little."""
 READABLE = 4.5
 """Contrast that WCAG 2 asks of text (success criterion 1.4.3)."""
-
-
-def find_browser() -> str | None:
-    """A Chromium of the system, or the one that QUANTLAB_CHROMIUM names."""
-    named = os.environ.get("QUANTLAB_CHROMIUM")
-    if named:
-        return named
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = find_browser()
-    if path is None:
-        pytest.skip("there is no Chromium: install one, or name it in QUANTLAB_CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=path)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +15,7 @@ from quantlab.tune.problem import Trial
 from quantlab.tune.target import Accuracy, Target
 from quantlab.tune.tuned import Tuned
 
-playwright = pytest.importorskip("playwright.sync_api")
-
 NARROW, DESKTOP, PAPER = (360, 740), (1280, 900), (680, 1000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = os.environ.get("QUANTLAB_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip("there is no Chromium: install one, or name it in QUANTLAB_CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=path)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
