@@ -69,6 +69,11 @@ ATTENTION_MACS = 2**32
 """Multiplications in the largest MatMul below which a network with attention is faster in FP16: an encoder takes 0.84
 of its time with a width of 1024 and 8 x 512 tokens, 1.05 to 1.07 with a width of 768 and 8 x 128 tokens."""
 
+RECURRENT_MACS = 2**36
+"""Multiplications of all layers below which a network with LSTM, GRU or RNN is expected to be faster in FP16. In the
+engine of a text recogniser with Q/DQ the LSTM, in FP16 as before, takes 80 to 100 us more, in two builds of each; its
+convolutions, 1.5 * 10^10 multiplications, save 17. An estimate from that one network."""
+
 ISOLATED_MACS = 2**33
 """Multiplications below which a layer between float ones is not expected to earn the conversion of its input (10 us).
 An estimate, which `probe_fusions.py --isolated` can replace."""

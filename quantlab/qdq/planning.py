@@ -9,7 +9,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from quantlab.onnx_model import STANDARD_DOMAINS
-from quantlab.qdq.activations import kind_of
+from quantlab.qdq.activations import activation_of, is_fused, kind_of
 from quantlab.qdq.draft import Draft
 from quantlab.qdq.graph import feeds_one_reader, makers, other_type, walk
 from quantlab.qdq.lonely import lonely_layers
@@ -163,7 +163,8 @@ def _read_residual(draft: Draft, node: gs.Node) -> str | None:
     """Read the skip branch of a residual Add as INT8, or give the reason why there is none.
 
     TensorRT fuses the addition into the convolution that runs last; that branch must stay float up to the Add. A
-    depthwise or grouped one does not take it: such a sum is a kernel of its own.
+    depthwise or grouped one does not take it, nor does one with an activation before the Add: such a sum is a kernel
+    of its own.
     """
     branches = node.inputs
     if any(isinstance(t, gs.Constant) for t in branches):
@@ -175,7 +176,7 @@ def _read_residual(draft: Draft, node: gs.Node) -> str | None:
     if _broadcasts(branches[0], branches[1]):
         return "one input is broadcast over the other"
     fusing = [i for i, t in enumerate(branches) if feeds_one_reader(draft.graph, t) and _takes_sums(draft, t)]
-    if not fusing and any(_comes_from_narrow(draft, t) for t in branches):
+    if not fusing and (any(_comes_from_narrow(draft, t) for t in branches) or _are_written_in_int8(draft, branches)):
         draft.sums.add(node.name)
         return None
     if not fusing:
@@ -192,6 +193,31 @@ def _takes_sums(draft: Draft, tensor: gs.Tensor) -> bool:
     maker = tensor.inputs[0] if tensor.inputs else None
     is_layer = maker is not None and row_of(maker.op, maker.domain).epilogue and (maker.name, 0) in draft.reads
     return is_layer and kind_of(maker) not in INT8_OUTPUT_ONLY
+
+
+def _are_written_in_int8(draft: Draft, branches: Sequence[gs.Tensor]) -> bool:
+    """Whether INT8 kernels write both branches of a sum, at least one of them behind an activation."""
+    return any(_is_activated(draft, t) for t in branches) and all(_is_written_in_int8(draft, t) for t in branches)
+
+
+def _is_activated(draft: Draft, tensor: gs.Tensor) -> bool:
+    """Whether a tensor leaves a quantized convolution whose INT8 kernel takes the activation on the way."""
+    for maker in walk(tensor, makers, lambda n: n.inputs if row_of(n.op, n.domain).pointwise else ()):
+        if row_of(maker.op, maker.domain).epilogue and (maker.name, 0) in draft.reads:
+            activation = activation_of(draft.graph, maker.outputs[0])
+            if activation is not None and activation.result is tensor and is_fused(maker, activation):
+                return True
+    return False
+
+
+def _is_written_in_int8(draft: Draft, tensor: gs.Tensor) -> bool:
+    """Whether a tensor is made by a kernel that can write INT8, or moved from one that is."""
+    while not _is_activated(draft, tensor):
+        maker = tensor.inputs[0] if tensor.inputs else None
+        if maker is None or maker.name in draft.sums or not draft.rule(maker).share_scale:
+            return maker is not None and maker.name in draft.sums
+        tensor = maker.inputs[0]
+    return True
 
 
 def _comes_from_narrow(draft: Draft, tensor: gs.Tensor) -> bool:

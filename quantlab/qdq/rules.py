@@ -55,6 +55,7 @@ class QdqRule:
         keeps_zero: It makes zero of zero.
         not_negative: It gives no negative values.
         region: TensorRT 8 compiles the network around it as one, and takes no int8 weights there.
+        recurrent: It is computed step by step, in a region that runs slower in a network with Q/DQ.
         shape: It makes shapes or indices out of a tensor.
         shape_step: It stands in computations of shapes.
         where: Gives the reason why a node of it is none that the row is for, or None; None where it holds for all.
@@ -82,6 +83,7 @@ class QdqRule:
     keeps_zero: bool = False
     not_negative: bool = False
     region: bool = False
+    recurrent: bool = False
     shape: bool = False
     shape_step: bool = False
     where: Callable[[gs.Node], str | None] | None = None
@@ -108,6 +110,7 @@ def _each(ops: str, **columns: Any) -> Iterator[QdqRule]:
 
 _FUSED = "TensorRT fuses it into the kernel before it"
 _INDEX = "it computes shapes or indices"
+_INTEGER = "it is quantized already, in a form that TensorRT does not read"
 
 OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
     rule.op: rule
@@ -151,7 +154,8 @@ OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
         *_each("Shape Size NonZero", shape=True, why_float=_INDEX),
         *_each("Gather Cast", shape_step=True, why_float=_INDEX),
         *_each("Range ConstantOfShape", why_float=_INDEX),
-        *_each("LSTM GRU RNN", region=True, why_float="TensorRT has no INT8 kernel for it"),
+        *_each("QLinearConv QLinearMatMul ConvInteger MatMulInteger DynamicQuantizeLinear", why_float=_INTEGER),
+        *_each("LSTM GRU RNN", region=True, recurrent=True, why_float="TensorRT has no INT8 kernel for it"),
     )
 })  # fmt: skip
 

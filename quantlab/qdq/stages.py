@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 
 from quantlab.qdq.activations import kind_of
 from quantlab.qdq.graph import constants, makers, readers, walk
-from quantlab.qdq.measured import ATTENTION_MACS, FEW_CHANNELS, FEW_LAYERS, ORDINARY
+from quantlab.qdq.measured import ATTENTION_MACS, FEW_CHANNELS, FEW_LAYERS, ORDINARY, RECURRENT_MACS
 from quantlab.qdq.payoff import COUNTED, macs_of, no_gain
 from quantlab.qdq.rules import row_of
 
@@ -18,11 +18,16 @@ SHUFFLED = no_gain("it stands beside a channel shuffle, which costs more in INT8
 SMALL_ATTENTION = no_gain(
     f"no product of this attention network has 2^{ATTENTION_MACS.bit_length() - 1} multiplications{COUNTED}"
 )
+BESIDE_RECURRENT = no_gain(
+    f"the recurrent layers of this network run slower beside Q/DQ, and all others together have less than "
+    f"2^{RECURRENT_MACS.bit_length() - 1} multiplications{COUNTED}"
+)
 
 
 def stages_in_float(graph: gs.Graph) -> dict[str, str]:
     """Node -> why it had better stay float."""
-    reasons: dict[str, str] = {node.name: SMALL_ATTENTION for node in small_attention(graph)}
+    reasons: dict[str, str] = {node.name: BESIDE_RECURRENT for node in beside_recurrent(graph)}
+    reasons |= {node.name: SMALL_ATTENTION for node in small_attention(graph)}
     reasons |= {node.name: FEW for node in few_channels(graph)}
     return reasons | {node.name: SHUFFLED for node in beside_shuffles(graph)}
 
@@ -35,6 +40,17 @@ def small_attention(graph: gs.Graph) -> Iterator[gs.Node]:
     sizes = [macs_of(node) for node in products]
     if all(size is not None and size < ATTENTION_MACS for size in sizes):
         yield from products
+
+
+def beside_recurrent(graph: gs.Graph) -> Iterator[gs.Node]:
+    """All layers of a network with recurrent ones, where INT8 can save less in them than it costs in those."""
+    rows = [(node, row_of(node.op, node.domain)) for node in graph.nodes]
+    if not any(row.recurrent for _, row in rows):
+        return
+    layers = [node for node, row in rows if row.weight_input is not None]
+    sizes = [macs_of(node) for node in layers]
+    if sum(size or 0 for size in sizes) < RECURRENT_MACS and None not in sizes:
+        yield from layers
 
 
 def few_channels(graph: gs.Graph) -> Iterator[gs.Node]:

@@ -157,3 +157,49 @@ def test_add_of_a_pooled_branch_with_dynamic_size_is_a_broadcast() -> None:
 def test_tensor_of_fewer_dimensions_is_broadcast_though_all_of_them_agree() -> None:
     text = "m (float[N,8,8,8] x, float[M,8,8] r) => (float[A,B,C,D] y) { a = Conv (x, k)  y = Add (a, r) }"
     assert decisions(text, {"k": floats(8, 8, 1, 1)}, EVERYTHING)[2] == {"y": "one input is broadcast over the other"}
+
+
+SILU = "s{k} = Sigmoid (c{k})  a{k} = Mul (c{k}, s{k})"
+"""Behind the convolution c{k}."""
+
+
+def test_sum_behind_an_activation_reads_int8_where_int8_kernels_write_both_branches() -> None:
+    """A bottleneck whose shortcut is a part of the tensor before it, as detectors have it."""
+    text = f"""m (float[N,4,8,8] x) => (float[N,4,8,8] y) {{
+        c0 = Conv (x, w0)  {SILU.format(k=0)}
+        r = Slice (a0, zero, two, axis)
+        h = Slice (a0, two, four, axis)
+        c1 = Conv (h, w1)  {SILU.format(k=1)}
+        t = Add (h, a1)
+        c2 = Conv (t, w2)  {SILU.format(k=2)}
+        z = Add (t, a2)
+        j = Concat <axis = 1> (r, h, t, z)
+        y = Conv (j, w3)
+    }}"""
+    weights = {"w0": floats(4, 4, 1, 1), "w1": floats(2, 2, 1, 1), "w2": floats(2, 2, 1, 1), "w3": floats(4, 8, 1, 1)}
+    bounds = {name: np.array([value]) for name, value in (("zero", 0), ("two", 2), ("four", 4), ("axis", 1))}
+    reads, _, reasons = decisions(text, weights | bounds, EVERYTHING)
+    assert [r for r in reads if r[0] in "tz"] == ["t<-h", "t<-a1", "z<-t", "z<-a2"]
+    assert reasons["r"] == reasons["h"] == "TensorRT moves the quantization before it"
+
+
+@pytest.mark.parametrize("other", ["x", "e"])
+def test_sum_behind_an_activation_stays_float_beside_a_float_branch(other: str) -> None:
+    text = f"""m (float[N,4,8,8] x) => (float[N,4,8,8] y) {{
+        c0 = Conv (x, w)  {SILU.format(k=0)}
+        e = Exp (x)
+        t = Add ({other}, a0)
+        y = Conv (t, v)
+    }}"""
+    reads, _, reasons = decisions(text, CONV, EVERYTHING)
+    assert reasons["t"] == FUSES
+    assert "t<-a0" not in reads
+
+
+def test_sum_behind_an_activation_that_nothing_reads_in_int8_stays_float() -> None:
+    text = f"""m (float[N,4,8,8] x) => (float[N,4,8,8] t) {{
+        c0 = Conv (x, w)  {SILU.format(k=0)}
+        c1 = Conv (a0, v)  {SILU.format(k=1)}
+        t = Add (a0, a1)
+    }}"""
+    assert decisions(text, CONV, EVERYTHING)[2]["t"] == "its result is not read in INT8"

@@ -8,7 +8,15 @@ import pytest
 from models import encoder, floats, quantized
 from placement_parts import decisions, graph_of, ints, limited
 from quantlab.qdq import EVERYTHING, Selection, plan, prepare, stages
-from quantlab.qdq.stages import FEW, SHUFFLED, SMALL_ATTENTION, beside_shuffles, few_channels, stages_in_float
+from quantlab.qdq.stages import (
+    BESIDE_RECURRENT,
+    FEW,
+    SHUFFLED,
+    SMALL_ATTENTION,
+    beside_shuffles,
+    few_channels,
+    stages_in_float,
+)
 
 
 def row(layers: int, channels: int, between: str = "r{k} = Relu (c{k})", kernel: int = 3) -> tuple[str, dict]:
@@ -275,6 +283,21 @@ def test_small_attention_is_int8_where_it_is_asked_for() -> None:
     assert plan(prepare(model)).tensors == ()
     chosen = quantized(model, [{"x": floats(2, 7, 32)}], selection=Selection(include=("l0f_m*",))).placement
     assert {node for node, _, _ in chosen.activations} == {"l0f_m_MatMul"}
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "is_small"),
+    [(2, 8, True), (31, 128, True), (32, 128, False), ("N", 90, True), ("N", 91, False), (2, "T", False)],
+)
+def test_small_network_with_a_recurrent_layer_stays_float(n: object, size: object, is_small: bool) -> None:
+    # 32 * 128 * 128 * 256 * 512 is 2^36, in the one convolution; a dynamic batch counts as 64
+    text = f"""m (float[{n},256,{size},{size}] x, float[3,1,8] s) => (float[A,B,C,D] y, float[E,F,G,H] r) {{
+        y = Conv (x, w)
+        r = LSTM <hidden_size = 4> (s, i, h)
+    }}"""
+    weights = {"w": np.zeros((512, 256, 1, 1), np.float32), "i": floats(1, 16, 8), "h": floats(1, 16, 4)}
+    assert "2^36" in BESIDE_RECURRENT
+    assert stages_in_float(graph_of(text, weights)) == ({"y": BESIDE_RECURRENT} if is_small else {})
 
 
 def test_chain_of_branching_activations_is_followed_once(monkeypatch: pytest.MonkeyPatch) -> None:
