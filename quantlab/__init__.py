@@ -7,12 +7,12 @@ Names are loaded on first use, so that `import quantlab` stays fast and needs ne
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from quantlab.version import __version__
 
+TYPE_CHECKING = False  # as in typing, which takes as long as an interpreter to start: until then Ctrl-C is not met
 if TYPE_CHECKING:
+    from typing import Any
+
     from quantlab.api import calibrate, compare, migrate, quantize
     from quantlab.calibration import CalibrationTable
     from quantlab.comparison import Comparison
@@ -103,6 +103,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its room, or a room (PEP 562)."""
+    from importlib import import_module
+
     if name in _ROOMS:
         return import_module(f"quantlab.{name}")
     if name not in _HOME:

@@ -102,7 +102,20 @@ def first_line(error: BaseException) -> str:
 
 
 NoticeKind = Literal[
-    "", "all_zero", "bad_images", "choice", "correction", "jumped", "no_gain", "no_scale", "saturated", "short_batch"
+    "",
+    "all_zero",
+    "bad_images",
+    "choice",
+    "correction",
+    "frames",
+    "jumped",
+    "labels",
+    "no_gain",
+    "no_scale",
+    "not_finite",
+    "other_origin",
+    "saturated",
+    "short_batch",
 ]
 """What a notice is about; '' where that is not known (a file of an earlier version)."""
 

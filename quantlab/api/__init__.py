@@ -7,6 +7,7 @@ from quantlab.api.calibration import calibrate, calibrate_all, calibrate_shard, 
 from quantlab.api.models import compare, migrate, quantize
 from quantlab.api.sensitivity import sensitivity
 from quantlab.api.tuning import TuningRequest, record_latencies, tune
+from quantlab.arguments import guard
 
 __all__ = [
     "TuningRequest",
@@ -22,3 +23,5 @@ __all__ = [
     "sensitivity",
     "tune",
 ]
+
+guard(globals())

@@ -17,11 +17,12 @@ from quantlab.calibration import (
     run_shards,
 )
 from quantlab.data import Batches
-from quantlab.errors import ConfigError, expect_type
+from quantlab.errors import ConfigError
 from quantlab.observers import Observer, algorithm_name, resolve_algorithm
 from quantlab.onnx_model import Model
 from quantlab.qdq import QDQ_TENSORS, calibration_target
 from quantlab.tune import calibrate_auto
+from quantlab.tune.stage import Stages, no_stages
 
 AUTO = "auto"
 """The algorithm that chooses per tensor."""
@@ -38,6 +39,7 @@ def calibrate(
     tensors: Sequence[str] | str = QDQ_TENSORS,
     order_independent: bool = False,
     on_batch: Progress | None = None,
+    on_stage: Stages = no_stages,
 ) -> CalibrationTable:
     """Find the range of a model's activations with one algorithm.
 
@@ -50,6 +52,7 @@ def calibrate(
             those), or a list of names.
         order_independent: The same scales whatever the batches and their order; TensorRT's own depend on both.
         on_batch: Called after every batch with the number of samples so far.
+        on_stage: Told of what 'auto' does after that pass.
 
     Returns:
         The table.
@@ -65,7 +68,7 @@ def calibrate(
                 "auto chooses for the tensors of a Q/DQ model, by the batches as they come",
                 hint="leave out tensors and order_independent, or choose one algorithm",
             )
-        return calibrate_auto(model, batches, on_batch=on_batch).table
+        return calibrate_auto(model, batches, on_batch=on_batch, on_stage=on_stage).table
     observer = resolve_algorithm(algorithm)
     name = algorithm_name(observer)
     options = RunOptions(keep_histograms=False, order_independent=order_independent)
@@ -101,7 +104,6 @@ def calibrate_all(
         DataError: As `calibrate`.
         GraphError: As `calibrate`.
     """
-    expect_type(algorithms, Mapping, "algorithms", "name every algorithm: {'mse': 'mse'}")
     observers = {name: resolve_algorithm(algorithm) for name, algorithm in algorithms.items()}
     options = RunOptions(order_independent=order_independent)
     return run_calibration(calibration_target(model, tensors), batches, observers, options, on_batch)

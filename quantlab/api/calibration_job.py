@@ -14,6 +14,7 @@ from quantlab.observers import resolve_algorithm
 from quantlab.onnx_model import Model, load_model
 from quantlab.qdq import QDQ_TENSORS
 from quantlab.qdq.outputs import OutputKind, Scales
+from quantlab.tune.stage import Stages, no_stages
 
 SUFFIXES = (".json", ".cache", ".flatbuffers", ".npz")
 """What a calibration can be written as, see `quantlab.qdq.outputs`."""
@@ -75,7 +76,12 @@ class WrittenCalibration:
 
 
 def calibrate_to_file(
-    model: Model, batches: Batches, path: Path, request: CalibrationRequest, on_batch: Progress | None = None
+    model: Model,
+    batches: Batches,
+    path: Path,
+    request: CalibrationRequest,
+    on_batch: Progress | None = None,
+    on_stage: Stages = no_stages,
 ) -> WrittenCalibration:
     """Calibrate a model and write the result: a table, a cache, or a part of the data.
 
@@ -85,6 +91,7 @@ def calibrate_to_file(
         path: The file.
         request: What to write there.
         on_batch: Called after every batch with the number of samples so far.
+        on_stage: As `calibrate`.
 
     Returns:
         What was written.
@@ -105,6 +112,7 @@ def calibrate_to_file(
         tensors=request.wanted,
         order_independent=request.order_independent,
         on_batch=on_batch,
+        on_stage=on_stage,
     )
     calibrator = "MinMaxCalibration" if request.algorithm == "minmax" else "EntropyCalibration2"
     request.kind.save(Scales(proto, table, calibrator, request.tensorrt), path)

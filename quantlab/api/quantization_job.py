@@ -9,12 +9,14 @@ from pathlib import Path
 import onnx
 
 from quantlab.calibration import CalibrationTable, Progress
-from quantlab.data import Batches
+from quantlab.calibration.made_from import preprocess_notices
+from quantlab.data import Batches, stream_facts
 from quantlab.errors import ConfigError
-from quantlab.files import write_text
+from quantlab.files import together, write_text
 from quantlab.onnx_model import Model, load_model, save_model
 from quantlab.qdq import EVERYTHING, Placement, Selection, WeightError, WeightStyle, quantize_model, requantize
 from quantlab.tune import correct_bias
+from quantlab.tune.stage import Stages, no_stages
 
 PER_CHANNEL = WeightStyle()
 
@@ -71,7 +73,11 @@ class WrittenModel:
 
 
 def quantize_to_file(
-    model: Model, path: Path, request: QuantizationRequest, on_batch: Progress | None = None
+    model: Model,
+    path: Path,
+    request: QuantizationRequest,
+    on_batch: Progress | None = None,
+    on_stage: Stages = no_stages,
 ) -> WrittenModel:
     """Quantize a model and write the result.
 
@@ -80,6 +86,7 @@ def quantize_to_file(
         path: The Q/DQ model to write.
         request: How.
         on_batch: Called after every batch that biases are corrected with, with the number of samples so far.
+        on_stage: Told of the judgement that follows.
 
     Returns:
         What was written.
@@ -90,24 +97,29 @@ def quantize_to_file(
         GraphError: The model has Q/DQ and should not, or has none and should.
     """
     proto = load_model(model)
-    made, written = _made(proto, request, on_batch)
-    save_model(made, path)
-    if request.placement_file is not None:
-        write_text(request.placement_file, "\n".join(written.placement.describe()) + "\n")
+    made, written = _made(proto, request, on_batch, on_stage)
+    with together():
+        save_model(made, path)
+        if request.placement_file is not None:
+            write_text(request.placement_file, "\n".join(written.placement.describe()) + "\n")
     return written
 
 
 def _made(
-    proto: onnx.ModelProto, request: QuantizationRequest, on_batch: Progress | None
+    proto: onnx.ModelProto, request: QuantizationRequest, on_batch: Progress | None, on_stage: Stages
 ) -> tuple[onnx.ModelProto, WrittenModel]:
     if request.requantize:
         redone = requantize(proto, request.table, request.selection)
         return redone.model, WrittenModel(redone.placement, redone.notes)
     assert request.table is not None
     quantized = quantize_model(proto, request.table, request.selection, request.weights)
+    other: tuple[str, ...] = ()
     if request.batches is not None:
-        quantized = correct_bias(proto, quantized, request.batches, on_batch)
+        facts = stream_facts(request.batches)
+        other = tuple(preprocess_notices(request.table.provenance.preprocess, facts.preprocess))
+        quantized = correct_bias(proto, quantized, request.batches, on_batch, on_stage)
     placement = quantized.placement
     errors = sorted(quantized.weight_errors, key=lambda e: e.sqnr_db.min())
-    written = WrittenModel(placement, quantized.warnings, tuple(errors), placement.cost_db(request.table.amax))
+    warnings, costs = (*other, *quantized.warnings), placement.cost_db(request.table.amax)
+    written = WrittenModel(placement, warnings, tuple(errors), costs)
     return quantized.model, written

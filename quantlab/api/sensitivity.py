@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import NoneType
 
 from quantlab.calibration import CalibrationTable, Progress, load_table
 from quantlab.data import Batches, Labels
-from quantlab.errors import expect_type
 from quantlab.onnx_model import Model
 from quantlab.tune import SensitivityOptions, SensitivityTable, measure_sensitivity
 
@@ -39,8 +37,6 @@ def sensitivity(
         DataError: The table is of another model or lacks a tensor, or the data do not fit.
         GraphError: The model has Q/DQ already, or nothing in it can be INT8.
     """
-    expect_type(options, (SensitivityOptions, NoneType), "options", "quantlab.tune.SensitivityOptions(n_jobs=2)")
     if isinstance(table, (str, Path)):
         table = load_table(table)
-    expect_type(table, CalibrationTable, "table", "quantlab.calibrate makes one")
     return measure_sensitivity(model, table, batches, labels, options, on_batch)

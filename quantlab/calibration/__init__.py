@@ -1,5 +1,6 @@
 """From batches to a `CalibrationTable`, and TensorRT's calibration cache."""
 
+from quantlab.arguments import guard
 from quantlab.calibration.cluster import run_shard, run_shards
 from quantlab.calibration.ep_table import ep_table_bytes, save_ep_table, table_from_ep
 from quantlab.calibration.offline import CalibrationRun, CalibrationTarget, Progress, RunOptions, run_calibration
@@ -33,3 +34,5 @@ __all__ = [
     "table_from_cache",
     "table_from_ep",
 ]
+
+guard(globals())

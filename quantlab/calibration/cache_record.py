@@ -6,15 +6,15 @@ TensorRT reads any cache for any model without a word. Here a cache is used only
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from quantlab.calibration.trt_cache import TrtCache
 from quantlab.errors import DataError
-from quantlab.files import read_bytes, read_text, write_bytes, write_text
+from quantlab.files import is_file, read_bytes, read_text, together, write_bytes, write_text
+from quantlab.strict_json import Count, json_text, read_document
 
 FORMAT = "quantlab.calibration_cache"
 
@@ -41,8 +41,8 @@ class CacheRecord:
     model_hash: str = ""
     data_hash: str = ""
     preprocess: Mapping[str, Any] | None = None
-    batch_size: int = 0
-    batches: int = 0
+    batch_size: Count = 0
+    batches: Count = 0
     tensorrt: str = ""
     gpu: str = ""
     cache_hash: str = ""
@@ -54,7 +54,7 @@ def record_path(cache: Path) -> Path:
 
 
 def save_cache(path: Path, content: bytes, record: CacheRecord) -> None:
-    """Write cache and record, the record last: a cache without one is not used.
+    """Write cache and record together; a cache without a record is not used.
 
     Args:
         path: The file of the cache.
@@ -62,27 +62,22 @@ def save_cache(path: Path, content: bytes, record: CacheRecord) -> None:
         record: What it was made from; its `cache_hash` is filled in.
     """
     values = asdict(record) | {"format": FORMAT, "cache_hash": hashlib.sha256(content).hexdigest()}
-    record_path(path).unlink(missing_ok=True)
-    write_bytes(path, content)
-    write_text(record_path(path), json.dumps(values, indent=1) + "\n")
+    with together():
+        write_bytes(path, content)
+        write_text(record_path(path), json_text(values))
 
 
 def load_record(cache: Path) -> CacheRecord:
     """The record of a cache; DataError if it is missing or broken."""
     path = record_path(cache)
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(
             f"calibration cache {cache} has no record {path.name} of what it was made from",
             hint="delete the cache, or use it all the same with trust_cache",
         )
     try:
-        values = json.loads(read_text(path, "cache record"))
-        if values.pop("format") != FORMAT:
-            raise ValueError("unknown format")
-        if unknown := set(values) - {f.name for f in fields(CacheRecord)}:
-            raise ValueError(f"unknown keys {sorted(unknown)}")
-        return CacheRecord(**values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return read_document(read_text(path, "cache record"), CacheRecord, FORMAT)
+    except ValueError as error:
         raise DataError(f"cache record {path} cannot be read: {error}", hint="delete cache and record") from error
 
 

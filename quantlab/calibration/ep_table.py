@@ -12,7 +12,9 @@ that ONNX Runtime generates are not used: they would load ONNX Runtime for readi
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import flatbuffers
@@ -25,6 +27,7 @@ from quantlab.files import write_bytes
 from quantlab.numerics import SMALLEST_SCALE
 
 _DICT, _KEY, _VALUE = 0, 0, 1  # the fields of TrtTable and KeyValue
+_NUMBER = re.compile(r"[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,4})?")
 _HINT = "give calibration.flatbuffers or calibration.cache as ONNX Runtime's write_calibration_table wrote it"
 
 
@@ -93,11 +96,10 @@ def is_ep_flatbuffers(data: bytes) -> bool:
 def is_ep_text(data: bytes) -> bool:
     """Whether the first line is `tensor value`, as in ONNX Runtime's `calibration.cache`."""
     try:
-        name, _, value = data.split(b"\n", 1)[0].decode("utf-8").rpartition(" ")
-        float(value)
+        name, _, value = data.split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8").rpartition(" ")
     except ValueError:
         return False
-    return bool(name)
+    return bool(name) and _NUMBER.fullmatch(value) is not None
 
 
 def _digits(amax: np.float32) -> str:
@@ -107,10 +109,7 @@ def _digits(amax: np.float32) -> str:
 
 
 def _parsed(name: str, value: str, source: str) -> np.float32:
-    try:
-        number = float(value)
-    except ValueError:
-        number = float("nan")
+    number = float(value) if _NUMBER.fullmatch(value) else float("nan")
     if not 0 <= number <= float(np.finfo(np.float32).max):
         negative = number < 0
         raise DataError(
@@ -118,6 +117,10 @@ def _parsed(name: str, value: str, source: str) -> np.float32:
             hint='calibrate with extra_options={"symmetric": True}' if negative else _HINT,
         )
     result: np.float32 = np.float32(number)
+    if number and not result:
+        raise DataError(
+            f"{source}: the dynamic range of tensor '{name}' is '{value[:40]}', less than a float32 holds", hint=_HINT
+        )
     return result
 
 
@@ -147,12 +150,22 @@ def _read_flatbuffers(data: bytes, source: str) -> list[tuple[str, str]]:
         first, count = root.Vector(place), root.VectorLen(place)
         if count > len(data) // 4:
             raise ValueError(f"a list of {count} entries in {len(data)} bytes")
-        entries = [Table(data, start.Indirect(first + 4 * k)) for k in reversed(range(count))]
-        return [(_string(entry, _KEY), _string(entry, _VALUE)) for entry in entries]
+        return list(_pairs(data, [Table(data, start.Indirect(first + 4 * k)) for k in reversed(range(count))]))
     except (ValueError, TypeError, struct.error) as error:  # the library's, for what leads out of the file
         raise DataError(
             f"{source} cannot be read, it is truncated or no calibration table of ONNX Runtime: {error}", hint=_HINT
         ) from error
+
+
+def _pairs(data: bytes, entries: list[Table]) -> Iterator[tuple[str, str]]:
+    """The texts of all entries; ValueError where together they are longer than the file: they lie in each other."""
+    left = len(data)
+    for entry in entries:
+        key, value = _string(entry, _KEY), _string(entry, _VALUE)
+        left -= len(key) + len(value)
+        if left < 0:
+            raise ValueError("its texts lie in each other")
+        yield key, value
 
 
 def _place(table: Table, field: int) -> int:

@@ -18,6 +18,23 @@ def all_zero_notice(tensor: str) -> Notice:
     return Notice(f"tensor '{tensor}' is all zero in the calibration data", "all_zero", tensor)
 
 
+def left_out_notice(tensor: str, why: str) -> Notice:
+    """What a table says of a tensor that it has no range of.
+
+    Args:
+        tensor: Its name.
+        why: What is wrong with its values.
+
+    Returns:
+        The notice.
+    """
+    return Notice(
+        f"tensor '{tensor}' is left out, and stays float: {why} (a mask of attention is such a tensor)",
+        "not_finite",
+        tensor,
+    )
+
+
 def jumped_notice(tensor: str) -> Notice:
     """What a table says of a tensor whose range grew by `UNREPRODUCED` or more at once."""
     grown = f"the range of tensor '{tensor}' grew a million times within one batch"

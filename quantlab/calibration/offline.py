@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
-from quantlab.calibration.notices import all_zero_notice, jumped_notice, saturation_notices
+from quantlab.calibration.notices import all_zero_notice, jumped_notice, left_out_notice, saturation_notices
 from quantlab.calibration.parts import Counting
 from quantlab.calibration.table import CalibrationTable, Provenance
 from quantlab.data import Batch, Batches, BatchSize, check_batch, notices_of, stream_facts
@@ -17,7 +17,8 @@ from quantlab.data.hash import hash_batch
 from quantlab.errors import DataError, Notice, in_batch
 from quantlab.observers import Histogram, Observer, ObserverGroup
 from quantlab.observers.binning import expect
-from quantlab.onnx_model import TensorSpec, input_specs
+from quantlab.observers.histogram import LARGEST
+from quantlab.onnx_model import TensorSpec, all_nodes, input_specs
 from quantlab.ort import ActivationReader
 from quantlab.ort.session import VERSION as ORT_VERSION
 
@@ -33,11 +34,16 @@ class CalibrationTarget:
         network: The FP32 network with its constants computed.
         tensors: Names, in the order wanted; None for every floating point tensor, in network order.
         model_hash: Names the model that the network was made from.
+        needed: Of these, those without which the result is of no use; None for all. Another one is left out where its
+            values are not finite, with a notice.
+        notices: What a reader of its numbers must know of the model.
     """
 
     network: onnx.ModelProto
     tensors: tuple[str, ...] | None = None
     model_hash: str = ""
+    needed: frozenset[str] | None = None
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,8 @@ def run_calibration(
         name: ObserverGroup(observers, options.keep_histograms, options.order_independent) for name in reader.tensors
     }
     feed, part = _Feed(input_specs(proto), batches), None
-    with Counting(reader, groups) as counting:
+    expects_nan = any(node.op_type == "IsNaN" for node in all_nodes(proto.graph))
+    with Counting(reader, groups, target.needed, expects_nan) as counting:
         for number, batch in enumerate(feed):
             with in_batch(number):
                 if number == 0 and feed.last_size > 1:
@@ -115,25 +122,32 @@ def run_calibration(
                         expect(count * counting.values_per_sample())
                 counting.observe(batch, feed.last_size, part)
             if options.after_batch:
-                options.after_batch(feed.samples, groups)
+                options.after_batch(feed.samples, counting.groups)
             if on_batch:
                 on_batch(feed.samples)
     if feed.samples == 0:
         raise DataError("there are no calibration batches", hint="the stream is empty: check the data")
-    return _finished(target, feed, groups, list(observers), options)
+    return _finished(target, feed, counting, list(observers), options)
 
 
 def _finished(
     target: CalibrationTarget,
     feed: _Feed,
-    groups: Mapping[str, ObserverGroup],
+    counting: Counting,
     algorithms: Sequence[str],
     options: RunOptions,
 ) -> CalibrationRun:
     """The tables of all observers, with what their readers must know."""
-    amax = {name: _amax_of(name, group) for name, group in groups.items()}
+    amax = {}
+    for name, group in list(counting.groups.items()):
+        try:
+            amax[name] = _amax_of(group, name in counting.needed)
+        except DataError as error:
+            counting.leave_out(name, error)
+    groups = counting.groups
     jumped = [jumped_notice(name) for name, group in groups.items() if group.histogram.jumped]
-    warnings = (*feed.notices(), *jumped)
+    left_out = [left_out_notice(name, why) for name, why in counting.left_out.items()]
+    warnings = (*feed.notices(), *target.notices, *counting.notices, *left_out, *jumped)
     provenance = replace(feed.provenance(), model_hash=target.model_hash)
     if options.order_independent:
         provenance = replace(provenance, source=f"{provenance.source}, order-independent")
@@ -147,11 +161,13 @@ def _finished(
     return CalibrationRun(tables, histograms, provenance, warnings)
 
 
-def _amax_of(tensor: str, group: ObserverGroup) -> dict[str, np.float32]:
-    try:
-        return group.compute_amax()
-    except DataError as error:
-        raise DataError(f"tensor '{tensor}': {error.text}", hint=error.hint) from error
+def _amax_of(group: ObserverGroup, is_needed: bool) -> dict[str, np.float32]:
+    """What every algorithm found; DataError for values that no scale makes sense of, if there is a choice."""
+    amax = group.compute_amax()
+    largest = max(amax.values(), default=np.float32(0))
+    if largest > LARGEST and not is_needed:
+        raise DataError(f"values reach {largest:.3g}", hint="such a tensor cannot be INT8")
+    return amax
 
 
 def _is_zero(group: ObserverGroup, amax: Mapping[str, np.float32]) -> bool:

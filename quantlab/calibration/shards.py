@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import zipfile
-import zlib
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantlab.calibration.notices import all_zero_notice, saturation_notices
 from quantlab.calibration.table import CalibrationTable, Provenance, notices_from
 from quantlab.calibration.trt_cache import load_table
-from quantlab.errors import ConfigError, DataError, Notice
+from quantlab.data.numpy_files import read_npz, refused
+from quantlab.errors import ConfigError, Notice
 from quantlab.files import read_bytes, write_bytes
 from quantlab.observers import (
     Algorithm,
@@ -30,10 +32,15 @@ from quantlab.observers import (
     resolve_algorithm,
 )
 from quantlab.observers.binning import BINS
+from quantlab.observers.histogram import SMALLEST_RANGE
+from quantlab.strict_json import json_text, read_document
 
 FORMAT = "quantlab.calibration_shard"
-_DAMAGED = (zipfile.BadZipFile, zlib.error)
 VERSION = 1
+_PARTS = {"counts": np.int64, "range": np.float32, "amax": np.float32, "zeros": np.int64, "batches": np.int64}
+"""The arrays of a file, beside its head: a row or a value per tensor."""
+_MOST = 2**53
+"""Values that a tensor can have been counted with: float64 holds no larger count exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ class CalibrationShard:
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
-            head=np.array(json.dumps(head | {"provenance": asdict(self.provenance)})),
+            head=np.array(json_text(head | {"provenance": asdict(self.provenance)})),
             counts=np.array([h.counts for h in each], np.int64),
             range=np.array([h.range for h in each], np.float32),
             amax=np.array([h.amax for h in each], np.float32),
@@ -85,28 +92,68 @@ class CalibrationShard:
     @classmethod
     def load(cls, path: str | Path) -> CalibrationShard:
         """Read an .npz file; DataError if it is missing or not a shard."""
-        try:
-            with np.load(io.BytesIO(read_bytes(Path(path), "calibration shard")), allow_pickle=False) as stored:
-                head = json.loads(str(stored["head"]))
-                if (head["format"], head["version"]) != (FORMAT, VERSION):
-                    raise ValueError(f"format {head['format']!r} version {head['version']!r}")
-                parts = {key: stored[key] for key in ("counts", "range", "amax", "zeros", "batches")}
-            if parts["counts"].shape != (len(head["tensors"]), BINS):
-                raise ValueError(f"counts have shape {parts['counts'].shape}")
-            histograms = {name: _histogram(parts, row) for row, name in enumerate(head["tensors"])}
-            return cls(histograms, Provenance(**head["provenance"]), notices_from(head))
-        except (ValueError, KeyError, TypeError, IndexError, EOFError, *_DAMAGED) as error:
-            raise DataError(
-                f"{path} is not a calibration shard (version {VERSION}): {error}",
-                hint="make one with quantlab calibrate --order-independent -o NAME.npz",
-            ) from error
+        content = io.BytesIO(read_bytes(Path(path), "calibration shard"))
+        what = f"{path} is not a calibration shard (version {VERSION})"
+        with refused(what, "make one with quantlab calibrate --order-independent -o NAME.npz"):
+            stored = read_npz(content, texts=True)
+            if stored.keys() != {"head", *_PARTS} or stored["head"].shape or stored["head"].dtype.kind != "U":
+                raise ValueError(f"its arrays are {', '.join(stored)[:200] or 'none'}")
+            head = read_document(_text(stored["head"]), _Head, FORMAT, VERSION)
+            parts = {key: _part(key, stored[key], len(head.tensors)) for key in _PARTS}
+            histograms = {name: _histogram(name, parts, row) for row, name in enumerate(head.tensors)}
+            if len(histograms) < len(head.tensors):
+                raise ValueError("a tensor is there twice")
+            return cls(histograms, head.provenance, notices_from(head.warnings, head.warning_kinds))
 
 
-def _histogram(parts: Mapping[str, np.ndarray], row: int) -> Histogram:
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What the head of a file has beside its format and version."""
+
+    tensors: tuple[str, ...]
+    provenance: Provenance
+    warnings: tuple[str, ...] = ()
+    warning_kinds: tuple[tuple[str, str], ...] | None = None
+
+
+def _text(array: NDArray[Any]) -> str:
+    """What an array of one text holds; NumPy does not look whether its numbers are letters."""
+    letters = np.atleast_1d(array.astype(array.dtype.newbyteorder("="))).view(np.uint32)
+    if letters.size and letters.max() > sys.maxunicode:
+        raise ValueError("its head is no text")
+    return str(array)
+
+
+def _part(key: str, array: NDArray[Any], tensors: int) -> NDArray[Any]:
+    """One of `_PARTS`; ValueError for another type or shape."""
+    shape = (tensors, BINS) if key == "counts" else (tensors,)
+    if array.dtype.newbyteorder("=") != _PARTS[key] or array.shape != shape:
+        raise ValueError(f"{key} are {array.dtype} of shape {array.shape}, expected {_PARTS[key].__name__} of {shape}")
+    return array.astype(_PARTS[key])
+
+
+def _check_counts(name: str, histogram: Histogram) -> None:
+    """ValueError unless these are counts that an order-independent histogram can have."""
+    counts, upper, amax = histogram.counts, float(histogram.range), float(histogram.amax)
+    few = 0 <= histogram.zeros_before <= _MOST and 1 <= histogram.batches <= _MOST
+    if not few or counts.min() < 0 or counts.sum(dtype=np.float64) > _MOST:
+        raise ValueError(f"the counts of tensor '{name}' are negative or too large")
+    if upper == 0:
+        good = 0 <= amax < SMALLEST_RANGE and not counts.any()
+    else:
+        good = 0 < upper / 2 <= amax < upper <= 2.0**127 and math.frexp(upper)[0] == 0.5 and not histogram.zeros_before
+        last = int(amax * BINS / upper) if good else 0
+        good = good and counts[last] > 0 and not counts[last + 1 :].any()
+    if not good:
+        raise ValueError(f"the histogram of tensor '{name}', range {upper:.9g}, amax {amax:.9g}, contradicts itself")
+
+
+def _histogram(name: str, parts: Mapping[str, NDArray[Any]], row: int) -> Histogram:
     histogram = Histogram(order_independent=True)
-    histogram.counts = parts["counts"][row].astype(np.int64)
+    histogram.counts = parts["counts"][row].copy()
     histogram.range, histogram.amax = np.float32(parts["range"][row]), np.float32(parts["amax"][row])
     histogram.zeros_before, histogram.batches = int(parts["zeros"][row]), int(parts["batches"][row])
+    _check_counts(name, histogram)
     return histogram
 
 
@@ -129,20 +176,22 @@ def merge_shards(shards: Sequence[CalibrationShard]) -> CalibrationShard:
     if not shards:
         raise ConfigError("there are no calibration shards to merge", hint="give at least one")
     first = shards[0]
-    for other in shards[1:]:
+    left_out = {warning.tensor for shard in shards for warning in shard.warnings if warning.kind == "not_finite"}
+    tensors = [[name for name in shard.histograms if name not in left_out] for shard in shards]
+    for other, names in zip(shards[1:], tensors[1:], strict=True):
         for field in ("model_hash", "preprocess", "source", "versions"):
             mine, theirs = getattr(first.provenance, field), getattr(other.provenance, field)
             if mine != theirs:
                 raise ConfigError(f"the shards differ in {field}: {mine} and {theirs}", hint="calibrate them alike")
-        if list(first.histograms) != list(other.histograms):
+        if names != tensors[0]:
             raise ConfigError("the shards have different tensors", hint="calibrate them with the same --tensors")
     hashes = [s.provenance.data_hash for s in shards]
     if len(set(hashes)) < len(hashes):
         raise ConfigError("two shards are of the same data, which would count twice", hint="give every part once")
-    merged = {name: Histogram(order_independent=True) for name in first.histograms}
+    merged = {name: Histogram(order_independent=True) for name in tensors[0]}
     for shard in shards:
-        for name, histogram in shard.histograms.items():
-            merged[name].merge(histogram)
+        for name, histogram in merged.items():
+            histogram.merge(shard.histograms[name])
     provenance = replace(
         first.provenance,
         data_hash=hashes[0] if len(shards) == 1 else hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest(),
@@ -168,9 +217,9 @@ def merge_minmax(tables: Sequence[CalibrationTable]) -> CalibrationTable:
                 "on all values together",
                 hint="calibrate every part with --order-independent -o NAME.npz and merge those",
             )
-    shards = [CalibrationShard({n: _only_amax(a) for n, a in t.amax.items()}, t.provenance) for t in tables]
+    shards = [CalibrationShard({n: _only_amax(a) for n, a in t.amax.items()}, t.provenance, t.warnings) for t in tables]
     merged = merge_shards(shards)
-    amax = {name: np.float32(max(table.amax[name] for table in tables)) for name in tables[0].amax}
+    amax = {name: np.float32(max(table.amax[name] for table in tables)) for name in merged.histograms}
     warnings = dict.fromkeys(
         w for table in tables for w in table.warnings if not (w.kind == "all_zero" and amax.get(w.tensor))
     )

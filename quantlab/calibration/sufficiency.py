@@ -12,6 +12,7 @@ import numpy as np
 from quantlab.calibration.offline import CalibrationTarget, Progress, RunOptions, run_calibration
 from quantlab.data import Batch, Batches, BatchSize, DerivedBatches, notices_of, stream_facts
 from quantlab.data.hash import hash_batch
+from quantlab.data.look import InputFacts, InputLook
 from quantlab.errors import DataError, Notice
 from quantlab.observers import Observer, ObserverGroup, algorithm_name
 from quantlab.onnx_model import input_specs
@@ -61,6 +62,7 @@ class DataCheck:
         looks: How often the scales were looked at, after 1, 2, 4, 8, ... batches and after the last.
         tensors: One by one.
         notices: What was left out of the data.
+        inputs: What the samples themselves show: copies, channels without information.
     """
 
     algorithm: str
@@ -70,6 +72,7 @@ class DataCheck:
     looks: int
     tensors: tuple[TensorCheck, ...]
     notices: tuple[Notice, ...] = ()
+    inputs: InputFacts = field(default_factory=InputFacts)
 
     @property
     def findings(self) -> list[str]:
@@ -111,7 +114,7 @@ class DataCheck:
                 f"the order of the batches moves {len(ordered)} scales by more than {TOLERANCE:.0%} (worst: "
                 f"'{worst.name}', {worst.order:+.1%} from the middle on)"
             )
-        return lines
+        return [*lines, *self.inputs.findings]
 
 
 @dataclass
@@ -177,12 +180,15 @@ def judge_data(
         DataError: As `run_calibration`; or the stream gives other batches every time.
     """
     name, watch = algorithm_name(observer), _Watch()
-    whole = BatchSize.of(input_specs(target.network)).whole(batches)
+    size = BatchSize.of(input_specs(target.network))
+    whole = size.whole(batches)
     used, judges = _Used(whole), _HeldBack(whole)
     run = run_calibration(target, used, {name: observer}, RunOptions(after_batch=watch), on_batch)
-    again = hashlib.sha256()
-    for batch in used:
-        hash_batch(again, batch)
+    again, look = hashlib.sha256(), InputLook()
+    for number, batch in enumerate(whole):
+        look.take(batch, size.count(batch))
+        if number % EVERY != EVERY - 1:
+            hash_batch(again, batch)
     if run.provenance.data_hash != again.hexdigest():
         raise DataError("the batches were not the same in the second pass", hint="switch off shuffling")
     turned = run_calibration(target, _Turned(used, watch.batches // 2), {name: observer})
@@ -212,7 +218,7 @@ def judge_data(
     last = max((t.settled for t in tensors), default=0)
     notices = (*notices_of(whole), *stream_facts(batches).notices())
     enough = last if last < samples else None
-    return DataCheck(name, samples, held_samples, enough, len(looks), tuple(tensors), notices)
+    return DataCheck(name, samples, held_samples, enough, len(looks), tuple(tensors), notices, look.facts)
 
 
 def _settled(amax: Mapping[int, float]) -> int:

@@ -8,6 +8,7 @@ tensor; LF line ends, one at the end. Scale = amax / 127. Measured on TensorRT 8
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +21,13 @@ from quantlab.errors import ConfigError, DataError
 from quantlab.files import read_bytes, read_text, write_bytes
 from quantlab.numerics import INT8_MAX, amax_from_scale
 
-_HEADER = re.compile(r"TRT-\d+-\w+|\d+ [0-9a-f]{1,16} [0-9a-f]{1,16}")
-_LINE = re.compile(r"(?P<name>.+): (?P<bits>[0-9a-f]{1,8})")
+_HEADER = re.compile(r"TRT-[0-9]{1,9}-[A-Za-z0-9_]{1,80}|[0-9]{1,9} [0-9a-f]{1,16} [0-9a-f]{1,16}")
+_LINE = re.compile(r"(?P<name>[^\x00-\x1f\x7f]+): (?P<bits>[0-9a-f]{1,8})")
+_LINES = re.compile(r"^([^\x00-\x1f\x7f]+): ([0-9a-f]{1,8})\r?$", re.MULTILINE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""What no name of a tensor in a cache has: a line break ends it, NUL ends TensorRT's text."""
+_LARGEST = np.float32(np.finfo(np.float32).max / np.float32(INT8_MAX))
+"""A scale whose amax is still a float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +71,20 @@ class TrtCache:
                 f"{source}, line {len(lines)}: {lines[-1][:80]!r} has no line end: the file is truncated",
                 hint="delete the cache and calibrate again",
             )
-        scales: dict[str, np.float32] = {}
-        for number, line in enumerate((row.rstrip("\r") for row in lines[1:]), start=2):
-            if not line:
-                continue
-            match = _LINE.fullmatch(line)
-            scale = np.uint32(int(match["bits"], 16)).view(np.float32) if match else None
-            if match is None or scale is None or not np.isfinite(scale) or scale < 0 or match["name"] in scales:
-                raise DataError(
-                    f"{source}, line {number}: {line[:80]!r} is corrupt, expected 'tensor name: hex' with the bits "
-                    "of a finite scale, each name once",
-                    hint="delete the cache and calibrate again",
-                )
-            scales[match["name"]] = np.float32(scale)
+        scales = _scales_at_once(text, lines)
+        if scales is None:  # a line cannot be read: which?
+            scales = _scales_by_line(lines, source)
         if not scales:
             raise DataError(f"{source} has no tensors", hint="delete the cache and calibrate again")
         return cls(lines[0].rstrip("\r"), scales)
 
     def to_bytes(self) -> bytes:
         """The file as TensorRT writes it."""
-        for name in self.scales:
-            if "\n" in name or not name:
-                raise DataError(f"tensor name {name!r} cannot stand in a calibration cache", hint="rename the tensor")
-        rows = [f"{name}: {np.float32(scale).view(np.uint32):x}" for name, scale in self.scales.items()]
+        if "" in self.scales or _CONTROL.search("".join(self.scales)):
+            name = next(name for name in self.scales if _CONTROL.search(name) or not name)
+            raise DataError(f"tensor name {name!r} cannot stand in a calibration cache", hint="rename the tensor")
+        bits = np.array(list(self.scales.values()), np.float32).view(np.uint32).tolist()
+        rows = [f"{name}: {word:x}" for name, word in zip(self.scales, bits, strict=True)]
         return "\n".join([self.header, *rows, ""]).encode("utf-8")
 
     def for_tensorrt(self, version: str) -> TrtCache:
@@ -103,7 +100,40 @@ class TrtCache:
     @classmethod
     def load(cls, path: str | Path) -> TrtCache:
         """Read a file; DataError if it is missing or corrupt."""
-        return cls.from_bytes(read_text(Path(path), "calibration cache").encode("utf-8"), str(path))
+        return cls.from_bytes(read_bytes(Path(path), "calibration cache").removeprefix(BOM_UTF8), str(path))
+
+
+def _scales_at_once(text: str, lines: list[str]) -> dict[str, np.float32] | None:
+    """The scales of a cache, millions of lines in seconds; None if a line is not as it has to be."""
+    found = _LINES.findall(text, len(lines[0]))
+    filled = len(lines) - 1 - lines.count("") - lines.count("\r")
+    values = np.fromiter((int(bits, 16) for _, bits in found), np.uint32, len(found)).view(np.float32)
+    scales = dict(zip((name for name, _ in found), values, strict=True))
+    sound = len(found) == filled and len(scales) == len(found)
+    return scales if sound and not np.signbit(values).any() and bool((values <= _LARGEST).all()) else None
+
+
+def _scales_by_line(lines: list[str], source: str) -> dict[str, np.float32]:
+    """The same; DataError names the line that cannot be read."""
+    scales: dict[str, np.float32] = {}
+    for number, line in enumerate((row.rstrip("\r") for row in lines[1:]), start=2):
+        if not line:
+            continue
+        match = _LINE.fullmatch(line)
+        scale = np.uint32(int(match["bits"], 16)).view(np.float32) if match else None
+        if match is None or scale is None or not _is_scale(scale) or match["name"] in scales:
+            raise DataError(
+                f"{source}, line {number}: {line[:80]!r} is corrupt, expected 'tensor name: hex' with the bits "
+                f"of a scale of 0 to {_LARGEST:.4g}, each name once",
+                hint="delete the cache and calibrate again",
+            )
+        scales[match["name"]] = np.float32(scale)
+    return scales
+
+
+def _is_scale(scale: np.float32) -> bool:
+    """Finite with its amax, and not negative: not -0 either."""
+    return bool(scale <= _LARGEST) and not np.signbit(scale)
 
 
 def table_from_cache(cache: TrtCache, source: str = "") -> CalibrationTable:
@@ -116,7 +146,8 @@ def table_from_cache(cache: TrtCache, source: str = "") -> CalibrationTable:
     Returns:
         The table; of its provenance only the first line and the source are known.
     """
-    amax = {name: np.float32(amax_from_scale(scale)) for name, scale in cache.scales.items()}
+    values = amax_from_scale(np.array(list(cache.scales.values()), np.float32))  # at once: there may be millions
+    amax = dict(zip(cache.scales, values, strict=True))
     return CalibrationTable(amax, Provenance(algorithm=cache.header, source=source or "TensorRT calibration cache"))
 
 
@@ -133,7 +164,8 @@ def cache_from_table(
     Returns:
         The cache, in the order of the table.
     """
-    scales = {name: np.float32(np.float32(amax) / np.float32(INT8_MAX)) for name, amax in table.amax.items()}
+    values = np.abs(np.array(list(table.amax.values()), np.float32)) / np.float32(INT8_MAX)
+    scales = dict(zip(table.amax, values, strict=True))
     return TrtCache(f"TRT-{tensorrt}-{calibrator}", scales)
 
 

@@ -1,15 +1,22 @@
 """The command line: parse and dispatch. Exit code 0 is success, 2 bad input, 3 a threshold
-that was not reached, 1 a bug (with its traceback)."""
+that was not reached, 130 and 143 an interruption (Ctrl-C, SIGTERM), 1 a bug (with its traceback)."""
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import NoReturn
+from typing import Any
 
 import click
 
+from quantlab.cli.noise import counted_noise
+from quantlab.cli.say import echo
 from quantlab.errors import QuantlabError
+from quantlab.interruption import INTERRUPTED, received
+from quantlab.plain_text import printable
 from quantlab.version import __version__
 
 COMMANDS = (
@@ -37,11 +44,41 @@ COMMANDS = (
 )
 
 
+class _Interrupted(Exception):
+    """Ctrl-C or SIGTERM."""
+
+
+@contextmanager
+def _past_click() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise _Interrupted from error
+
+
 class _Commands(click.Group):
     """Loads a command's file only when it runs, so that --help is quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse an empty argument, such as a variable of a shell that is not set: as an option it would be taken for
+        one that was not given, and as a path for the current folder."""
+        if "" in args or any(re.fullmatch(r"--[\w-]+=", arg) for arg in args):
+            before = args[args.index("") - 1] if "" in args[1:] else next((a for a in args if a.endswith("=")), "")
+            raise click.UsageError(f"an argument is empty{f' (after {before})' if before else ''}", ctx)
+        return super().parse_args(ctx, args)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """As click's; an interruption passes click, which would print an empty line for it."""
+        with _past_click():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The same."""
+        with _past_click():
+            return super().invoke(ctx)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
@@ -69,32 +106,53 @@ def cli(ctx: click.Context) -> None:
     quantlab doctor                                  which paths work on this machine
     """
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        echo(ctx.get_help())
 
 
 def main() -> None:
-    """Entry point of the `quantlab` command."""
+    """The command line, in a process of others; `quantlab.__main__` adds signals and streams."""
+    if code := run_command():
+        sys.exit(code)
+
+
+def run_command() -> int:
+    """Run the command of `sys.argv`; its exit code. Only a bug raises."""
     try:
-        code = cli.main(prog_name="quantlab", standalone_mode=False)
-        if isinstance(code, int) and code:  # from ctx.exit
-            sys.exit(code)
+        with counted_noise():
+            code = cli.main(prog_name="quantlab", standalone_mode=False)
+        code = code if isinstance(code, int) else 0  # from ctx.exit
+        if received() is None:
+            return code
+        if code != INTERRUPTED:  # a library has kept the interruption to itself
+            return _interrupted()
+        return received() or code
+    except _Interrupted:
+        return _interrupted()
     except QuantlabError as error:
-        _fail(error.message, error.hint)
+        return _fail(error.message, error.hint)
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
-        _fail(error.format_message(), f"{context.command_path if context else 'quantlab'} --help")
+        return _fail(error.format_message(), f"{context.command_path if context else 'quantlab'} --help")
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted: unfinished results were not written", err=True)
-        sys.exit(2)
+        return _interrupted()
+    except Exception:
+        if received() is None:
+            raise
+        return _interrupted()  # a library has turned it into something else
 
 
-def _fail(message: str, hint: str | None) -> NoReturn:
+def _interrupted() -> int:
+    echo("interrupted: unfinished results were not written", err=True)
+    return received() or INTERRUPTED
+
+
+def _fail(message: str, hint: str | None) -> int:
     """One line that says what failed, one with the remedy, and exit code 2."""
-    click.echo(f"error: {_one_line(message)}", err=True)
+    echo(f"error: {_one_line(message)}", err=True)
     if hint:
-        click.echo(f"hint: {_one_line(hint)}", err=True)
-    sys.exit(2)
+        echo(f"hint: {_one_line(hint)}", err=True)
+    return 2
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.splitlines())
+    return printable(" ".join(text.splitlines()))

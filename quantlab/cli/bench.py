@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
-from quantlab.cli.options import PATH, named_paths
-from quantlab.cli.tables import print_table
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import NAMED, OUTPUT
+from quantlab.cli.options import named_paths, refuse_idle
+from quantlab.cli.tables import Table, print_table
 from quantlab.cli.trt_options import parse_shapes
-from quantlab.files import check_writable, write_text
+from quantlab.files import write_text
 
 if TYPE_CHECKING:
     from quantlab.engines.bench import BenchRow
 
 
-@click.command("bench")
-@click.argument("engines", nargs=-1, required=True)
+@click.command("bench", cls=FileCommand)
+@click.argument("engines", nargs=-1, required=True, type=NAMED)
 @click.option("--shapes", default="", help="input:64x3x32x32[,...] for dynamic shapes.  [default: profile 0's opt]")
 @click.option("--warm-up", type=float, default=200.0, show_default=True, help="Milliseconds per engine.")
 @click.option("--duration", type=float, default=3.0, show_default=True, help="Seconds per engine.")
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--streams", type=int, default=1, show_default=True, help="Contexts at work at once, for the throughput.")
 @click.option("--use-cuda-graph", is_flag=True, help="Replay a captured graph.")
 @click.option("--no-data-transfers", is_flag=True, help="Do not measure the copies.")
-@click.option("-o", "--output", type=PATH, help="Also write the results as JSON.")
+@click.option("-o", "--output", type=OUTPUT, help="Also write the results as JSON.")
 def command(engines: tuple[str, ...], shapes: str, output: Path | None, **v: Any) -> None:
     """Measure ENGINES (paths, or name=path) interleaved; the first is the base of the ratios.
 
@@ -42,8 +43,8 @@ def command(engines: tuple[str, ...], shapes: str, output: Path | None, **v: Any
     from quantlab.engines.engine import Engine
     from quantlab.engines.jobs import bench_engines
 
-    if output is not None:
-        check_writable(output)
+    if v["iterations"] is not None:
+        refuse_idle(["duration"], "--iterations say how long is measured")
     options = BenchOptions(
         v["warm_up"], v["duration"], v["iterations"], streams=v["streams"],
         cuda_graph=v["use_cuda_graph"], transfers=not v["no_data_transfers"],

@@ -7,21 +7,25 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import PATH, open_source, optional_data_options
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import MODEL, OUTPUT_ENGINE, SHARED_CACHE, TABLE
+from quantlab.cli.options import DATA_DETAILS, open_source, optional_data_options, print_warnings, refuse_idle
+from quantlab.cli.say import echo
 from quantlab.cli.trt_options import build_options, to_build_options
-from quantlab.files import check_output
 
 
-@click.command("build")
-@click.argument("model", type=PATH)
+@click.command("build", cls=FileCommand)
+@click.argument("model", type=MODEL)
 @build_options
 @optional_data_options
 @click.option("--calibrator", default="entropy2", show_default=True, help="entropy2, minmax, entropy or legacy.")
-@click.option("--cache", type=PATH, help="Calibration cache to reuse if it fits, and to write.")
+@click.option("--cache", type=SHARED_CACHE, help="Calibration cache to reuse if it fits, and to write.")
 @click.option("--trust-cache", is_flag=True, help="Use the cache even if its record is missing or does not fit.")
-@click.option("--table", type=PATH, help="Scales from a quantlab table or any TensorRT cache.")
+@click.option("--table", type=TABLE, help="Scales from a quantlab table or any TensorRT cache.")
 @click.option("--dynamic-ranges", is_flag=True, help="Set the table's ranges on the tensors in place of a cache.")
-@click.option("-o", "--output", type=PATH, required=True, help="The engine to write; its record goes beside it.")
+@click.option(
+    "-o", "--output", type=OUTPUT_ENGINE, required=True, help="The engine to write; its record goes beside it."
+)
 def command(model: Path, output: Path, **v: Any) -> None:
     """Build a TensorRT engine from MODEL: FP32 to INT8, by calibrator, table or Q/DQ.
 
@@ -31,12 +35,21 @@ def command(model: Path, output: Path, **v: Any) -> None:
     """
     from functools import partial
 
+    from quantlab.calibration import load_table
+    from quantlab.calibration.made_from import version_notices
     from quantlab.cli.engine_runtime import runtime
     from quantlab.engines.choose_int8 import Int8Request, calibration_batch
     from quantlab.engines.jobs import build_engine
     from quantlab.onnx_model import input_specs, load_model
 
-    check_output(output, model)
+    if v["data"] is None:
+        refuse_idle([*DATA_DETAILS, "calibrator"], "there is no --data to calibrate on")
+    if v["cache"] is None:
+        refuse_idle(["trust_cache"], "there is no --cache")
+    elif v["table"] is not None:
+        refuse_idle(["cache", "trust_cache"], "the scales come from --table")
+    if not v["layer_precisions"] and not v["layer_output_types"]:
+        refuse_idle(["precision_constraints"], "no precision of a layer is given")
     options = to_build_options(v)
     proto = load_model(model)
     names = [spec.name for spec in input_specs(proto)]
@@ -45,6 +58,9 @@ def command(model: Path, output: Path, **v: Any) -> None:
     request = Int8Request(batches=None if v["data"] is None else batches, **chosen)
     engine = build_engine(runtime(), proto, options, request)
     engine.save(output)
+    if request.scales is not None:
+        header = load_table(request.scales).provenance.algorithm
+        print_warnings(version_notices(header, engine.record.tensorrt))
     for warned in engine.warnings:
-        click.echo(f"warning: {warned}", err=True)
-    click.echo(f"{output}: {engine.summary}")
+        echo(f"warning: {warned}", err=True)
+    echo(f"{output}: {engine.summary}")

@@ -9,12 +9,15 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import PATH, data_options, open_batches, print_warnings
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import MODEL
+from quantlab.cli.options import data_options, open_batches, print_warnings
 from quantlab.cli.progress import progress
+from quantlab.cli.say import echo
 
 
-@click.command("check-data")
-@click.argument("model", type=PATH)
+@click.command("check-data", cls=FileCommand)
+@click.argument("model", type=MODEL)
 @data_options
 @click.option("--algorithm", default="entropy", show_default=True, help="minmax, entropy, percentile-P, mse.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything about every tensor as JSON.")
@@ -36,11 +39,11 @@ def command(model: Path, algorithm: str, as_json: bool, **data: Any) -> None:
         result = check_data(proto, batches, observer, on_batch=on_batch)
     print_warnings(result.notices)
     if as_json:
-        click.echo(json.dumps(asdict(result) | {"findings": result.findings}, indent=1))
+        echo(json.dumps(asdict(result) | {"findings": result.findings}, indent=1))
         return
-    click.echo(
+    echo(
         f"{result.algorithm}: {len(result.tensors)} scales from {result.samples} samples, judged by {result.held_back} "
         "held back"
     )
     for finding in result.findings:
-        click.echo(f"  {finding}")
+        echo(f"  {finding}")

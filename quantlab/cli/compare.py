@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.options import PATH, data_options, named_paths, open_batches, print_warnings
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import FILE, MODEL, NAMED, REPORT_FOLDER, SHARED, TEXT
+from quantlab.cli.options import check_there, data_options, named_paths, open_batches, print_warnings, refuse_idle
 from quantlab.cli.progress import progress
+from quantlab.cli.say import echo
 from quantlab.cli.tables import print_comparison
+from quantlab.errors import ConfigError
+from quantlab.interruption import INTERRUPTED
 
 if TYPE_CHECKING:
     from quantlab.comparison import Comparison
 
 
-@click.command("compare")
-@click.argument("model", type=PATH)
-@click.argument("quantized", nargs=-1)
+@click.command("compare", cls=FileCommand)
+@click.argument("model", type=MODEL)
+@click.argument("quantized", nargs=-1, type=NAMED)
 @data_options
-@click.option("--labels", help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none.")
-@click.option("--calibration", help="Calibration data, read like --data: backends of --backends are built from it.")
+@click.option(
+    "--labels", type=TEXT, help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none."
+)
+@click.option(
+    "--calibration", type=TEXT, help="Calibration data, read like --data: backends of --backends are built from it."
+)
 @click.option(
     "--backends", help="Comma-separated: ort:qdq:ALG, trt:fp32, trt:fp16, trt:int8:ALG, trt:qdq:ALG, trt:tuned[:ALG]."
 )
-@click.option("--metric", help="file.py:NAME, a function of (outputs, labels) or a class with update and compute.")
+@click.option(
+    "--metric", type=TEXT, help="file.py:NAME, a function of (outputs, labels) or a class with update and compute."
+)
 @click.option("--fail-under", help="mlperf-99, mlperf-99.9 or percent of FP32's accuracy; exit 3 below it.")
-@click.option("--baseline", type=PATH, help="An earlier report.json: the report shows what changed.")
-@click.option("--timing-cache", type=PATH, help="For TensorRT builds.")
+@click.option("--baseline", type=FILE, help="An earlier report.json: the report shows what changed.")
+@click.option("--timing-cache", type=SHARED, help="For TensorRT builds.")
 @click.option("--builder-optimization-level", type=int, help="For TensorRT builds.")
-@click.option("-o", "--output", type=PATH, required=True, help="Folder for report.json, .md, .html and .csv.")
+@click.option("-o", "--output", type=REPORT_FOLDER, required=True, help="Folder for report.json, .md, .html and .csv.")
 @click.pass_context
 def command(ctx: click.Context, /, model: Path, quantized: tuple[str, ...], output: Path, **v: Any) -> None:
     """Compare QUANTIZED models and engines (paths, or name=path) with the FP32 MODEL on the same images.
@@ -47,12 +59,16 @@ def command(ctx: click.Context, /, model: Path, quantized: tuple[str, ...], outp
     from quantlab.onnx_model import load_model
     from quantlab.report import ComparisonRequest, load_document, report_comparison
 
-    threshold = parse_threshold(v["fail_under"]) if v["fail_under"] else None
-    metric = load_metric(v["metric"]) if v["metric"] else None
-    baseline = load_document(v["baseline"]) if v["baseline"] else None
+    _refuse_idle(v)
+    threshold = None if v["fail_under"] is None else parse_threshold(v["fail_under"])
+    baseline = None if v["baseline"] is None else load_document(v["baseline"])
     given = named_paths(quantized)
     proto = load_model(model)
+    check_there(given.values())  # what is quick to check, before code of the user runs
     batches = open_batches(proto, v, v["labels"])
+    if threshold is not None and v["metric"] is None and batches.labels is None:
+        raise ConfigError("--fail-under needs an accuracy", hint="give --labels, class folders or --metric")
+    metric = None if v["metric"] is None else load_metric(v["metric"])
     calibration = v | {"data": v["calibration"], "limit": None}
     request = ComparisonRequest(
         fp32=proto,
@@ -72,12 +88,24 @@ def command(ctx: click.Context, /, model: Path, quantized: tuple[str, ...], outp
     print_comparison(done.comparison)
     print_warnings([*done.left_out, *done.untraced])
     for line in done.skipped:
-        click.echo(f"skipped: {line}", err=True)
-    for row in done.comparison.results:
-        if row.metric_failed:
-            click.echo(row.metric_failed, err=True)
-    click.echo(f"report: {done.paths.html}")
+        echo(f"skipped: {line}", err=True)
+    if done.hint:
+        echo(f"hint: {done.hint}")
+    echo(f"report: {done.paths.html}")
     ctx.exit(exit_code(done.comparison, threshold))
+
+
+def _refuse_idle(v: Mapping[str, Any]) -> None:
+    """Options for engines that are not built, and data for backends that need none."""
+    names = None if v["backends"] is None else [name.strip() for name in v["backends"].split(",")]
+    if v["calibration"] is None and names is None:
+        builds = False
+    else:
+        builds = names is None or any(name.startswith("trt:") for name in names)
+    if not builds:
+        refuse_idle(["timing_cache", "builder_optimization_level"], "no engine is built")
+    if names is not None and all(name.split(":")[-1] in ("fp32", "fp16") for name in names):
+        refuse_idle(["calibration"], "no backend that is named is calibrated")
 
 
 def exit_code(result: Comparison, threshold: float | None) -> int:
@@ -88,14 +116,20 @@ def exit_code(result: Comparison, threshold: float | None) -> int:
         threshold: The least share of FP32's accuracy, or None.
 
     Returns:
-        2 after an interruption or a metric that raised, 3 for a failed backend or too little accuracy, else 0.
+        130 after an interruption, 2 for a metric that raised, 3 for a failed backend or too little accuracy, else 0.
     """
     from quantlab.comparison.judge import below_threshold
 
-    if result.partial or any(row.metric_failed for row in result.results):
-        click.echo("interrupted: the report is partial" if result.partial else "the metric failed", err=True)
+    failed = next((row for row in result.results if row.metric_failed), None)
+    if result.partial:
+        echo("interrupted: the report is partial", err=True)
+        return INTERRUPTED
+    if failed is not None:
+        reason = failed.metric_failed.strip().splitlines()[-1]
+        echo(f"error: the metric failed on '{failed.name}': {reason}", err=True)
+        echo("hint: the report shows where it was raised", err=True)
         return 2
     low = below_threshold(result, threshold) if threshold is not None else []
     for line in low:
-        click.echo(f"below {threshold:.2%} of FP32: {line}", err=True)
+        echo(f"below {threshold:.2%} of FP32: {line}", err=True)
     return 3 if low or any(row.failed for row in result.results) else 0

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import click
 
-from quantlab.cli.options import PATH
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import DEMO_FOLDER
 from quantlab.cli.progress import progress
+from quantlab.cli.say import echo
 from quantlab.cli.tables import print_comparison
-from quantlab.files import check_folder
 
 
-@click.command("demo")
+@click.command("demo", cls=FileCommand)
 @click.option(
-    "-o", "--output", type=PATH, default=Path("quantlab-demo"), show_default=True, help="Folder for the results."
+    "-o", "--output", type=DEMO_FOLDER, default=Path("quantlab-demo"), show_default=True, help="Folder for the results."
 )
 def command(output: Path) -> None:
     """Calibrate, quantize, compare and report on the embedded sample (Fashion-MNIST).
@@ -28,12 +29,11 @@ def command(output: Path) -> None:
     from quantlab.observers import OBSERVERS
     from quantlab.report.from_sample import open_sample, report_sample
 
-    check_folder(output)
     sample = open_sample()
     with progress("calibrating", sample.calibration.count) as on_batch:
         run = calibrate_all(sample.proto, sample.calibration, OBSERVERS, on_batch=on_batch)
     with progress("comparing", sample.test.count) as on_batch:
         done = report_sample(sample, run, output, ["quantlab", *sys.argv[1:]], on_batch)
     print_comparison(done.comparison)
-    click.echo(f"best: {done.best}, written as {done.model} and {done.table}")
-    click.echo(f"report: {done.paths.html}")
+    echo(f"best: {done.best}, written as {done.model} and {done.table}")
+    echo(f"report: {done.paths.html}")

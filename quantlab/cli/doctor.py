@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import click
 
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.say import echo
 
-@click.command("doctor")
+
+@click.command("doctor", cls=FileCommand)
 def command() -> None:
     """Show what is installed, which GPU, which paths work here, and what to install for the rest.
 
@@ -17,9 +20,9 @@ def command() -> None:
 
     for finding in examine(Probes(_driver, _tensorrt, _calibrators)):
         mark = "ok " if finding.works else "-- "
-        click.echo(f"{mark} {finding.subject:36s} {finding.state}")
+        echo(f"{mark} {finding.subject:36s} {finding.state}")
         if finding.remedy:
-            click.echo(f"    {'':36s} {finding.remedy}")
+            echo(f"    {'':36s} {finding.remedy}")
 
 
 def _driver() -> str:

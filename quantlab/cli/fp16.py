@@ -7,15 +7,17 @@ from pathlib import Path
 
 import click
 
-from quantlab.cli.options import PATH, print_warnings
-from quantlab.files import check_output
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import MODEL, OUTPUT_MODEL
+from quantlab.cli.options import print_warnings
+from quantlab.cli.say import echo
 
 SHOWN = 3
 """Warnings that are printed; there can be one per weight."""
 
 
-@click.command("fp16")
-@click.argument("model", type=PATH)
+@click.command("fp16", cls=FileCommand)
+@click.argument("model", type=MODEL)
 @click.option(
     "--io",
     type=click.Choice(["float32", "float16"]),
@@ -23,7 +25,7 @@ SHOWN = 3
     show_default=True,
     help="Type of what is fed and comes out.",
 )
-@click.option("-o", "--output", type=PATH, required=True, help="The model to write.")
+@click.option("-o", "--output", type=OUTPUT_MODEL, required=True, help="The model to write.")
 def command(model: Path, io: str, output: Path) -> None:
     """Turn the float remainder of a Q/DQ MODEL into FP16, for strongly typed networks (TensorRT 11 has no others).
 
@@ -35,14 +37,13 @@ def command(model: Path, io: str, output: Path) -> None:
     from quantlab.onnx_model import save_model
     from quantlab.qdq.outputs import output_kind
 
-    check_output(output, model)
     output_kind(output, (".onnx",))
     result = to_fp16(model, io)
     save_model(result.model, output)
     print_warnings(result.warnings[:SHOWN])
     if len(result.warnings) > SHOWN:
-        click.echo(f"warning: and {len(result.warnings) - SHOWN} more like the last", err=True)
+        echo(f"warning: and {len(result.warnings) - SHOWN} more like the last", err=True)
     largest = max(result.rounded_scales.values(), default=0.0)
-    click.echo(f"{output}: float remainder in FP16, scales moved by {largest:.2%} at most")
+    echo(f"{output}: float remainder in FP16, scales moved by {largest:.2%} at most")
     for reason, count in Counter(reason for _, reason in result.kept).most_common():
-        click.echo(f"  float32: {count} nodes: {reason}")
+        echo(f"  float32: {count} nodes: {reason}")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from quantlab.cli.options import PATH
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import MODEL
+from quantlab.cli.options import print_warnings
+from quantlab.cli.say import echo
 from quantlab.cli.tables import print_float_nodes
 from quantlab.errors import ConfigError
 
@@ -16,8 +20,12 @@ if TYPE_CHECKING:
     from quantlab.calibration import CalibrationTable
 
 
-@click.command("inspect")
-@click.argument("file", type=PATH)
+MOST_TENSORS = 200
+"""Tensors of a table that are printed."""
+
+
+@click.command("inspect", cls=FileCommand)
+@click.argument("file", type=MODEL)
 @click.option("--placement", is_flag=True, help="Of a model: every decision that quantize would make, one per line.")
 def command(file: Path, placement: bool) -> None:
     """Show what is in a model (.onnx), a calibration table (.json) or a TensorRT calibration cache.
@@ -32,7 +40,7 @@ def command(file: Path, placement: bool) -> None:
 
         proto = load_model(file)
         require_float(proto, "a placement")
-        click.echo("\n".join(plan(prepare(proto)).describe()))
+        echo("\n".join(plan(prepare(proto)).describe()))
     elif placement:
         raise ConfigError(f"{file} is no model", hint="--placement is for .onnx files")
     elif file.suffix == ".onnx":
@@ -45,22 +53,24 @@ def command(file: Path, placement: bool) -> None:
 
 def _inspect_table(table: CalibrationTable) -> None:
     p = table.provenance
-    click.echo(f"{len(table.amax)} tensors, algorithm {p.algorithm or 'unknown'}, from {p.source or 'unknown'}")
+    echo(f"{len(table.amax)} tensors, algorithm {p.algorithm or 'unknown'}, from {p.source or 'unknown'}")
     if p.model_hash:
-        click.echo(f"model {p.model_hash[:16]}, data {p.data_hash[:16]}")
-        click.echo(f"{p.samples} samples in {p.batches} batches of {p.batch_size}, preprocess {p.preprocess}")
-    for warning in table.warnings:
-        click.echo(f"warning: {warning}")
-    width = max((len(name) for name in table.amax), default=6)
-    click.echo(f"{'tensor':{width}s}  {'amax':>14s}  {'scale':>14s}")
-    for name, amax in table.amax.items():
+        echo(f"model {p.model_hash[:16]}, data {p.data_hash[:16]}")
+        echo(f"{p.samples} samples in {p.batches} batches of {p.batch_size}, preprocess {p.preprocess}")
+    print_warnings(table.warnings)
+    shown = dict(islice(table.amax.items(), MOST_TENSORS))
+    width = max((len(name) for name in shown), default=6)
+    echo(f"{'tensor':{width}s}  {'amax':>14s}  {'scale':>14s}")
+    for name, amax in shown.items():
         scale = f"{float(table.scale(name)):14.8g}" if amax > 0 else f"{'(all zero)':>14s}"
-        click.echo(f"{name:{width}s}  {float(amax):14.8g}  {scale}")
+        echo(f"{name:{width}s}  {float(amax):14.8g}  {scale}")
+    if len(table.amax) > MOST_TENSORS:
+        echo(f"and {len(table.amax) - MOST_TENSORS} more tensors: the file has them all")
 
 
 def _inspect_model(file: Path) -> None:
     from quantlab.onnx_model import (
-        has_qdq,
+        activation_qdq,
         input_specs,
         load_model,
         model_bytes,
@@ -71,19 +81,15 @@ def _inspect_model(file: Path) -> None:
     from quantlab.qdq import plan, prepare
 
     proto = load_model(file)
-    click.echo(
-        f"{file}: opset {opset_of(proto)}, {model_bytes(proto) / 1024:,.0f} KiB, SHA-256 {model_hash(proto)[:16]}"
-    )
+    echo(f"{file}: opset {opset_of(proto)}, {model_bytes(proto) / 1024:,.0f} KiB, SHA-256 {model_hash(proto)[:16]}")
     for kind, specs in (("input", input_specs(proto)), ("output", output_specs(proto))):
         for spec in specs:
-            click.echo(f"{kind} '{spec.name}': {spec}")
+            echo(f"{kind} '{spec.name}': {spec}")
     ops = Counter(node.op_type for node in proto.graph.node)
-    click.echo("nodes: " + ", ".join(f"{count} {op}" for op, count in ops.most_common()))
-    if has_qdq(proto):
-        click.echo("this model already has Q/DQ nodes")
+    echo("nodes: " + ", ".join(f"{count} {op}" for op, count in ops.most_common()))
+    if activation_qdq(proto):
+        echo("this model already has Q/DQ nodes")
         return
     placement = plan(prepare(proto))
-    click.echo(
-        f"quantize would put {len(placement.tensors)} activation tensors and {len(placement.weights)} weights in INT8"
-    )
+    echo(f"quantize would put {len(placement.tensors)} activation tensors and {len(placement.weights)} weights in INT8")
     print_float_nodes(placement)

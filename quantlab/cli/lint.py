@@ -9,11 +9,13 @@ from pathlib import Path
 
 import click
 
-from quantlab.cli.options import PATH
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import MODEL
+from quantlab.cli.say import echo
 
 
-@click.command("lint")
-@click.argument("model", type=PATH)
+@click.command("lint", cls=FileCommand)
+@click.argument("model", type=MODEL)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
 def command(ctx: click.Context, model: Path, as_json: bool) -> None:
@@ -29,16 +31,16 @@ def command(ctx: click.Context, model: Path, as_json: bool) -> None:
     findings = lint(load_model(model))
     if as_json:
         rows = [asdict(f) | asdict(CODES[f.code]) for f in findings]
-        click.echo(json.dumps(rows, indent=1))
+        echo(json.dumps(rows, indent=1))
     else:
         for code, count in Counter(f.code for f in findings).items():
             about = CODES[code]
-            click.echo(f"{code} {about.severity}: {about.meaning} ({count})")
-            click.echo(f"    TensorRT {about.tensorrt}. Remedy: {about.remedy}")
+            echo(f"{code} {about.severity}: {about.meaning} ({count})")
+            echo(f"    TensorRT {about.tensorrt}. Remedy: {about.remedy}")
             for finding in [f for f in findings if f.code == code][:5]:
-                click.echo(f"    {finding.node}: {finding.detail}")
+                echo(f"    {finding.node}: {finding.detail}")
             if count > 5:
-                click.echo(f"    and {count - 5} more (--json lists all)")
-        click.echo(f"{len(findings)} findings" if findings else "no findings")
+                echo(f"    and {count - 5} more (--json lists all)")
+        echo(f"{len(findings)} findings" if findings else "no findings")
     if any(f.severity == "error" for f in findings):
         ctx.exit(3)

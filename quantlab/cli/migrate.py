@@ -7,21 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.options import PATH, open_batches, optional_data_options, print_warnings
-from quantlab.files import check_output
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import MODEL, OUTPUT_MODEL, TABLE
+from quantlab.cli.options import optional_batches, optional_data_options, print_warnings, refuse_idle
+from quantlab.cli.say import echo
 
 if TYPE_CHECKING:
     from quantlab.api.migration_job import WrittenMigration
 
 
-@click.command("migrate")
-@click.argument("model", type=PATH)
-@click.option("--table", "table_file", type=PATH, help="A quantlab table, or TensorRT's or ONNX Runtime's.")
-@click.option("--calibrator", default="EntropyCalibration2", show_default=True, help="First line of a written cache.")
+@click.command("migrate", cls=FileCommand)
+@click.argument("model", type=MODEL)
+@click.option("--table", "table_file", type=TABLE, help="A quantlab table, or TensorRT's or ONNX Runtime's.")
+@click.option(
+    "--calibrator",
+    type=click.Choice(["EntropyCalibration2", "MinMaxCalibration", "EntropyCalibration"]),
+    default="EntropyCalibration2",
+    show_default=True,
+    help="First line of a written cache.",
+)
 @click.option("--tensorrt", default="8.6.0", show_default=True, help="Who will read a written cache.")
 @optional_data_options
 @click.option(
-    "-o", "--output", type=PATH, required=True,
+    "-o", "--output", type=OUTPUT_MODEL, required=True,
     help="NAME.onnx for Q/DQ, NAME.cache for a TensorRT cache, NAME.flatbuffers for ONNX Runtime's TensorRT provider.",
 )  # fmt: skip
 def command(model: Path, table_file: Path | None, calibrator: str, tensorrt: str, output: Path, **data: Any) -> None:
@@ -35,17 +43,24 @@ def command(model: Path, table_file: Path | None, calibrator: str, tensorrt: str
     """
     from quantlab.api.migration_job import SUFFIXES, MigrationRequest, WrittenScales, migrate_to_file
     from quantlab.calibration import load_table
+    from quantlab.calibration.made_from import preprocess_notices
+    from quantlab.data import stream_facts
     from quantlab.onnx_model import load_model
     from quantlab.qdq.outputs import output_kind
 
-    check_output(output, model, *([table_file] if table_file else []))
     kind = output_kind(output, SUFFIXES)
     table = load_table(table_file) if table_file else None
+    if kind.suffix != ".cache":
+        refuse_idle(["tensorrt"], "only a TensorRT cache (.cache) says which version reads it")
+    if kind.save is None:
+        refuse_idle(["calibrator"], "a Q/DQ model has no calibrator")
     proto = load_model(model)
-    batches = open_batches(proto, data, None) if data["data"] else None
+    batches = optional_batches(proto, data)
+    if batches is not None and table is not None:
+        print_warnings(preprocess_notices(table.provenance.preprocess, stream_facts(batches).preprocess))
     written = migrate_to_file(proto, output, MigrationRequest(kind, table, calibrator, tensorrt, batches))
     if isinstance(written, WrittenScales):
-        click.echo(f"{output}: {written.tensors} tensors" + (f", {written.header}" if written.header else ""))
+        echo(f"{output}: {written.tensors} tensors" + (f", {written.header}" if written.header else ""))
     else:
         _print(written, output)
 
@@ -54,17 +69,17 @@ def _print(written: WrittenMigration, output: Path) -> None:
     result = written.migrated
     print_warnings(result.warnings)
     changed = [row for row in result.parity if row.relative]
-    click.echo(
+    echo(
         f"{output}: {len(result.parity)} tensors, {len(result.parity) - len(changed)} with exactly the given scale, "
         f"largest difference {result.largest_difference:.2%}"
     )
     for row in sorted(changed, key=lambda r: -abs(r.relative)):
-        click.echo(f"  shared scale: '{row.tensor}' {row.given:.6g} -> {row.used:.6g} ({row.relative:+.2%})")
+        echo(f"  shared scale: '{row.tensor}' {row.given:.6g} -> {row.used:.6g} ({row.relative:+.2%})")
     for row in (row for row in result.parity if row.entry != row.tensor and not row.relative):
-        click.echo(f"  '{row.tensor}' is a view of '{row.entry}' and takes its scale, as in the implicit engine")
+        echo(f"  '{row.tensor}' is a view of '{row.entry}' and takes its scale, as in the implicit engine")
     missing = {f"{s.op}: {s.reason}" for s in result.placement.skipped if s.lacks}
     for line in sorted(missing):
-        click.echo(f"  float: {line}")
-    click.echo(f"  {len(result.unused)} entries of the table are taken by no Q/DQ")
+        echo(f"  float: {line}")
+    echo(f"  {len(result.unused)} entries of the table are taken by no Q/DQ")
     for name, error in written.errors.items():
-        click.echo(f"  output '{name}' against FP32: SQNR {error.sqnr_db:.1f} dB on {written.samples} samples")
+        echo(f"  output '{name}' against FP32: SQNR {error.sqnr_db:.1f} dB on {written.samples} samples")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from quantlab.cli.file_types import FILE, TEXT, named_path
+from quantlab.cli.say import echo
 from quantlab.errors import ConfigError
+from quantlab.files import is_file
+from quantlab.plain_text import printable
 
 if TYPE_CHECKING:
     import onnx
@@ -16,7 +23,6 @@ if TYPE_CHECKING:
     from quantlab.data import ArrayBatches, ImageBatches, ScriptBatches
 
 F = TypeVar("F", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path)
 
 
 def data_options(function: F) -> F:
@@ -34,11 +40,12 @@ def _data_options(function: F, required: bool) -> F:
         [
             click.option(
                 "--data",
+                type=TEXT,
                 required=required,
                 help="A folder of images, an .npy, an .npz (file.npz:key picks an array), or script.py[:function].",
             ),
             click.option("--preset", help="A preprocess by name, see `quantlab presets`."),
-            click.option("--preprocess", "preprocess_file", type=PATH, help="A preprocess as a JSON file."),
+            click.option("--preprocess", "preprocess_file", type=FILE, help="A preprocess as a JSON file."),
             click.option("--batch-size", type=int, help="Samples per batch.  [default: the model's, else 32]"),
             click.option("--limit", type=int, help="Use the first N samples (class folders are taken in turn)."),
             click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be decoded, and list them."),
@@ -46,6 +53,45 @@ def _data_options(function: F, required: bool) -> F:
     ):
         function = option(function)
     return function
+
+
+DATA_DETAILS = ("preset", "preprocess_file", "batch_size", "limit", "skip_bad")
+"""The parameters of the data options beside --data."""
+
+
+def refuse_idle(names: Iterable[str], why: str) -> None:
+    """Refuse options that would do nothing: whoever gave them believes that they do something.
+
+    Args:
+        names: Of parameters of the command that is running.
+        why: Why they do nothing here.
+
+    Raises:
+        ConfigError: One of them was given.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        is_given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if parameter.name in names and is_given:
+            raise ConfigError(f"{max(parameter.opts, key=len)} does nothing here: {why}", hint="leave it out")
+
+
+def optional_batches(
+    proto: onnx.ModelProto, values: Mapping[str, Any]
+) -> ArrayBatches | ImageBatches | ScriptBatches | None:
+    """Open the data of `optional_data_options`.
+
+    Args:
+        proto: The model.
+        values: Of the options, by name.
+
+    Returns:
+        The batches; None without --data, where the other data options are refused.
+    """
+    if values["data"] is None:
+        refuse_idle(DATA_DETAILS, "there is no --data")
+        return None
+    return open_batches(proto, values, labels=None)
 
 
 def open_batches(
@@ -65,11 +111,16 @@ def open_batches(
     from quantlab.onnx_model import input_specs
 
     specs = input_specs(proto)
-    return open_source([s.name for s in specs], BatchSize.of(specs).fixed, values, labels)
+    size = BatchSize.of(specs)
+    return open_source([s.name for s in specs], size.fixed, values, labels, size.axes)
 
 
 def open_source(
-    input_names: Sequence[str], fixed: int | None, values: Mapping[str, Any], labels: str | None
+    input_names: Sequence[str],
+    fixed: int | None,
+    values: Mapping[str, Any],
+    labels: str | None,
+    axes: Mapping[str, int | None] | None = None,
 ) -> ImageBatches | ArrayBatches | ScriptBatches:
     """Open the data that the data options describe.
 
@@ -78,6 +129,7 @@ def open_source(
         fixed: The batch size of what is fed, None if it takes any.
         values: Of the options, by name.
         labels: Of --labels, or None.
+        axes: Inputs whose first dimension does not count the samples, see `BatchSize`.
 
     Returns:
         The batches. Images that were left out are printed.
@@ -85,12 +137,18 @@ def open_source(
     from quantlab.data import stream_facts
     from quantlab.data.request import DataRequest
 
-    names = ("preset", "preprocess_file", "batch_size", "limit", "skip_bad")
-    request = DataRequest(str(values["data"]), labels=labels, **{name: values[name] for name in names})
-    batches = request.open(input_names, fixed)
+    request = DataRequest(str(values["data"]), labels=labels, **{name: values[name] for name in DATA_DETAILS})
+    batches = request.open(input_names, fixed, axes)
     for problem in stream_facts(batches).skipped:
-        click.echo(f"skipped: {problem}", err=True)
+        echo(f"skipped: {problem}", err=True)
     return batches
+
+
+def check_there(paths: Iterable[Path]) -> None:
+    """ConfigError unless all files that were named are there."""
+    for path in paths:
+        if not is_file(path):
+            raise ConfigError(f"{path} does not exist or is not a file", hint="check the path")
 
 
 def named_paths(texts: Sequence[str]) -> dict[str, Path]:
@@ -105,18 +163,25 @@ def named_paths(texts: Sequence[str]) -> dict[str, Path]:
     Raises:
         ConfigError: Two have the same name.
     """
-    pairs = [_named_path(text) for text in texts]
+    pairs = [(printable(name), path) for name, path in map(named_path, texts)]
     if len(dict(pairs)) != len(pairs):
         raise ConfigError("two of the files have the same name", hint="name them: first=a.onnx second=b.onnx")
     return dict(pairs)
 
 
-def _named_path(text: str) -> tuple[str, Path]:
-    name, separator, path = text.partition("=")
-    return (name, Path(path)) if separator and not Path(text).exists() else (Path(text).stem, Path(text))
+MOST_ALIKE = 5
+"""Warnings that differ in names and numbers only, and are printed."""
+_SPECIFIC = re.compile(r"'[^']*'|-?\d+(\.\d+)?")
 
 
 def print_warnings(warnings: Iterable[str]) -> None:
-    """One line each, on standard error."""
+    """One line each, on standard error; of more than MOST_ALIKE of one kind the first few, and how many there are."""
+    seen: Counter[str] = Counter()
     for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
+        kind = _SPECIFIC.sub("", warning)
+        seen[kind] += 1
+        if seen[kind] <= MOST_ALIKE:
+            echo(f"warning: {warning}", err=True)
+    for kind, count in seen.items():
+        if count > MOST_ALIKE:
+            echo(f"warning: {count - MOST_ALIKE} more like this: {' '.join(kind.split())}", err=True)

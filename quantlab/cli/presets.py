@@ -6,8 +6,11 @@ import json
 
 import click
 
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.say import echo
 
-@click.command("presets")
+
+@click.command("presets", cls=FileCommand)
 @click.argument("name", required=False)
 def command(name: str | None) -> None:
     """List the preprocess presets, or print one as JSON to edit and pass with --preprocess.
@@ -21,8 +24,8 @@ def command(name: str | None) -> None:
 
     if name is None:
         for preset, preprocess in PRESETS.items():
-            click.echo(f"{preset:14s} {json.dumps(preprocess.to_dict())}")
+            echo(f"{preset:14s} {json.dumps(preprocess.to_dict())}")
         return
     chosen = read_preprocess(name, None)
     assert chosen is not None
-    click.echo(json.dumps(chosen.to_dict(), indent=1))
+    echo(json.dumps(chosen.to_dict(), indent=1))

@@ -8,20 +8,24 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import PATH
-from quantlab.files import check_output
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import MODEL, OUTPUT, SHARED, TABLE, WORK_FOLDER
+from quantlab.cli.options import refuse_idle
+from quantlab.cli.say import echo
 
 
-@click.command("profile")
-@click.argument("model", type=PATH)
-@click.option("--table", "table_file", type=PATH, required=True, help="Scales of --tensors all, or a TensorRT cache.")
+@click.command("profile", cls=FileCommand)
+@click.argument("model", type=MODEL)
+@click.option("--table", "table_file", type=TABLE, required=True, help="Scales of --tensors all, or a TensorRT cache.")
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Of a model that takes any."
 )
-@click.option("--keep", type=PATH, help="Folder for the engines; a recording that was cut off goes on from there.")
-@click.option("--timing-cache", type=PATH, help="For TensorRT builds.")
+@click.option(
+    "--keep", type=WORK_FOLDER, help="Folder for the engines; a recording that was cut off goes on from there."
+)
+@click.option("--timing-cache", type=SHARED, help="For TensorRT builds.")
 @click.option("--builder-optimization-level", type=int, help="For TensorRT builds.")
-@click.option("-o", "--output", type=PATH, required=True, help="The latency table to write, .json.")
+@click.option("-o", "--output", type=OUTPUT, required=True, help="The latency table to write, .json.")
 def command(model: Path, table_file: Path, output: Path, **v: Any) -> None:
     """Record on a GPU what the layers of MODEL take in INT8 and in float, so that `quantlab tune` can do without one.
 
@@ -32,18 +36,20 @@ def command(model: Path, table_file: Path, output: Path, **v: Any) -> None:
     from quantlab.api.tuning import record_latencies
     from quantlab.calibration import load_table
     from quantlab.cli.engine_runtime import runtime
+    from quantlab.data import BatchSize
     from quantlab.engines.options import BuildSettings
-    from quantlab.onnx_model import load_model
+    from quantlab.onnx_model import input_specs, load_model
     from quantlab.tune.problem import Problem, made_up
 
-    check_output(output, model, table_file)
     proto, table = load_model(model), load_table(table_file)
+    if BatchSize.of(input_specs(proto)).fixed not in (None, v["batch_size"]):
+        refuse_idle(["batch_size"], "the model has a fixed batch")
     settings = BuildSettings(v["timing_cache"], v["builder_optimization_level"])
     with tempfile.TemporaryDirectory() as passing:
         problem = Problem(
             proto, table, made_up(proto, v["batch_size"]), v["keep"] or Path(passing), runtime=runtime(),
             settings=settings,
         )  # fmt: skip
-        found = record_latencies(problem, lambda step: click.echo(f"{step.candidate}: {step.what}", err=True))
+        found = record_latencies(problem, lambda step: echo(f"{step.candidate}: {step.what}", err=True))
     found.save(output)
-    click.echo(f"{output}: {len(found.observations)} engines on {found.gpu}, TensorRT {found.tensorrt}")
+    echo(f"{output}: {len(found.observations)} engines on {found.gpu}, TensorRT {found.tensorrt}")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import click
+from quantlab.cli.say import echo
 
 
 @contextmanager
@@ -29,6 +29,24 @@ def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
             task = bar.add_task(label, total=total)
             yield lambda done: bar.update(task, completed=done)
         return
+    yield _lines(label, total)
+
+
+def next_stage(label: str, total: int) -> Callable[[int], None]:
+    """Show how far a later stage of a command is, in plain lines.
+
+    Args:
+        label: What it is doing.
+        total: How many samples it takes at most.
+
+    Returns:
+        A function that takes the number of samples done so far.
+    """
+    echo(f"{label}: up to {total} samples", err=True)
+    return _lines(label, total)
+
+
+def _lines(label: str, total: int | None) -> Callable[[int], None]:
     last = 0
 
     def line(done: int) -> None:
@@ -36,6 +54,6 @@ def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
         reached = done.bit_length() if total is None else 4 * done // max(total, 1)  # a line whenever it has doubled
         if reached > last:
             last = reached
-            click.echo(f"{label}: {done}" + ("" if total is None else f"/{total}"), err=True)
+            echo(f"{label}: {done}" + ("" if total is None else f"/{total}"), err=True)
 
-    yield line
+    return line

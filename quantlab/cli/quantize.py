@@ -8,21 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.options import PATH, open_batches, optional_data_options, print_warnings
-from quantlab.cli.progress import progress
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import MODEL, OUTPUT, OUTPUT_MODEL, TABLE
+from quantlab.cli.options import optional_batches, optional_data_options, print_warnings
+from quantlab.cli.progress import next_stage, progress
+from quantlab.cli.say import echo
 from quantlab.cli.tables import print_float_nodes
-from quantlab.files import check_outputs
 
 if TYPE_CHECKING:
     from quantlab.api.quantization_job import WrittenModel
 
 WORST = 3
 """Weights that are printed."""
+MOST_SHARED = 10
+"""Tensors with a coarser scale that are printed."""
 
 
-@click.command("quantize")
-@click.argument("model", type=PATH)
-@click.option("--table", "table_file", type=PATH, help="A calibration table (.json) or TensorRT cache.")
+@click.command("quantize", cls=FileCommand)
+@click.argument("model", type=MODEL)
+@click.option("--table", "table_file", type=TABLE, help="A calibration table (.json) or TensorRT cache.")
 @click.option("--requantize", is_flag=True, help="Strip the Q/DQ of MODEL; without --table its scales serve.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Quantize only these; patterns as --exclude.")
 @click.option(
@@ -45,9 +49,9 @@ WORST = 3
     default=None,
     help="Weights as float behind Q/DQ pairs, or as int8.  [default: int8, but what TensorRT 8 takes]",
 )
-@click.option("--placement", "placement_file", type=PATH, help="Write every decision as text, one per line.")
+@click.option("--placement", "placement_file", type=OUTPUT, help="Write every decision as text, one per line.")
 @optional_data_options
-@click.option("-o", "--output", type=PATH, required=True, help="The Q/DQ model to write.")
+@click.option("-o", "--output", type=OUTPUT_MODEL, required=True, help="The Q/DQ model to write.")
 def command(model: Path, table_file: Path | None, placement_file: Path | None, output: Path, **v: Any) -> None:
     """Insert Q/DQ nodes with calibrated scales into the FP32 MODEL.
 
@@ -61,12 +65,12 @@ def command(model: Path, table_file: Path | None, placement_file: Path | None, o
     from quantlab.qdq import Selection, WeightStyle
     from quantlab.qdq.outputs import output_kind
 
-    check_outputs([p for p in (output, placement_file) if p], model, *([table_file] if table_file else []))
     output_kind(output, (".onnx",))
     proto = load_model(model)
-    batches = open_batches(proto, v, None) if v["data"] else None
+    table = load_table(table_file) if table_file else None
+    batches = optional_batches(proto, v)
     request = QuantizationRequest(
-        table=load_table(table_file) if table_file else None,
+        table=table,
         requantize=v["requantize"],
         selection=Selection(v["include"], v["exclude"]),
         weights=WeightStyle(v["granularity"] == "per-channel", _STORED[v["float_weights"]]),
@@ -75,7 +79,7 @@ def command(model: Path, table_file: Path | None, placement_file: Path | None, o
         placement_file=placement_file,
     )
     with progress("correcting biases", batches.count) if batches else nullcontext() as on_batch:
-        written = quantize_to_file(proto, output, request, on_batch)
+        written = quantize_to_file(proto, output, request, on_batch, next_stage)
     _print(written, output)
 
 
@@ -85,12 +89,13 @@ _STORED = {True: "float", False: "int8", None: None}
 def _print(written: WrittenModel, output: Path) -> None:
     placement = written.placement
     print_warnings(written.warnings)
-    click.echo(f"{output}: {len(placement.tensors)} activation tensors and {len(placement.weights)} weights in INT8")
+    echo(f"{output}: {len(placement.tensors)} activation tensors and {len(placement.weights)} weights in INT8")
     for error in written.weight_errors[:WORST]:
         channel = error.worst_channel
-        click.echo(
-            f"  weight '{error.tensor}': channel {channel} keeps the least, SQNR {error.sqnr_db[channel]:.1f} dB"
-        )
-    for tensor, cost in written.cost_db.items():
-        click.echo(f"  shared scale: '{tensor}' gives up {cost:.1f} dB of resolution")
+        echo(f"  weight '{error.tensor}': channel {channel} keeps the least, SQNR {error.sqnr_db[channel]:.1f} dB")
+    dearest = sorted(written.cost_db.items(), key=lambda item: -item[1])
+    for tensor, cost in dearest[:MOST_SHARED]:
+        echo(f"  shared scale: '{tensor}' gives up {cost:.1f} dB of resolution")
+    if len(dearest) > MOST_SHARED:
+        echo(f"  shared scale: {len(dearest) - MOST_SHARED} more tensors give up less")
     print_float_nodes(placement)

@@ -7,17 +7,19 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import PATH, open_batches, optional_data_options
-from quantlab.files import check_output
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import MODEL, OUTPUT_MODEL
+from quantlab.cli.options import optional_batches, optional_data_options
+from quantlab.cli.say import echo
 
 
-@click.command("repair")
-@click.argument("model", type=PATH)
+@click.command("repair", cls=FileCommand)
+@click.argument("model", type=MODEL)
 @optional_data_options
 @click.option(
     "--min-sqnr", type=float, default=15.0, show_default=True, help="Refuse to move an output further, in dB."
 )
-@click.option("-o", "--output", type=PATH, required=True, help="The repaired model to write.")
+@click.option("-o", "--output", type=OUTPUT_MODEL, required=True, help="The repaired model to write.")
 def command(model: Path, min_sqnr: float, output: Path, **data: Any) -> None:
     """Place the Q/DQ of MODEL anew with the scales it has, and prove that its outputs moved little.
 
@@ -29,16 +31,15 @@ def command(model: Path, min_sqnr: float, output: Path, **data: Any) -> None:
     from quantlab.qdq import repair
     from quantlab.qdq.outputs import output_kind
 
-    check_output(output, model)
     output_kind(output, (".onnx",))
     proto = load_model(model)
-    batches = open_batches(proto, data, None) if data["data"] else None
+    batches = optional_batches(proto, data)
     result = repair(proto, batches, min_sqnr)
     save_model(result.model, output)
     for note in result.notes:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     for name, error in result.moved.items():
-        click.echo(f"output '{name}': SQNR {error.sqnr_db:.1f} dB, largest change {error.max_abs:.4g}")
+        echo(f"output '{name}': SQNR {error.sqnr_db:.1f} dB, largest change {error.max_abs:.4g}")
     kind = "seeded random samples: give --data for a proof on real ones" if result.made_up else "samples"
-    click.echo(f"compared on {result.samples} {kind}")
-    click.echo(f"{output}: {len(result.before)} findings before, {len(result.after)} after")
+    echo(f"compared on {result.samples} {kind}")
+    echo(f"{output}: {len(result.before)} findings before, {len(result.after)} after")

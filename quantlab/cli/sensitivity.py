@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
-from quantlab.cli.options import PATH, data_options, open_batches, print_warnings
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import MODEL, OUTPUT, TABLE, TEXT, WORK_FOLDER
+from quantlab.cli.options import data_options, open_batches, print_warnings, refuse_idle
 from quantlab.cli.progress import progress
-from quantlab.cli.tables import print_table
+from quantlab.cli.say import echo
+from quantlab.cli.tables import Table, print_table
 from quantlab.errors import ConfigError
-from quantlab.files import check_outputs, write_bytes, write_text
+from quantlab.files import together, write_bytes, write_text
 
 if TYPE_CHECKING:
     from quantlab.comparison.task import Metric
@@ -23,12 +25,16 @@ WORST = 8
 """Layers and tensors that are printed, of each kind."""
 
 
-@click.command("sensitivity")
-@click.argument("model", type=PATH)
-@click.option("--table", "table_file", type=PATH, required=True, help="A calibration table (.json) or TensorRT cache.")
+@click.command("sensitivity", cls=FileCommand)
+@click.argument("model", type=MODEL)
+@click.option("--table", "table_file", type=TABLE, required=True, help="A calibration table (.json) or TensorRT cache.")
 @data_options
-@click.option("--labels", help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none.")
-@click.option("--metric", help="top-1, or file.py:NAME as of `quantlab compare`.  [default: top-1 if there are labels]")
+@click.option(
+    "--labels", type=TEXT, help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none."
+)
+@click.option(
+    "--metric", type=TEXT, help="top-1, or file.py:NAME as of `quantlab compare`.  [default: top-1 if there are labels]"
+)
 @click.option(
     "--method",
     type=click.Choice(["all", "estimate"]),
@@ -38,10 +44,10 @@ WORST = 8
 )
 @click.option("--part", metavar="K/N", help="Measure every N-th unit from the K-th on; `quantlab merge` joins parts.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes; -1 for as many as there are cores.")
-@click.option("--keep", type=PATH, help="Folder for what is finished: a run that was interrupted goes on from there.")
-@click.option("--csv", "csv_file", type=PATH, help="Write all rows as CSV too.")
-@click.option("--plot", "plot_file", type=PATH, help="Draw the worst layers and tensors: NAME.png or NAME.svg.")
-@click.option("-o", "--output", type=PATH, required=True, help="The table to write, NAME.json.")
+@click.option("--keep", type=WORK_FOLDER, help="Folder for what is finished: an interrupted run goes on from there.")
+@click.option("--csv", "csv_file", type=OUTPUT, help="Write all rows as CSV too.")
+@click.option("--plot", "plot_file", type=OUTPUT, help="Draw the worst layers and tensors: NAME.png or NAME.svg.")
+@click.option("-o", "--output", type=OUTPUT, required=True, help="The table to write, NAME.json.")
 def command(
     model: Path, table_file: Path, output: Path, csv_file: Path | None, plot_file: Path | None, **v: Any
 ) -> None:
@@ -59,23 +65,26 @@ def command(
 
     for path, suffixes in ((output, (".json",)), (csv_file, (".csv",)), (plot_file, (".png", ".svg"))):
         _check_suffix(path, suffixes)
-    check_outputs([path for path in (output, csv_file, plot_file) if path], model, table_file)
-    options = SensitivityOptions(
-        _metric(v["metric"]), v["method"], _part(v["part"]), n_jobs=v["jobs"], folder=v["keep"]
-    )
+    if v["method"] == "estimate":
+        refuse_idle(["jobs", "keep"], "an estimate is one short pass, of which nothing is kept")
+    part = _part(v["part"])
     proto = load_model(model)
     table = load_table(table_file)
+    table.check_model(proto)
+    metric = _metric(v["metric"])  # code of the user: after all that is quick to check
+    options = SensitivityOptions(metric, v["method"], part, n_jobs=v["jobs"], folder=v["keep"])
     batches = open_batches(proto, v, v["labels"])
     with progress("measuring", batches.count) as on_batch:
         found = sensitivity(proto, table, batches, options=options, on_batch=on_batch)
     write = _plot(plot_file, found) if plot_file else None  # whatever fails, fails before anything is written
-    found.save(output)
-    if csv_file:
-        write_text(csv_file, found.to_csv())
-    if write:
-        write()
+    with together():
+        found.save(output)
+        if csv_file:
+            write_text(csv_file, found.to_csv())
+        if write:
+            write()
     _print(found)
-    click.echo(f"{output}: {len(found.rows)} of {len(found.units)} units, {found.provenance.samples} samples")
+    echo(f"{output}: {len(found.rows)} of {len(found.units)} units, {found.provenance.samples} samples")
 
 
 def _check_suffix(path: Path | None, suffixes: tuple[str, ...]) -> None:
@@ -121,7 +130,7 @@ def _print(found: SensitivityTable) -> None:
     for kind in ("layer", "tensor"):
         correlation = found.rank_correlation(kind)
         if correlation is not None:
-            click.echo(f"the estimate ranks {kind}s as the truth does: Spearman {correlation:.2f}")
+            echo(f"the estimate ranks {kind}s as the truth does: Spearman {correlation:.2f}")
 
 
 def _cells(found: SensitivityTable, row: SensitivityRow, with_metric: bool) -> list[str]:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
+
+from quantlab.cli.say import echo
+from quantlab.plain_text import printable
 
 if TYPE_CHECKING:
     from quantlab.comparison import Comparison
     from quantlab.qdq import Placement
     from quantlab.tune.tuned import Tuned
+
+
+class Table(RichTable):
+    """A table whose cells are text that a terminal shows as it is."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """A row of texts."""
+        super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -31,7 +41,7 @@ def print_comparison(comparison: Comparison) -> None:
         metric = ["–" if row.metric is None else f"{row.metric:.4f}"] * with_metric
         table.add_row(row.name, shares[0], points, *shares[1:], sqnr, size, *metric)
     for warning in comparison.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     print_table(table)
 
 
@@ -58,8 +68,14 @@ def print_table(table: Table) -> None:
     console.print(table)
 
 
+MOST_REASONS = 20
+"""Reasons that are printed: some name a tensor each."""
+
+
 def print_float_nodes(placement: Placement) -> None:
     """How many nodes of a kind stay float, and why."""
     reasons = Counter((s.op, s.reason) for s in placement.skipped)
-    for (op, reason), count in reasons.most_common():
-        click.echo(f"  float: {count} {op}: {reason}")
+    for (op, reason), count in reasons.most_common(MOST_REASONS):
+        echo(f"  float: {count} {op}: {reason}")
+    if len(reasons) > MOST_REASONS:
+        echo(f"  float: {len(reasons) - MOST_REASONS} more reasons, in the placement")

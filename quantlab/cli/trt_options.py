@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from quantlab.cli.file_types import SHARED
 from quantlab.errors import ConfigError
 
 if TYPE_CHECKING:
     from quantlab.engines.options import BuildOptions, Profile
 
 F = TypeVar("F", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path)
 
 _BUILD = (
     click.option("--fp16", is_flag=True, help="Allow FP16."),
@@ -26,7 +25,7 @@ _BUILD = (
     click.option("--opt-shapes", multiple=True, help="The last profile's are the calibration shapes."),
     click.option("--max-shapes", multiple=True, help="As --min-shapes."),
     click.option("--mem-pool-size", default="", help="workspace:1024[,dla_local_dram:...], in MiB."),
-    click.option("--timing-cache", type=PATH, help="Timing cache to read and extend; builds may share it."),
+    click.option("--timing-cache", type=SHARED, help="Timing cache to read and extend; builds may share it."),
     click.option("--layer-precisions", default="", help="pattern:fp16[,pattern:fp32]; * and ? are wildcards."),
     click.option("--layer-output-types", default="", help="pattern:fp32[,...]."),
     click.option("--precision-constraints", default="none", show_default=True, help="none, prefer or obey."),

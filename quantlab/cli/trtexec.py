@@ -8,13 +8,16 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import PATH
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import MODEL, OUTPUT, SHARED, TABLE
+from quantlab.cli.options import refuse_idle
+from quantlab.cli.say import echo
 from quantlab.cli.trt_options import parse_shapes
 
 
-@click.command("trtexec")
-@click.argument("model", type=PATH)
-@click.option("--cache", type=PATH, help="The calibration cache of an FP32 MODEL (TensorRT 8.6 to 10).")
+@click.command("trtexec", cls=FileCommand)
+@click.argument("model", type=MODEL)
+@click.option("--cache", type=TABLE, help="The calibration cache of an FP32 MODEL (TensorRT 8.6 to 10).")
 @click.option("--batch", type=int, help="Largest batch of a model with a dynamic batch; the smallest is 1.")
 @click.option("--shapes", default="", help="input:1x3x224x224[,other:...] for other dynamic dimensions.")
 @click.option(
@@ -22,8 +25,8 @@ from quantlab.cli.trt_options import parse_shapes
 )
 @click.option("--no-fp16", is_flag=True, help="What is not INT8 stays FP32.")
 @click.option("--strongly-typed", is_flag=True, help="Take all types from a Q/DQ MODEL (TensorRT 10; 11 always does).")
-@click.option("--save-engine", type=PATH, help="The engine to write.")
-@click.option("--timing-cache", type=PATH, help="Timing cache to read and extend.")
+@click.option("--save-engine", type=OUTPUT, help="The engine to write.")
+@click.option("--timing-cache", type=SHARED, help="Timing cache to read and extend.")
 @click.option("--cuda-graph", is_flag=True, help="Measure with a CUDA graph.")
 def command(model: Path, cache: Path | None, shapes: str, tensorrt: str, **v: Any) -> None:
     """Print the trtexec command line that builds an INT8 engine from MODEL: Q/DQ, or FP32 with a --cache.
@@ -34,6 +37,8 @@ def command(model: Path, cache: Path | None, shapes: str, tensorrt: str, **v: An
     """
     from quantlab.engines.trtexec import TrtexecOptions, trtexec_command
 
+    if v["strongly_typed"] or tensorrt == "11":
+        refuse_idle(["no_fp16"], "a strongly typed network takes its types from the model (quantlab fp16)")
     fp16 = not v.pop("no_fp16")
     options = TrtexecOptions(tensorrt=int(tensorrt), shapes=parse_shapes(shapes), fp16=fp16, **v)
-    click.echo(shlex.join(trtexec_command(model, cache, options)))
+    echo(shlex.join(trtexec_command(model, cache, options)))

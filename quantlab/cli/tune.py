@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.options import PATH, data_options, open_batches, print_warnings
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import FILE, MODEL, SHARED, TABLE, TEXT, TUNE_FOLDER
+from quantlab.cli.options import data_options, open_batches, print_warnings, refuse_idle
+from quantlab.cli.say import echo
 from quantlab.cli.tables import print_candidates
+from quantlab.files import together
 
 if TYPE_CHECKING:
     from quantlab.engines.runtime import Runtime
@@ -20,21 +24,27 @@ DIFFERENT = 10
 """Layers in float that are printed."""
 
 
-@click.command("tune")
-@click.argument("model", type=PATH)
-@click.option("--table", "table_file", type=PATH, required=True, help="Scales of --tensors all, or a TensorRT cache.")
+@click.command("tune", cls=FileCommand)
+@click.argument("model", type=MODEL)
+@click.option("--table", "table_file", type=TABLE, required=True, help="Scales of --tensors all, or a TensorRT cache.")
 @data_options
-@click.option("--labels", help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none.")
-@click.option("--metric", help="file.py:NAME, a function of (outputs, labels) or a class with update and compute.")
+@click.option(
+    "--labels", type=TEXT, help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none."
+)
+@click.option(
+    "--metric", type=TEXT, help="file.py:NAME, a function of (outputs, labels) or a class with update and compute."
+)
 @click.option("--min-sqnr", type=float, help="The least SQNR of the outputs, in dB.  [default: that of quantize]")
 @click.option("--max-drop", type=float, help="The most that the metric may lose: points of top-1.")
 @click.option("--latency", help="The most that one batch may take, such as 1.2ms.")
 @click.option("--objective", default="", help="latency or accuracy.  [default: accuracy with --latency, else latency]")
 @click.option("--budget", default="20min", show_default=True, help="For building and measuring engines.")
-@click.option("--latency-table", type=PATH, help="Instead of a GPU: what quantlab profile recorded on one.")
-@click.option("--timing-cache", type=PATH, help="For TensorRT builds.")
+@click.option("--latency-table", type=FILE, help="Instead of a GPU: what quantlab profile recorded on one.")
+@click.option("--timing-cache", type=SHARED, help="For TensorRT builds.")
 @click.option("--builder-optimization-level", type=int, help="For TensorRT builds.")
-@click.option("-o", "--output", type=PATH, required=True, help="Folder of the search; one that was cut off goes on.")
+@click.option(
+    "-o", "--output", type=TUNE_FOLDER, required=True, help="Folder of the search; one that was cut off goes on."
+)
 @click.pass_context
 def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, **v: Any) -> None:
     """Find which layers of the FP32 MODEL to leave in float, so that the engine is the fastest within an accuracy, or
@@ -47,7 +57,9 @@ def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, 
     """
     from quantlab.api.tuning import TuningRequest, tune
     from quantlab.calibration import load_table
+    from quantlab.calibration.made_from import preprocess_notices
     from quantlab.comparison.task import load_metric
+    from quantlab.data import stream_facts
     from quantlab.engines.options import BuildSettings
     from quantlab.onnx_model import load_model
     from quantlab.report import write_tuning
@@ -55,16 +67,21 @@ def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, 
     from quantlab.tune.target import Target, parse_budget_s, parse_latency_ms
     from quantlab.tune.tuned import clear
 
+    if v["latency_table"] is not None:
+        refuse_idle(["budget", "timing_cache", "builder_optimization_level"], "with --latency-table no engine is built")
     latency_ms = parse_latency_ms(v["latency"]) if v["latency"] else None
     target = Target(v["min_sqnr"], v["max_drop"], latency_ms, v["objective"])
     budget_s = parse_budget_s(v["budget"])
-    metric = load_metric(v["metric"]) if v["metric"] else None
     latencies = load_latency_table(v["latency_table"]) if v["latency_table"] else None
     table = load_table(table_file)
     proto = load_model(model)
+    table.check_model(proto)
+    metric = load_metric(v["metric"]) if v["metric"] else None  # code of the user: after all that is quick to check
+    batches = open_batches(proto, v, v["labels"])
+    print_warnings(preprocess_notices(table.provenance.preprocess, stream_facts(batches).preprocess))
     request = TuningRequest(
         table=table,
-        batches=open_batches(proto, v, v["labels"]),
+        batches=batches,
         folder=output,
         target=target,
         metric=metric,
@@ -75,20 +92,21 @@ def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, 
     )
     found = tune(proto, request, partial(_show, budget_s))
     _print(found)
-    if not found.reached:
+    with together():
         clear(output)  # what an earlier search left there is no answer to this one
-    written = found.save(output) if found.reached else {}
-    for what, file in (written | {"report": write_tuning(found, output, title=model.name)}).items():
-        click.echo(f"{what}: {file}")
+        written = found.save(output) if found.reached else {}
+        written["report"] = write_tuning(found, output, title=model.name)
+    for what, file in written.items():
+        echo(f"{what}: {file}")
     if not found.reached:
-        click.echo(f"not reached; the best there is: {found.summary}", err=True)
+        echo(f"not reached; the best there is: {found.summary}", err=True)
         ctx.exit(3)
 
 
 def _show(budget_s: float, step: Step) -> None:
     """A line for each step, with what is left of the budget once engines are built."""
     left = f" ({step.engines} engines, {max(0.0, budget_s - step.spent_s):.0f} s left)" if step.engines else ""
-    click.echo(f"{step.candidate}: {step.what}{left}", err=True)
+    echo(f"{step.candidate}: {step.what}{left}", err=True)
 
 
 def _runtime() -> Runtime:
@@ -108,11 +126,11 @@ def _print(found: Tuned) -> None:
     print_candidates(found)
     print_warnings(f"candidate '{name}' is missing: {why}" for name, why in found.failed.items())
     if found.reached:
-        click.echo(found.summary)
+        echo(found.summary)
     if found.quantized is not None:
         print_warnings(found.quantized.warnings)
         left = [s for s in found.quantized.placement.skipped if s.node in found.effects]
         for one in left[:DIFFERENT]:
-            click.echo(f"  float {one.node} ({one.op}): {one.reason}")
+            echo(f"  float {one.node} ({one.op}): {one.reason}")
         if len(left) > DIFFERENT:
-            click.echo(f"  ... and {len(left) - DIFFERENT} more, all of them in the report")
+            echo(f"  ... and {len(left) - DIFFERENT} more, all of them in the report")

@@ -1,5 +1,6 @@
 """How far quantized models and engines are from their FP32 model, on the same batches."""
 
+from quantlab.arguments import guard
 from quantlab.comparison.backend import Backend, ort_backend
 from quantlab.comparison.compare import Candidate, compare_models
 from quantlab.comparison.error_trace import ErrorTrace, trace_error
@@ -26,3 +27,5 @@ __all__ = [
     "ort_backend",
     "trace_error",
 ]
+
+guard(globals())

@@ -12,8 +12,16 @@ from numpy.typing import NDArray
 from quantlab.data import Batch
 from quantlab.errors import GraphError
 from quantlab.numerics import ErrorSums, error_sums
-from quantlab.onnx_model import has_qdq, input_specs, model_bytes, output_specs
-from quantlab.ort import Session
+from quantlab.onnx_model import (
+    activation_qdq,
+    constant_qdq_notices,
+    copy_model,
+    has_qdq,
+    input_specs,
+    model_bytes,
+    output_specs,
+)
+from quantlab.ort import Session, beyond, runnable_part
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -49,15 +57,16 @@ class OrtBackend:
     can change the numbers of a Q/DQ model, and whoever runs it that way then does not get what is judged here."""
 
     def __init__(self, proto: onnx.ModelProto) -> None:
+        proto = comparable(proto)
         self._written = Session(proto, optimize=False)
         self._optimised: Session | None = Session(proto)
-        self._names = [o.name for o in output_specs(proto)]
+        self._names = self._written.outputs
         self._sums = {name: ErrorSums() for name in self._written.float_outputs}
         self._judged = 0
 
     def __call__(self, batch: Batch) -> Outputs:
         outputs = self._written.run(batch, self._names)
-        if self._optimised is not None:
+        if self._optimised is not None and self._sums:
             other = self._optimised.run(batch, list(self._sums))
             self._judged += 1
             for name, sums in self._sums.items():
@@ -86,8 +95,45 @@ def ort_backend(name: str, proto: onnx.ModelProto, facts: Mapping[str, float] | 
         GraphError: ONNX Runtime cannot load it.
     """
     quantized = has_qdq(proto)
-    notes = () if quantized else ("it has no Q/DQ nodes: it is compared, but it is not an INT8 model",)
+    notes: tuple[str, ...] = tuple(beyond(proto).notices())
+    if quantized and not activation_qdq(proto):
+        notes += constant_qdq_notices(proto)
+    left = [o.name for o in proto.graph.output if not _is_compared(o)]
+    if left:
+        notes += (f"output '{left[0]}' is no tensor of numbers: it is not compared ({len(left)} such)",)
+    notes += () if quantized else ("it has no Q/DQ nodes: it is compared, but it is not an INT8 model",)
     return Backend(name, OrtBackend(proto), model_bytes(proto), int8=quantized, notes=notes, facts=facts or {})
+
+
+def comparable(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The part of a model whose outputs can be compared.
+
+    Args:
+        proto: The model.
+
+    Returns:
+        What ONNX Runtime can run of it (see `runnable_part`), without outputs that are sequences, maps or strings; the
+        model itself if that is all of it.
+
+    Raises:
+        GraphError: Nothing is left.
+    """
+    part = runnable_part(proto)
+    kept = [output for output in part.graph.output if _is_compared(output)]
+    if not kept:
+        names = ", ".join(f"'{output.name}'" for output in part.graph.output)
+        raise GraphError(f"no output of the model is a tensor of numbers: {names}", hint="add one, or quantize only")
+    if len(kept) == len(part.graph.output):
+        return part
+    part = copy_model(part)
+    del part.graph.output[:]
+    part.graph.output.extend(kept)
+    return part
+
+
+def _is_compared(output: onnx.ValueInfoProto) -> bool:
+    kind = output.type.WhichOneof("value")
+    return kind in (None, "tensor_type") and output.type.tensor_type.elem_type != onnx.TensorProto.STRING
 
 
 def check_interface(fp32: onnx.ModelProto, name: str, proto: onnx.ModelProto) -> None:

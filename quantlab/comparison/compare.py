@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from quantlab.calibration import Progress
-from quantlab.comparison.backend import Backend, check_interface, ort_backend
+from quantlab.calibration.made_from import origin_notices
+from quantlab.comparison.backend import Backend, check_interface, comparable, ort_backend
 from quantlab.comparison.feed import no_batches
 from quantlab.comparison.result import Comparison
 from quantlab.comparison.run import FP32, ComparisonRun
@@ -18,7 +20,7 @@ from quantlab.comparison.summary import summarise
 from quantlab.comparison.task import Metric
 from quantlab.data import Batches, stream_facts
 from quantlab.errors import DataError, GraphError
-from quantlab.onnx_model import require_float
+from quantlab.onnx_model import model_hash, not_finite, require_finite, require_float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,14 @@ def compare_models(
 
     Raises:
         DataError: There are no batches, labels do not fit, or FP32 guesses.
-        GraphError: The FP32 model is quantized, two models have one name, or one has other inputs and outputs.
+        GraphError: The FP32 model is quantized or has weights that are not finite, two models have one name, or one has
+            other inputs and outputs.
     """
     require_float(fp32, "a comparison")
-    backends = [_as_backend(fp32, candidate) for candidate in candidates]
+    require_finite(fp32, "the FP32 model")
+    met = (model_hash(fp32), stream_facts(batches).preprocess)
+    fp32 = comparable(fp32)
+    backends = [_as_backend(fp32, candidate, *met) for candidate in candidates]
     if len({b.name for b in backends} | {FP32}) != len(backends) + 1:
         raise GraphError("two models of the comparison have the same name", hint="give every model its own name")
     run = ComparisonRun(fp32, [ort_backend(FP32, fp32), *backends], metric)
@@ -83,8 +89,13 @@ def compare_models(
     return summarise(run, stream_facts(batches), partial)
 
 
-def _as_backend(fp32: onnx.ModelProto, candidate: Candidate | Backend) -> Backend:
+def _as_backend(
+    fp32: onnx.ModelProto, candidate: Candidate | Backend, digest: str, preprocess: Mapping[str, Any] | None
+) -> Backend:
+    """`candidate` as a backend, with what it says of itself that does not fit the FP32 model or the data."""
     if isinstance(candidate, Backend):
         return candidate
-    check_interface(fp32, candidate.name, candidate.proto)
-    return ort_backend(candidate.name, candidate.proto)
+    check_interface(fp32, candidate.name, comparable(candidate.proto))
+    facts = [*map(str, not_finite(candidate.proto)), *origin_notices(candidate.proto, digest, preprocess)]
+    backend = ort_backend(candidate.name, candidate.proto)
+    return replace(backend, notes=(*backend.notes, *facts)) if facts else backend

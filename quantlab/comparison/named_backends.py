@@ -20,7 +20,7 @@ from quantlab.engines.int8 import Int8Source
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.profiles import profile_for
 from quantlab.engines.runtime import Runtime
-from quantlab.errors import ConfigError, Notice, QuantlabError
+from quantlab.errors import ConfigError, GraphError, Notice, QuantlabError
 from quantlab.observers import observer_by_name
 from quantlab.onnx_model import input_specs
 from quantlab.qdq import ALL_TENSORS, Quantized, calibration_target, quantize_model
@@ -144,10 +144,11 @@ class BackendSet:
         if quantized and self.calibration is None:
             raise ConfigError(f"backend '{quantized[0]}' needs calibration data", hint="--calibration")
         self._calibrate(wanted)
-        for spec in (s for s in wanted if s.runtime == "ort"):
+        for spec in (s for s in wanted if s.runtime == "ort" and s.algorithm in self.quantized):
             facts = {"calibration_s": self._calibration_s}
             self.backends.append(ort_backend(spec.name, self.quantized[spec.algorithm].model, facts))
-        on_trt = [spec for spec in wanted if spec.runtime == "trt"]
+        usable = [spec for spec in wanted if spec.precision != "qdq" or spec.algorithm in self.quantized]
+        on_trt = [spec for spec in usable if spec.runtime == "trt"]
         if on_trt or engine_files:
             try:
                 self._open_engines(on_trt, batch, asked_for, engine_files or {})
@@ -167,7 +168,13 @@ class BackendSet:
         self._calibration_s = time.perf_counter() - started
         self.tables = dict(run.tables)
         self.notices += [notice for table in run.tables.values() for notice in table.warnings]
-        self.quantized = {name: quantize_model(self.proto, table) for name, table in run.tables.items()}
+        for name, table in run.tables.items():
+            try:
+                self.quantized[name] = quantize_model(self.proto, table)
+            except QuantlabError as error:  # the other algorithms may do
+                self.skipped.append(f"'{name}' was left out: {error.message}")
+        if not self.quantized:
+            raise GraphError("; ".join(self.skipped), hint="quantlab calibrate, quantlab quantize say more")
 
     def _open_engines(
         self, specs: Sequence[BackendSpec], batch: Batch, asked_for: bool, files: Mapping[str, Path]

@@ -16,7 +16,7 @@ from quantlab.comparison.judge import scores_output
 from quantlab.comparison.tally import BatchRow, Tally, Truth
 from quantlab.comparison.task import Metric, TaskMetric
 from quantlab.data import Batch, Batches, BatchSize, Labels
-from quantlab.errors import DataError, QuantlabError, in_batch
+from quantlab.errors import DataError, QuantlabError, first_line, in_batch
 from quantlab.onnx_model import input_specs, output_specs
 
 FP32 = "fp32"
@@ -61,7 +61,7 @@ class ComparisonRun:
         self.scores = scores_output(fp32)
         self.kept: list[KeptBatch] = []
         names = [o.name for o in output_specs(fp32)]
-        self.tallies = {b.name: Tally(b.name, names, TaskMetric(metric) if metric else None) for b in backends}
+        self.tallies = {b.name: Tally(b.name, names, None if metric is None else TaskMetric(metric)) for b in backends}
         self._size = BatchSize.of(input_specs(fp32))
 
     @property
@@ -145,8 +145,16 @@ class ComparisonRun:
 
 
 def _run(backend: Backend, batch: Batch) -> Outputs:
-    """The outputs of a backend, which may be a function of the user: DataError if it gives something else."""
-    found: object = backend.run(batch)
+    """The outputs of a backend, which may be a function of the user: DataError if it raises or gives something else."""
+    try:
+        found: object = backend.run(batch)
+    except QuantlabError:
+        raise
+    except Exception as error:  # of the user's code, which may raise anything
+        raise DataError(
+            f"backend '{backend.name}' raised {type(error).__name__}: {first_line(error)}",
+            hint="call it on one batch to see where",
+        ) from error
     if not isinstance(found, Mapping):
         raise DataError(
             f"backend '{backend.name}' gave a {type(found).__name__}, expected a mapping of output name to array",

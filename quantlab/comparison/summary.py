@@ -13,8 +13,8 @@ from quantlab.comparison.run import FP32, ComparisonRun
 from quantlab.comparison.statistics import MeanDifference, accuracy_difference, mean_difference
 from quantlab.comparison.tally import Tally
 from quantlab.data import Labels, StreamFacts
-from quantlab.data.python_file import FAILURES
-from quantlab.errors import DataError
+from quantlab.data.python_file import FAILURES, described
+from quantlab.errors import DataError, QuantlabError
 from quantlab.onnx_model import model_hash
 
 FP32_OPTIMISED_DB = 60.0
@@ -91,8 +91,11 @@ def _metric_of(tally: Tally, reference: Tally | None) -> tuple[float | None, Mea
         value = float(values.mean()) if values is not None else tally.metric.of_set(len(tally.rows))
         if not math.isfinite(value):
             raise DataError(f"the metric is {value}", hint="it has to be a number")
+    except QuantlabError as error:
+        tally.metric_failed = error.message
+        return None, None
     except FAILURES as error:  # the user's code
-        tally.metric_failed = f"{type(error).__name__}: {error}"
+        tally.metric_failed = described(error)
         return None, None
     if reference is None or reference.metric_failed:
         return value, None

@@ -17,8 +17,8 @@ from quantlab.comparison.backend import Outputs
 from quantlab.comparison.metrics import ClassificationCounts, classify, sample_sqnr_db
 from quantlab.comparison.task import TaskMetric
 from quantlab.data import Labels
-from quantlab.data.python_file import FAILURES
-from quantlab.errors import DataError
+from quantlab.data.python_file import FAILURES, described
+from quantlab.errors import DataError, QuantlabError
 from quantlab.numerics import ErrorSums, OutputError, error_sums
 
 WORST = 10
@@ -136,9 +136,11 @@ class Tally:
         try:
             read_only = {name: _read_only(values) for name, values in outputs.items()}
             return self.metric.of_batch(read_only, truth.labels, truth.size)
-        except FAILURES:  # the user's code: its traceback is the message, everything else goes on
-            self.metric_failed = traceback.format_exc()
-            return None
+        except QuantlabError as error:
+            self.metric_failed = error.message
+        except FAILURES as error:  # the user's code: its traceback is the message, everything else goes on
+            self.metric_failed = "".join(traceback.format_tb(error.__traceback__)) + described(error)
+        return None
 
     @property
     def counts(self) -> ClassificationCounts:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data.python_file import FAILURES, run_python_file, split_python
+from quantlab.data.python_file import FAILURES, contained, described, run_python_file, split_python
 from quantlab.errors import ConfigError, DataError
 
 Outputs = Mapping[str, NDArray[Any]]
@@ -57,13 +57,15 @@ class TaskMetric:
             )
         if isinstance(metric, type):
             try:
-                made = metric()
+                with contained():
+                    made = metric()
+                    is_whole = isinstance(made, WholeSet)
             except FAILURES as error:
-                reason = f"{type(error).__name__}: {error}"
                 raise ConfigError(
-                    f"metric {metric.__name__}() failed: {reason}", hint="its objects are made without arguments"
+                    f"metric {metric.__name__}() failed: {described(error)}",
+                    hint="its objects are made without arguments",
                 ) from error
-            if not isinstance(made, WholeSet):
+            if not is_whole:
                 raise ConfigError(
                     f"metric {metric.__name__} is a class without update and compute",
                     hint="a metric is a function of (outputs, labels), or a class with update and compute",
@@ -82,16 +84,24 @@ class TaskMetric:
             float64 (size,), or None for a metric of the whole set, which keeps the batch itself.
 
         Raises:
-            DataError: The function does not give a value per sample.
+            DataError: The function does not give a finite number per sample.
         """
         if self._object is not None:
             self._batches += 1  # before it: an update that is interrupted has taken a part of the batch
-            self._object.update(outputs, labels)
+            with contained():
+                self._object.update(outputs, labels)
             return None
-        values = np.asarray(self._function(outputs, labels), np.float64)
+        with contained():
+            given = self._function(outputs, labels)
+            values = _real(np.ma.filled(given, np.nan) if np.ma.isMaskedArray(given) else given)
         if values.shape != (size,):
             raise DataError(
                 f"the metric gave shape {values.shape} for {size} samples", hint=f"return a value per sample, ({size},)"
+            )
+        wrong = np.flatnonzero(~np.isfinite(values))
+        if wrong.size:
+            raise DataError(
+                f"the metric is {values[wrong[0]]} for sample {wrong[0]} of a batch", hint="it has to be a number"
             )
         return values
 
@@ -105,7 +115,7 @@ class TaskMetric:
             Its value.
 
         Raises:
-            DataError: It was interrupted while it took another one.
+            DataError: It was interrupted while it took another one, or gives no finite number.
         """
         assert self._object is not None
         if self._batches != batches:
@@ -113,7 +123,21 @@ class TaskMetric:
                 f"the metric has taken {self._batches} batches, the comparison was interrupted after {batches}",
                 hint="run it again to the end",
             )
-        return float(self._object.compute())
+        with contained():
+            given = self._object.compute()
+            value = _real(given)
+        if value.shape != () or not np.isfinite(value):
+            raise DataError(f"the metric is {given!r:.80}", hint="compute returns one number")
+        return float(value)
+
+
+def _real(given: object) -> NDArray[np.float64]:
+    """float64; DataError for what only looks like numbers (texts, dates) or is more than one each (complex)."""
+    values = np.asarray(given)
+    if values.dtype.kind not in "biuf":
+        what = f"an array of {values.dtype}" if values.ndim else f"a {type(given).__name__}"
+        raise DataError(f"the metric gave {what}, expected numbers", hint="return a value per sample, or one number")
+    return values.astype(np.float64)
 
 
 def load_metric(text: str) -> Metric:
@@ -135,4 +159,9 @@ def load_metric(text: str) -> Metric:
             f"metric '{text}' is not file.py:NAME", hint="a Python file with the metric, and its name after a colon"
         )
     found: Metric = run_python_file(source[0], "metric").named(source[1])
+    if not callable(found):
+        raise ConfigError(
+            f"metric '{text}' is a {type(found).__name__}, expected a function or a class",
+            hint="a metric is a function of (outputs, labels), or a class with update and compute",
+        )
     return found

@@ -1,10 +1,12 @@
 """Batches: re-iterable streams of `{input name: array}` from images, arrays, iterables and torch DataLoaders."""
 
+from quantlab.arguments import guard
 from quantlab.data.arrays import ArrayBatches, read_arrays
 from quantlab.data.batches import Batch, Batches, IterableBatches, LabeledBatches, Labels, LoaderBatches
 from quantlab.data.check import check_batch
 from quantlab.data.facts import DerivedBatches, StreamFacts, stream_facts
 from quantlab.data.images import ImageBatches, image_folder
+from quantlab.data.integer_inputs import IntegerUse, integer_uses
 from quantlab.data.made_up import made_up_batch
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.presets import PRESETS
@@ -21,6 +23,7 @@ __all__ = [
     "DataOptions",
     "DerivedBatches",
     "ImageBatches",
+    "IntegerUse",
     "IterableBatches",
     "LabeledBatches",
     "Labels",
@@ -31,6 +34,7 @@ __all__ = [
     "WholeBatches",
     "check_batch",
     "image_folder",
+    "integer_uses",
     "made_up_batch",
     "notices_of",
     "open_data",
@@ -38,3 +42,5 @@ __all__ = [
     "script_batches",
     "stream_facts",
 ]
+
+guard(globals())

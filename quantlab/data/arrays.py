@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,35 +10,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.data.batches import Batch, Labels, require_batch_size
+from quantlab.data.numpy_files import is_zip, read_npy, read_npz, refused
 from quantlab.errors import DataError
-
-_BROKEN = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, NotImplementedError)
+from quantlab.files import is_file
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file by name, without scalars; an .npy gives one named ''. DataError if unreadable or pickled."""
-    if not path.is_file():
+    """The arrays of a file by name, without scalars and texts; see `read_all_arrays`."""
+    return {name: array for name, array in read_all_arrays(path).items() if array.ndim}
+
+
+def read_all_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a file by name, scalars too, without texts; an .npy gives one named ''.
+
+    Args:
+        path: An .npy or .npz.
+
+    Returns:
+        Real numbers, at least one array with at least one dimension.
+
+    Raises:
+        DataError: It cannot be read, is pickled, or unpacks to too much.
+    """
+    if not is_file(path):
         raise DataError(f"array file {path} does not exist", hint="give an .npy or .npz file")
-    try:
+    with refused(f"array file {path} cannot be read", "save plain numeric arrays with numpy.save or numpy.savez"):
         with path.open("rb") as file:
-            is_zip = file.read(4) == b"PK\x03\x04"
-            file.seek(0)
-            if is_zip:
-                with np.load(file, allow_pickle=False) as loaded:
-                    arrays = {name: loaded[name] for name in loaded.files}
-            else:
-                arrays = {"": np.load(path, mmap_mode="r", allow_pickle=False)}
-        if scalars := [name for name, array in arrays.items() if array.ndim == 0]:
-            arrays = {name: array for name, array in arrays.items() if name not in scalars}
-        if not arrays:
+            found = read_npz(file) if is_zip(file) else {"": read_npy(path)}
+        if not any(array.ndim for array in found.values()):
             raise ValueError("it holds no array with at least one dimension")
-        return arrays
-    except (*_BROKEN, KeyError) as error:
-        pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
-        what = "holds pickled objects, which can run code when loaded" if pickled else f"cannot be read: {error}"
-        raise DataError(
-            f"array file {path} {what}", hint="save plain numeric arrays with numpy.save or numpy.savez"
-        ) from error
+        return found
 
 
 class ArrayBatches:
@@ -51,29 +49,44 @@ class ArrayBatches:
         arrays: Input name -> array (N, ...).
         batch_size: Samples per batch.
         labels: The class of every sample, (N,).
+        axes: Inputs whose first dimension does not count the samples, see `BatchSize`.
 
     Attributes:
         count: Number of samples.
         batch_size: As given.
+        labels: As given.
 
     Raises:
         DataError: The arrays or labels are not of the same number of samples, or there are none.
     """
 
     def __init__(
-        self, arrays: Mapping[str, NDArray[Any]], *, batch_size: int = 32, labels: NDArray[np.int64] | None = None
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        batch_size: int = 32,
+        labels: NDArray[np.int64] | None = None,
+        axes: Mapping[str, int | None] | None = None,
     ) -> None:
         require_batch_size(batch_size)
-        lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+        self._axes = {name: axes.get(name, 0) if axes else 0 for name in arrays}
+        lengths = {
+            name: array.shape[axis] if array.ndim > axis else 0
+            for name, array in arrays.items()
+            if (axis := self._axes[name]) is not None
+        }
         if len(set(lengths.values())) != 1 or 0 in lengths.values():
-            raise DataError(f"arrays have {lengths} samples", hint="every input needs the same number of samples, > 0")
+            raise DataError(
+                f"arrays have {lengths} samples",
+                hint="every input needs the same number of samples, > 0; one of fixed size in the model is fed whole",
+            )
         self.count = next(iter(lengths.values()))
         if labels is not None and labels.shape != (self.count,):
             raise DataError(
                 f"labels have shape {labels.shape}, expected ({self.count},)", hint="one label per sample, in order"
             )
         self.batch_size = batch_size
-        self._arrays, self._labels = dict(arrays), labels
+        self._arrays, self.labels = dict(arrays), labels
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)
@@ -85,5 +98,12 @@ class ArrayBatches:
         """Batches with their labels, if there are any."""
         for start in range(0, self.count, self.batch_size):
             rows = slice(start, start + self.batch_size)
-            batch = {name: np.ascontiguousarray(array[rows]) for name, array in self._arrays.items()}
-            yield batch, None if self._labels is None else self._labels[rows]
+            batch = {name: self._rows(name, array, rows) for name, array in self._arrays.items()}
+            yield batch, None if self.labels is None else self.labels[rows]
+
+    def _rows(self, name: str, array: NDArray[Any], rows: slice) -> NDArray[Any]:
+        """What an input is fed for some samples."""
+        axis = self._axes[name]
+        # a scalar stays one: ascontiguousarray would give it a dimension
+        part = array if axis is None else array[(slice(None),) * axis + (rows,)]
+        return np.ascontiguousarray(part) if part.ndim else np.asarray(part)

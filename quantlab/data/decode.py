@@ -9,6 +9,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from quantlab.errors import DataError
 
+_FRAMES = "quantlab frames"
+_ONE_SUBJECT = ("MPO", "ICO", "ICNS")
+"""Formats whose frames show the same in other sizes or from another lens."""
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -17,15 +20,27 @@ def open_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            return ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(image)
+            upright.info[_FRAMES] = 1 if image.format in _ONE_SUBJECT else getattr(image, "n_frames", 1)
+            return upright
     except UnidentifiedImageError as error:
         raise DataError(
             f"image {path} is not an image file", hint="remove it, or skip such files with --skip-bad"
         ) from error
     except (OSError, SyntaxError, ValueError, NotImplementedError, Image.DecompressionBombError) as error:
+        if path.is_symlink() and not path.exists():
+            raise DataError(
+                f"image {path} is a link to {path.readlink()}, which does not exist",
+                hint="remove the link, or skip such files with --skip-bad",
+            ) from error
         raise DataError(
             f"image {path} cannot be decoded: {error}", hint="replace it, or skip such files with --skip-bad"
         ) from error
+
+
+def frames(image: Image.Image) -> int:
+    """How many frames the file of an image from `open_image` has."""
+    return int(image.info.get(_FRAMES, 1))
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -19,6 +19,7 @@ class StreamFacts:
     Attributes:
         preprocess: The preprocess, or the script that made the batches, as plain values; None if it is not known.
         skipped: One line per image that could not be read and was left out.
+        more: What else a reader of numbers from this stream must know.
         count: Samples, None if they are known only at the end.
         batches: Batches, None if they are known only at the end.
     """
@@ -27,12 +28,13 @@ class StreamFacts:
     skipped: tuple[str, ...] = ()
     count: int | None = None
     batches: int | None = None
+    more: tuple[Notice, ...] = ()
 
     def notices(self) -> tuple[Notice, ...]:
         """What a reader of numbers from this stream must know."""
         if not self.skipped:
-            return ()
-        return (Notice(f"{len(self.skipped)} images could not be read and were left out", "bad_images"),)
+            return self.more
+        return (Notice(f"{len(self.skipped)} images could not be read and were left out", "bad_images"), *self.more)
 
 
 class DerivedBatches:
@@ -49,13 +51,15 @@ def stream_facts(batches: Batches) -> StreamFacts:
     """The facts of a stream, as far as it has attributes for them; a derived one has those of its source."""
     if isinstance(batches, DerivedBatches):
         facts = stream_facts(batches.source)
-        return StreamFacts(facts.preprocess, facts.skipped)
+        return StreamFacts(facts.preprocess, facts.skipped, more=facts.more)
     preprocess = getattr(batches, "preprocess", None)
     recorded = preprocess.to_dict() if isinstance(preprocess, (Preprocess, ScriptSource)) else None
     count = getattr(batches, "count", None)
     # `count` of a list is a method
     samples = count if isinstance(count, int) else None
-    return StreamFacts(recorded, tuple(getattr(batches, "skipped", ())), samples, _length(batches))
+    more = getattr(batches, "notices", ())
+    more = tuple(more) if isinstance(more, (tuple, list)) else ()  # of a stream of the user it may be anything
+    return StreamFacts(recorded, tuple(getattr(batches, "skipped", ())), samples, _length(batches), more)
 
 
 def _length(batches: Batches) -> int | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.data.batches import Batch, Labels, require_batch_size
-from quantlab.data.decode import from_array, open_image
+from quantlab.data.decode import frames, from_array, open_image
+from quantlab.data.folder import image_files
 from quantlab.data.prefetch import map_ahead
 from quantlab.data.preprocess import Preprocess
-from quantlab.errors import DataError, QuantlabError, expect_type
-
-_SIDECARS = frozenset({".csv", ".txt", ".json", ".md", ".xml", ".yaml", ".yml", ".npy", ".npz"})
+from quantlab.errors import DataError, Notice, QuantlabError, expect_type
 
 
 class ImageBatches:
@@ -30,6 +27,7 @@ class ImageBatches:
         batch_size: Images per batch.
         labels: The class of every image, (N,).
         skip_bad: Decode every image once beforehand, and leave out those that cannot be, with their labels.
+        notices: What a reader of numbers from these images must know.
 
     Attributes:
         preprocess: As given.
@@ -51,6 +49,7 @@ class ImageBatches:
         batch_size: int = 32,
         labels: NDArray[np.int64] | None = None,
         skip_bad: bool = False,
+        notices: Sequence[Notice] = (),
     ) -> None:
         expect_type(preprocess, Preprocess, "the preprocess", "quantlab.PRESETS['imagenet']")
         require_batch_size(batch_size)
@@ -62,6 +61,7 @@ class ImageBatches:
             )
         self.preprocess, self.input_name, self.batch_size = preprocess, input_name, batch_size
         self.skipped: tuple[str, ...] = ()
+        self._notices, self._several = tuple(notices), set[int]()
         self._images, self.labels = images, labels
         if skip_bad:
             self._leave_out_bad()
@@ -70,6 +70,15 @@ class ImageBatches:
     def count(self) -> int:
         """Number of images."""
         return len(self._images)
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What a reader of numbers must know of the images; of several frames once they have been decoded."""
+        if not self._several:
+            return self._notices
+        first = self._name(min(self._several))
+        text = f"{len(self._several)} images have several frames, of which the first is used (such as {first})"
+        return (*self._notices, Notice(text, "frames"))
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)
@@ -96,6 +105,8 @@ class ImageBatches:
     def _load(self, index: int) -> NDArray[Any]:
         image = self._images[index]
         source = open_image(image) if isinstance(image, Path) else image  # its errors name the file
+        if not isinstance(source, np.ndarray) and frames(source) > 1:
+            self._several.add(index)
         try:
             return self.preprocess.apply(from_array(source) if isinstance(source, np.ndarray) else source)
         except QuantlabError as error:
@@ -120,40 +131,9 @@ class ImageBatches:
             raise DataError(
                 f"none of {self.count} images can be read; first: {self.skipped[0]}", hint="check the folder"
             )
+        self._several.clear()  # the numbers are others now
         self._images = [self._images[i] for i in good]
         self.labels = None if self.labels is None else self.labels[good]
-
-
-def image_files(folder: Path) -> tuple[list[Path], NDArray[np.int64] | None]:
-    """Image files below `folder`, and labels where all of them lie in class subfolders (two or more).
-
-    A class folder that begins with a number has that label, if all do; otherwise labels are the positions in sorted
-    order. Files are taken from the classes in turn, so that the first N are as mixed as the whole. Hidden files and
-    text files are passed over; anything else counts as an image, to be decoded or reported.
-    """
-    if not folder.is_dir():
-        raise DataError(f"image folder {folder} does not exist", hint="give a folder of images")
-    found = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() not in _SIDECARS)
-    files = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-    if not files:
-        raise DataError(f"no images in {folder}", hint="put .png, .jpg or other image files there")
-    if any(p.parent == folder for p in files):
-        return files, None
-    classes = sorted({p.relative_to(folder).parts[0] for p in files})
-    if len(classes) == 1:
-        return files, None  # one folder is a folder, not a class
-    label_of = _class_labels(classes)
-    columns = [[p for p in files if p.relative_to(folder).parts[0] == name] for name in classes]
-    mixed = [p for row in zip_longest(*columns) for p in row if p is not None]
-    return mixed, np.array([label_of[p.relative_to(folder).parts[0]] for p in mixed], np.int64)
-
-
-def _class_labels(classes: list[str]) -> dict[str, int]:
-    numbers = [re.match(r"\d+", name) for name in classes]
-    labels = [int(n.group()) for n in numbers if n]
-    if len(set(labels)) == len(classes):
-        return dict(zip(classes, labels, strict=True))
-    return {name: index for index, name in enumerate(classes)}
 
 
 def image_folder(
@@ -181,8 +161,8 @@ def image_folder(
     Raises:
         DataError: There are no images, or none can be decoded.
     """
-    files, labels = image_files(Path(folder))
+    found = image_files(Path(folder))
     return ImageBatches(
-        files[:limit], preprocess, input_name=input_name, batch_size=batch_size,
-        labels=None if labels is None else labels[:limit], skip_bad=skip_bad,
+        found.files[:limit], preprocess, input_name=input_name, batch_size=batch_size,
+        labels=None if found.labels is None else found.labels[:limit], skip_bad=skip_bad, notices=found.notices,
     )  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,48 +13,109 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.data.arrays import read_arrays
+from quantlab.data.label_file import LabelLine, read_label_lines
 from quantlab.errors import DataError
 from quantlab.files import read_text
 
-_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What is labelled.
+
+    Attributes:
+        count: How many there are in all.
+        used: The first so many are used.
+        names: Of all files in order; None for data in arrays.
+    """
+
+    count: int
+    used: int
+    names: Sequence[str] | None = None
 
 
-def read_labels(path: Path, key: str, names: list[str] | None) -> NDArray[np.int64]:
-    """Read labels.
+def read_labels(path: Path, key: str, samples: Samples) -> NDArray[np.int64]:
+    """Read the labels of the samples that are used.
 
     Args:
         path: A CSV, text, .npy or .npz file.
         key: The array of an .npz, '' for its only one.
-        names: The file names that a CSV's first column must cover, in the order wanted; None for data in arrays.
+        samples: What is labelled; the first column of a CSV must cover the names of those that are used.
 
     Returns:
-        int64 (N,).
+        int64 (used,).
 
     Raises:
-        DataError: The file cannot be read, or has no label for one of the names.
+        DataError: The file cannot be read, has no label for one of the samples, or leaves open which is whose.
     """
     if path.suffix.lower() in (".npy", ".npz"):
-        return as_labels(pick_array(path, read_arrays(path), key), str(path))
-    rows = [row for row in csv.reader(read_text(path, "labels file").splitlines()) if row]
-    if rows and not _NUMBER.fullmatch(rows[0][-1].strip()):
-        rows = rows[1:]  # a header line
-    for row in rows:
-        if not _NUMBER.fullmatch(row[-1].strip()):
-            raise DataError(f"labels file {path}: {','.join(row)!r} has no class number", hint="end the line with one")
-    if all(len(row) == 1 for row in rows):
-        return np.array([int(row[0]) for row in rows], np.int64)
-    by_name = {row[0].strip(): int(row[-1]) for row in rows}
-    if len(by_name) != len(rows):
-        raise DataError(f"labels file {path} names a file twice", hint="give every file one label")
-    if names is None:
+        return _in_order(as_labels(pick_array(path, read_arrays(path), key), str(path)), path, samples)
+    lines = read_label_lines(read_text(path, "labels file"), path)
+    if not lines[0].file:
+        return _in_order(np.array([line.label for line in lines], np.int64), path, samples)
+    if samples.names is None:
         raise DataError(f"labels file {path} names files, but the data are arrays", hint="give one label per line")
-    wanted = [name if name in by_name else Path(name).name for name in names]
-    if missing := [name for name in wanted if name not in by_name]:
+    return _by_name(lines, path, samples.names, samples.used)
+
+
+def _in_order(labels: NDArray[np.int64], path: Path, samples: Samples) -> NDArray[np.int64]:
+    """Labels without names, where it is beyond doubt which belongs to which sample."""
+    if len(labels) != samples.count:
+        what = "samples" if samples.names is None else "images"
         raise DataError(
-            f"labels file {path} has no label for {len(missing)} of {len(names)} images (first: {missing[0]})",
+            f"labels file {path}: there are {len(labels)} labels for {samples.count} {what}",
+            hint="one label per sample of all the data, in order; a limit cuts both",
+        )
+    why = _doubt(samples.names) if samples.names is not None else None
+    if why is not None:
+        raise DataError(
+            f"labels file {path} has labels without file names, and the order of the images is not certain: {why}",
+            hint="give a CSV: file,label",
+        )
+    return labels[: samples.used]
+
+
+def _doubt(names: Sequence[str]) -> str | None:
+    """Why nobody can be sure in which order files come, or None."""
+    if any("/" in name for name in names):
+        return "they lie in several folders"
+    plain = sorted(names)
+    if counted := next(
+        (pair for pair in zip(plain, sorted(names, key=_counted), strict=True) if pair[0] != pair[1]), None
+    ):
+        return f"by name '{counted[0]}' comes before '{counted[1]}', by number or without regard to case after it"
+    return None
+
+
+def _counted(name: str) -> tuple[list[tuple[bool, int, str]], str]:
+    """A key for the order in which a person counts: img2 before img10, a before B."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts if part], name
+
+
+def _by_name(lines: Sequence[LabelLine], path: Path, names: Sequence[str], used: int) -> NDArray[np.int64]:
+    """Labels by the path of a file below the folder, or its bare name where only one file has that."""
+    by_name: dict[str, LabelLine] = {}
+    for line in lines:
+        if (other := by_name.setdefault(line.file, line)) is not line:
+            raise DataError(
+                f"labels file {path} names a file twice: '{line.file}' in lines {other.number} and {line.number}",
+                hint="give every file one label",
+            )
+    bare = Counter(Path(name).name for name in names)
+    chosen = names[:used]
+    wanted = [name if name in by_name else Path(name).name for name in chosen]
+    if missing := [name for name, key in zip(chosen, wanted, strict=True) if key not in by_name]:
+        raise DataError(
+            f"labels file {path} has no label for {len(missing)} of {used} images (first: {missing[0]})",
             hint="the first column is the image's path below the data folder, or its file name",
         )
-    return np.array([by_name[name] for name in wanted], np.int64)
+    for name, key in zip(chosen, wanted, strict=True):
+        if key != name and bare[key] > 1:
+            raise DataError(
+                f"labels file {path}: '{key}' is the name of {bare[key]} images (such as {name})",
+                hint="give their paths below the data folder",
+            )
+    return np.array([by_name[key].label for key in wanted], np.int64)
 
 
 def as_labels(values: NDArray[Any], source: str) -> NDArray[np.int64]:
@@ -66,14 +129,17 @@ def as_labels(values: NDArray[Any], source: str) -> NDArray[np.int64]:
         int64 (N,).
 
     Raises:
-        DataError: They are no integers of one dimension.
+        DataError: They are no integers of one dimension, or beyond int64.
     """
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
         raise DataError(
             f"labels {source} are {values.dtype} {values.shape}, expected integers (N,)",
             hint="one class number per sample",
         )
-    return values.astype(np.int64)
+    labels = values.astype(np.int64)
+    if values.dtype.kind == "u" and (labels < 0).any():
+        raise DataError(f"labels {source} reach {values.max()}, which is no class", hint="one class number per sample")
+    return labels
 
 
 def pick_array(path: Path, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[Any]:
@@ -90,6 +156,7 @@ def pick_array(path: Path, arrays: dict[str, NDArray[Any]], key: str) -> NDArray
     Raises:
         DataError: There is no such array, or there are several and no key.
     """
+    arrays = {name: array for name, array in arrays.items() if array.ndim}
     if key in arrays:
         return arrays[key]
     if not key and len(arrays) == 1:

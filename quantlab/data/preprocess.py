@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -14,6 +13,9 @@ from PIL import Image, ImageOps
 from quantlab.data.decode import to_mode
 from quantlab.errors import ConfigError
 
+PIXELS = 2**26
+"""Of an image after a step of the preprocess: 8192 x 8192."""
+_LARGEST = float(np.finfo(np.float32).max)
 _CHOICES = {
     "resize": ("none", "short_side", "exact", "letterbox"),
     "interpolation": ("nearest", "bilinear", "bicubic", "lanczos"),
@@ -63,13 +65,10 @@ class Preprocess:
             if not isinstance(value, str) or value not in allowed:
                 raise ConfigError(f"preprocess {name} is {value!r}", hint=f"use one of {', '.join(allowed)}")
         self._check_types()
+        self._check_sizes()
         if self.resize != "none" and self.size is None:
             raise ConfigError(f"preprocess resize '{self.resize}' has no size", hint="add size: [height, width]")
-        for name in ("size", "crop"):
-            value = getattr(self, name)
-            if value is not None and (len(value) != 2 or min(value) < 1):
-                raise ConfigError(f"preprocess {name} is {value!r}", hint="give [height, width] in pixels")
-        if 0 in self.std or not self.mean or not self.std:
+        if 0 in np.asarray(self.std, np.float32) or not self.mean or not self.std:
             raise ConfigError("preprocess mean or std is empty or std has a 0", hint="std divides: use 1 for no change")
         channels = 1 if self.color == "gray" else 3
         for name in ("mean", "std"):
@@ -84,18 +83,26 @@ class Preprocess:
         good = all(isinstance(v, tuple) and all(type(n) is int for n in v) for v in pairs)
         lists = isinstance(self.mean, tuple) and isinstance(self.std, tuple)
         numbers = (self.scale, *self.mean, *self.std) if lists else (None,)
-        good = good and all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers)
+        good = good and all(type(n) in (int, float) and abs(n or 0) <= _LARGEST for n in numbers)
         if not good or type(self.pad_value) is not int or not 0 <= self.pad_value <= 255:
             raise ConfigError(
                 "preprocess has a value of the wrong type",
                 hint="size and crop: two integers; pad_value: 0..255; scale: a number; mean, std: lists of numbers",
             )
 
+    def _check_sizes(self) -> None:
+        for name in ("size", "crop"):
+            value = getattr(self, name)
+            if value is not None and (len(value) != 2 or min(value) < 1):
+                raise ConfigError(f"preprocess {name} is {value!r}", hint="give [height, width] in pixels")
+            if value is not None:
+                check_pixels(f"preprocess {name} [{value[0]}, {value[1]}]", value[0], value[1])
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
         """The inverse of `to_dict`; unknown keys raise ConfigError."""
         known = {f.name for f in fields(cls)}
-        if unknown := set(values) - known:
+        if unknown := {str(key)[:40] for key in values if key not in known}:
             raise ConfigError(
                 f"preprocess has unknown key(s) {', '.join(sorted(unknown))}", hint=f"known: {', '.join(sorted(known))}"
             )
@@ -133,6 +140,7 @@ class Preprocess:
             return canvas
         ratio = height / min(image.size)
         size = (max(height, round(image.width * ratio)), max(height, round(image.height * ratio)))
+        check_pixels(f"an image of {image.height}x{image.width} whose shorter side becomes {height}", *size)
         return image if image.size == size else image.resize(size, method)
 
     def _normalized(self, pixels: NDArray[np.uint8]) -> NDArray[np.generic]:
@@ -142,6 +150,23 @@ class Preprocess:
             y = (y - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
             x = np.clip(np.rint(y), 0, 255).astype(np.uint8) if self.dtype == "uint8" else y.astype(self.dtype)
         return np.ascontiguousarray(x.transpose(2, 0, 1) if self.layout == "nchw" else x)
+
+
+def check_pixels(what: str, height: int, width: int) -> None:
+    """Refuse an image that no model takes and that would fill the memory.
+
+    Args:
+        what: What has this size, for the error text.
+        height: In pixels.
+        width: In pixels.
+
+    Raises:
+        ConfigError: It has more than PIXELS.
+    """
+    if height * width > PIXELS:
+        raise ConfigError(
+            f"{what} has {height * width:,} pixels, more than {PIXELS:,}", hint="give a smaller size: [height, width]"
+        )
 
 
 def _center_crop(image: Image.Image, crop: tuple[int, int]) -> Image.Image:

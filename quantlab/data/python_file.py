@@ -9,20 +9,52 @@ from __future__ import annotations
 import hashlib
 import importlib.abc
 import importlib.util
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from quantlab.errors import ConfigError, DataError, QuantlabError
-from quantlab.files import read_bytes
+from quantlab.files import is_file, read_bytes
 
 T = TypeVar("T")
 FAILURES = (Exception, SystemExit)
-"""What code of a user may raise and is reported, in place of ending everything; Ctrl-C is not."""
+"""What comes out of `contained` and is reported, in place of ending everything; Ctrl-C is not."""
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Around code of a user: whatever ends it comes out as one of FAILURES, so that none of it ends the process with
+    an exit code of its own choice. Ctrl-C passes as it is."""
+    leave, process = os._exit, os.getpid()
+
+    def stay(code: int) -> NoReturn:
+        if os.getpid() != process or sys._getframe(1).f_globals.get("__name__", "").startswith("quantlab."):
+            leave(code)
+        raise SystemExit(code)
+
+    os._exit = stay  # type: ignore[assignment]
+    try:
+        yield
+    except (*FAILURES, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise RuntimeError(described(error)) from error
+    finally:
+        os._exit = leave
+
+
+def described(error: BaseException) -> str:
+    """The type and the text of what code of a user raised; it may not even be able to say what it is."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except FAILURES:
+        return type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +73,9 @@ class PythonFile:
 
     def named(self, name: str) -> Any:
         """What the file calls `name`; ConfigError if there is no such name."""
-        if not hasattr(self.module, name):
+        if not self.call(name, lambda: hasattr(self.module, name)):
             raise ConfigError(f"{self.path} has no '{name}'", hint=f"name one that it has: {self.path}:NAME")
-        return getattr(self.module, name)
+        return self.call(name, lambda: getattr(self.module, name))
 
     def call(self, what: str, function: Callable[[], T]) -> T:
         """Call something of the file.
@@ -59,7 +91,8 @@ class PythonFile:
             DataError: It raised something other than StopIteration or a QuantlabError.
         """
         try:
-            return function()
+            with contained():
+                return function()
         except (QuantlabError, StopIteration):
             raise
         except FAILURES as error:
@@ -95,7 +128,7 @@ def run_python_file(path: Path, what: str) -> PythonFile:
     Raises:
         DataError: It cannot be read, or raised something.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"{what} {path} does not exist or is no file", hint="give file.py or file.py:NAME")
     content = read_bytes(path, what)
     digest = hashlib.sha256(content).hexdigest()
@@ -125,7 +158,8 @@ def _run(path: Path, content: bytes, sha256: str, what: str) -> ModuleType:
     sys.modules[name] = module
     sys.path.insert(0, folder)
     try:
-        spec.loader.exec_module(module)
+        with contained():
+            spec.loader.exec_module(module)
     except QuantlabError:
         raise
     except FAILURES as error:
@@ -146,4 +180,4 @@ def _raised(path: Path, what: str, error: BaseException) -> DataError:
             line = trace.tb_lineno
         trace = trace.tb_next
     where = f"{path}, line {line}" if line else str(path)
-    return DataError(f"{where}: {what} raised {type(error).__name__}: {error}", hint="run the file by itself")
+    return DataError(f"{where}: {what} raised {described(error)}", hint="run the file by itself")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from quantlab.data.script import ScriptBatches, split_script
 from quantlab.data.source import DataOptions, open_data
 from quantlab.errors import ConfigError
 from quantlab.files import read_text
+from quantlab.strict_json import parse_json
 
 BATCH_SIZE = 32
 """Where neither the user nor the model asks for another one."""
@@ -42,12 +42,15 @@ class DataRequest:
     labels: str | None = None
     skip_bad: bool = False
 
-    def open(self, input_names: Sequence[str], fixed: int | None) -> ImageBatches | ArrayBatches | ScriptBatches:
+    def open(
+        self, input_names: Sequence[str], fixed: int | None, axes: Mapping[str, int | None] | None = None
+    ) -> ImageBatches | ArrayBatches | ScriptBatches:
         """Open the data.
 
         Args:
             input_names: Of the model.
             fixed: The batch size that the model was exported with, None if it takes any.
+            axes: Inputs whose first dimension does not count the samples, see `BatchSize`.
 
         Returns:
             The batches.
@@ -57,12 +60,14 @@ class DataRequest:
             DataError: The data cannot be read.
         """
         asked = self.batch_size
-        if asked and split_script(self.source):
+        if asked is not None and asked < 1:
+            raise ConfigError(f"--batch-size {asked} is less than 1", hint="leave it out for the model's own")
+        if asked is not None and split_script(self.source):
             raise ConfigError("--batch-size with a script, which makes its batches itself", hint="leave it out")
-        if fixed and asked and fixed != asked:
+        if fixed is not None and asked is not None and fixed != asked:
             raise ConfigError(f"--batch-size {asked} but the model has a fixed batch of {fixed}", hint="leave it out")
         size = next((size for size in (fixed, asked) if size is not None), BATCH_SIZE)
-        options = DataOptions(size, self.limit, self.labels, self.skip_bad)
+        options = DataOptions(size, self.limit, self.labels, self.skip_bad, axes or {})
         return open_data(self.source, input_names, read_preprocess(self.preset, self.preprocess_file), options)
 
 
@@ -80,11 +85,11 @@ def read_preprocess(preset: str | None, file: Path | None) -> Preprocess | None:
         ConfigError: Both were named, there is no such preset, or the file holds no preprocess.
         DataError: The file cannot be read.
     """
-    if preset and file:
+    if preset is not None and file is not None:
         raise ConfigError("--preset and --preprocess were both given", hint="give one of them")
-    if file:
+    if file is not None:
         try:
-            values = json.loads(read_text(file, "preprocess file"))
+            values = parse_json(read_text(file, "preprocess file"))
         except ValueError as error:
             raise ConfigError(f"preprocess file {file} is not JSON: {error}", hint="quantlab presets NAME") from error
         if not isinstance(values, dict):

@@ -42,7 +42,7 @@ class ScriptSource:
 class ScriptBatches:
     """Batches that a script's function yields; every `for` calls it again.
 
-    How many there are is known only at the end: `count` is None.
+    How many there are is known only at the end: `count` is None. So is `labels`: there are none.
 
     Args:
         file: The script, run.
@@ -53,6 +53,7 @@ class ScriptBatches:
     """
 
     count: None = None
+    labels: None = None
 
     def __init__(
         self,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data.arrays import ArrayBatches, read_arrays
-from quantlab.data.images import ImageBatches, image_files
-from quantlab.data.labels import pick_array, read_labels
+from quantlab.data.arrays import ArrayBatches, read_all_arrays
+from quantlab.data.folder import image_files
+from quantlab.data.images import ImageBatches
+from quantlab.data.labels import Samples, pick_array, read_labels
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.script import ScriptBatches, script_batches, split_script
-from quantlab.errors import ConfigError, DataError
+from quantlab.errors import ConfigError, DataError, Notice
+from quantlab.files import is_file, is_folder, is_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,14 @@ class DataOptions:
         limit: Use the first so many samples; None for all.
         labels: A file, see `read_labels`; `file.npz:key` picks one array.
         skip_bad: Leave out images that cannot be decoded.
+        axes: Inputs whose first dimension does not count the samples, see `BatchSize`.
     """
 
     batch_size: int = 32
     limit: int | None = None
     labels: str | None = None
     skip_bad: bool = False
+    axes: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def open_data(
@@ -61,27 +65,34 @@ def open_data(
     if options.batch_size < 1 or (options.limit is not None and options.limit < 1):
         raise ConfigError(f"batch size {options.batch_size}, limit {options.limit}", hint="both must be at least 1")
     path, key = split_key(str(source))
-    if path.is_dir():
+    if is_folder(path):
         return _open_folder(path, input_names, preprocess, options)
     if (script := split_script(str(source))) is not None:
         return _open_script(*script, input_names, preprocess, options)
     if path.suffix.lower() not in (".npy", ".npz"):
-        what = "is no folder, .npy or .npz" if path.exists() else "does not exist"
+        what = "is no folder, .npy or .npz" if is_there(path) else "does not exist"
         raise DataError(f"data {path} {what}", hint="give a folder of images, an .npy, an .npz or a script.py")
-    arrays = read_arrays(path)
-    labels = _labels(options, None)
+    arrays = read_all_arrays(path)
     if preprocess is not None:
-        images = pick_array(path, arrays, key)[: options.limit]
+        images = pick_array(path, arrays, key)
         return ImageBatches(
-            images, preprocess, input_name=_only(input_names), batch_size=options.batch_size,
-            labels=labels, skip_bad=options.skip_bad,
+            images[: options.limit], preprocess, input_name=_only(input_names), batch_size=options.batch_size,
+            labels=_labels(options, len(images), None), skip_bad=options.skip_bad,
         )  # fmt: skip
+    if options.skip_bad:
+        raise ConfigError(f"{path} holds arrays, which are not decoded: none can be bad", hint="leave out --skip-bad")
     if not key and set(input_names) <= set(arrays):
         chosen = {name: arrays[name] for name in input_names}
     else:
         chosen = {_only(input_names): pick_array(path, arrays, key)}
-    chosen = {name: array[: options.limit] for name, array in chosen.items()}
-    return ArrayBatches(chosen, batch_size=options.batch_size, labels=labels)
+    axes = {name: options.axes.get(name, 0) for name in chosen}
+    lengths = [array.shape[axis] if array.ndim else 0 for n, array in chosen.items() if (axis := axes[n]) is not None]
+    labels = _labels(options, lengths[0] if lengths else 0, None)
+    # arrays of different lengths stay so, to be refused: cut to a limit they would look alike
+    if len(set(lengths)) == 1 and options.limit is not None:
+        rows = slice(options.limit)
+        chosen = {n: x if (axis := axes[n]) is None else x[(slice(None),) * axis + (rows,)] for n, x in chosen.items()}
+    return ArrayBatches(chosen, batch_size=options.batch_size, labels=labels, axes=axes)
 
 
 def split_key(source: str) -> tuple[Path, str]:
@@ -97,6 +108,8 @@ def _open_script(
         raise ConfigError(
             f"{path} makes the arrays itself, a preprocess was given too", hint="leave out the preprocess"
         )
+    if options.skip_bad:
+        raise ConfigError(f"{path} makes the arrays itself: no image is decoded", hint="leave out --skip-bad")
     if options.labels is not None:
         raise ConfigError(f"labels of the batches of {path} cannot be given", hint="save them as an .npz with labels")
     return script_batches(path, function, input_names, options.limit)
@@ -107,25 +120,33 @@ def _open_folder(
 ) -> ImageBatches:
     if preprocess is None:
         raise ConfigError(f"images in {folder} need a preprocess", hint="choose one: quantlab presets")
-    files, labels = image_files(folder)
-    files = files[: options.limit]
-    labels = None if labels is None else labels[: options.limit]
+    found = image_files(folder)
+    labels, notices = None if found.labels is None else found.labels[: options.limit], found.notices
     if options.labels is not None:
-        labels = _labels(options, [f.relative_to(folder).as_posix() for f in files])
+        given = _labels(options, len(found.files), [f.relative_to(folder).as_posix() for f in found.files])
+        notices = () if given is None or labels is None else _differences(given, labels)
+        labels = given
     return ImageBatches(
-        files, preprocess, input_name=_only(input_names), batch_size=options.batch_size,
-        labels=labels, skip_bad=options.skip_bad,
+        found.files[: options.limit], preprocess, input_name=_only(input_names), batch_size=options.batch_size,
+        labels=labels, skip_bad=options.skip_bad, notices=notices,
     )  # fmt: skip
 
 
-def _labels(options: DataOptions, names: list[str] | None) -> NDArray[np.int64] | None:
+def _differences(given: NDArray[np.int64], folders: NDArray[np.int64]) -> tuple[Notice, ...]:
+    """That a labels file does not say what the class folders say."""
+    count = int((given != folders).sum())
+    text = f"--labels gives {count} of {len(given)} images another label than their class folder would"
+    return (Notice(text, "labels"),) if count else ()
+
+
+def _labels(options: DataOptions, count: int, names: list[str] | None) -> NDArray[np.int64] | None:
     if options.labels is None:
         return None
     path, key = split_key(options.labels)
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"labels file {path} does not exist", hint="give a CSV, text, .npy or .npz:key file")
-    labels = read_labels(path, key, names)
-    return labels if names is not None and len(labels) == len(names) else labels[: options.limit]
+    used = count if options.limit is None else min(count, options.limit)
+    return read_labels(path, key, Samples(count, used, names))
 
 
 def _only(input_names: Sequence[str]) -> str:

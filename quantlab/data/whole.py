@@ -7,8 +7,8 @@ Where every sample has to have its output it is filled up with copies of its las
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,13 @@ class BatchSize:
     Attributes:
         first: The input whose first dimension counts the samples.
         fixed: The batch size the network was exported with; None if it takes any (or has no batch dimension).
+        axes: Inputs whose first dimension does not count the samples -> the one that does, None where none does: a
+            state, a scalar, a weight that is fed. They are fed whole, the same for every batch.
     """
 
     first: str
     fixed: int | None
+    axes: Mapping[str, int | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, inputs: Sequence[TensorSpec]) -> BatchSize:
@@ -38,9 +41,12 @@ class BatchSize:
         if not inputs:
             raise GraphError("the model has no inputs, so no data can be fed to it", hint="is this the right model?")
         arrays = [spec for spec in inputs if spec.shape]
-        sizes = {spec.shape[0] for spec in arrays}
-        size = sizes.pop() if len(sizes) == 1 else None
-        return cls((arrays or inputs)[0].name, size if isinstance(size, int) else None)
+        dynamic = [spec for spec in arrays if not isinstance(spec.shape[0], int)]
+        lead = next(iter(dynamic or arrays or inputs))
+        size = lead.shape[0] if lead.shape else None
+        axes = {spec.name: _batch_axis(spec, size) for spec in inputs}
+        fixed = size if isinstance(size, int) else None
+        return cls(lead.name, fixed, {name: axis for name, axis in axes.items() if axis != 0})
 
     def count(self, batch: Batch) -> int:
         """The samples of a batch; DataError if it is no mapping of arrays."""
@@ -60,7 +66,7 @@ class BatchSize:
         missing = 0 if self.fixed is None else self.fixed - self.count(batch)
         if missing <= 0 or missing == self.fixed:  # an empty batch is for the checks to refuse
             return batch
-        return {name: _extended(x, missing) for name, x in batch.items()}
+        return {name: _extended(x, missing, self.axes.get(name, 0)) for name, x in batch.items()}
 
     def cut(self, output: NDArray[Any], samples: int) -> NDArray[Any]:
         """Take off what belongs to the copies of `filled`.
@@ -75,10 +81,19 @@ class BatchSize:
         return output[:samples] if output.ndim and output.shape[0] == self.fixed else output
 
 
-def _extended(x: NDArray[Any], missing: int) -> NDArray[Any]:
-    if not isinstance(x, np.ndarray) or x.ndim == 0:  # a scalar belongs to all samples; no array is for the checks
+def _batch_axis(spec: TensorSpec, size: int | str | None) -> int | None:
+    """The axis of an input that counts the samples, where the network takes so many at once."""
+    if not spec.shape:
+        return None
+    if spec.shape[0] == size or not isinstance(spec.shape[0], int):
+        return 0  # exporters name the batch of every input differently
+    return spec.shape.index(size) if isinstance(size, str) and size in spec.shape else None
+
+
+def _extended(x: NDArray[Any], missing: int, axis: int | None) -> NDArray[Any]:
+    if not isinstance(x, np.ndarray) or x.ndim == 0 or axis is None:  # no array is for the checks
         return x
-    return np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
+    return np.concatenate([x, np.repeat(np.take(x, [-1], axis), missing, axis)], axis)
 
 
 class WholeBatches(DerivedBatches):

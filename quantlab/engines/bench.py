@@ -40,8 +40,13 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         iterations = 1 if self.iterations is None else self.iterations
-        if self.streams < 1 or self.rounds < 2 or self.duration_s <= 0 or iterations < 1:
-            raise ConfigError("streams and iterations must be at least 1, rounds 2, duration > 0", hint="--help")
+        times = np.isfinite([self.warm_up_ms, self.duration_s]).all() and self.warm_up_ms >= 0 and self.duration_s > 0
+        if not times:
+            raise ConfigError(
+                f"warm-up {self.warm_up_ms:g} ms, duration {self.duration_s:g} s", hint="give times: 200 ms and 3 s"
+            )
+        if self.streams < 1 or self.rounds < 2 or iterations < 1:
+            raise ConfigError("streams and iterations must be at least 1, rounds 2", hint="--help")
 
     @property
     def iterations_per_round(self) -> int | None:

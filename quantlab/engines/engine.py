@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from quantlab.engines.messages import Warned, explain
 from quantlab.engines.options import MIB
 from quantlab.errors import BuildError, DataError
-from quantlab.files import read_bytes, read_text, write_bytes, write_text
+from quantlab.files import is_file, read_bytes, read_text, together, write_bytes, write_text
+from quantlab.strict_json import Amount, Count, read_document
 
 FORMAT = "quantlab.engine"
 
@@ -37,21 +38,7 @@ class EngineRecord:
     model_hash: str
     options: Mapping[str, Any] = field(default_factory=dict)
     int8: str = ""
-    build_seconds: float = 0.0
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> EngineRecord:
-        """The record of plain values; what a newer quantlab added to records has its default in an older one.
-
-        Raises:
-            ValueError: A key is unknown.
-            TypeError: One without a default is missing.
-        """
-        if unknown := set(values) - {f.name for f in fields(cls)}:
-            raise ValueError(f"unknown keys {sorted(unknown)}")
-        record = cls(**values)
-        major, minor = record.compute_capability  # JSON makes a list of it
-        return replace(record, compute_capability=(int(major), int(minor)))
+    build_seconds: Amount = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,30 +67,25 @@ class Engine:
         path = Path(path)
         values = {"format": FORMAT, "plan_hash": hashlib.sha256(self.plan).hexdigest(), "plan_bytes": len(self.plan)}
         values |= {"record": asdict(self.record), "warnings": [asdict(w) for w in self.warnings]}
-        write_bytes(path, self.plan)
-        write_text(_record_path(path), json.dumps(values, indent=1, default=str) + "\n")
+        with together():
+            write_bytes(path, self.plan)
+            write_text(_record_path(path), json.dumps(values, indent=1, default=str) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Engine:
         """Read plan and record; BuildError if either is missing, truncated or changed."""
         path = Path(path)
-        if not path.is_file():
+        if not is_file(path):
             raise BuildError(f"engine {path} does not exist", hint="quantlab build MODEL -o ENGINE")
         plan = read_bytes(path, "engine")
-        values = _read_record(path)
-        try:
-            record = EngineRecord.from_dict(values["record"])
-            warnings = tuple(_warned(w) for w in values["warnings"])
-            length, digest = int(values["plan_bytes"]), str(values["plan_hash"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        file = _read_record(path)
+        if len(plan) != file.plan_bytes:
             raise BuildError(
-                f"engine record {_record_path(path)} cannot be read: {error}", hint="build again"
-            ) from error
-        if len(plan) != length:
-            raise BuildError(f"engine {path} is truncated: {len(plan)} bytes, expected {length}", hint="build it again")
-        if hashlib.sha256(plan).hexdigest() != digest:
+                f"engine {path} is truncated: {len(plan)} bytes, expected {file.plan_bytes}", hint="build it again"
+            )
+        if hashlib.sha256(plan).hexdigest() != file.plan_hash:
             raise BuildError(f"engine {path} is not the one its record describes", hint="build it again")
-        return cls(plan, record, warnings)
+        return cls(plan, file.record, tuple(_warned(one) for one in file.warnings))
 
     def check_runs_here(self, tensorrt: str, gpu: str, compute_capability: tuple[int, int]) -> None:
         """Refuse to run it where it was not built for.
@@ -135,26 +117,46 @@ def _record_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    """The values of an engine's record file; BuildError if it is missing or no record."""
+@dataclass(frozen=True, slots=True)
+class _OldWarned:
+    """A warning of a record, in old ones without a kind."""
+
+    node: str
+    text: str
+    meaning: str
+    remedy: str
+    count: Count
+    kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What a record file has beside its format; what a newer quantlab added has its default in an older file."""
+
+    record: EngineRecord
+    warnings: tuple[_OldWarned, ...]
+    plan_bytes: Count
+    plan_hash: str
+
+
+def _read_record(path: Path) -> _File:
+    """The content of an engine's record file; BuildError if it is missing or no record."""
     record = _record_path(path)
-    if not record.exists():
+    if not is_file(record):
         raise BuildError(
             f"engine {path} has no record {record.name}: it cannot be told what it was built for",
             hint="build it with quantlab build",
         )
     try:
-        values = json.loads(read_text(record, "engine record"))
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise ValueError("another format")
+        return read_document(read_text(record, "engine record"), _File, FORMAT)
     except DataError as error:
         raise BuildError(error.text, hint="build again") from error
     except ValueError as error:
         raise BuildError(f"engine record {record} cannot be read: {error}", hint="build again") from error
-    return values
 
 
-def _warned(values: Mapping[str, Any]) -> Warned:
-    """A warning of a record; in old ones it has no kind, which is looked up in TensorRT's words again."""
-    warned = Warned(**values)
-    return warned if "kind" in values else explain(warned.text, warned.count)
+def _warned(one: _OldWarned) -> Warned:
+    """A warning of a record; where it has no kind, that is looked up in TensorRT's words again."""
+    if one.kind is None:
+        return explain(one.text, one.count)
+    return Warned(one.node, one.text, one.meaning, one.remedy, one.count, one.kind)

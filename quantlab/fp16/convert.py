@@ -25,6 +25,7 @@ from quantlab.onnx_model import (
     load_model,
     node_label,
     opset_of,
+    require_finite,
     set_shapes,
     subgraphs_of,
     tensor_names,
@@ -68,11 +69,12 @@ def to_fp16(model: Model, io: str = "float32") -> Fp16Model:
 
     Raises:
         ConfigError: `io` is something else.
-        GraphError: The opset cannot be raised to 19, or the result is not valid ONNX.
+        GraphError: A weight, bias or scale is not finite, the opset cannot be raised to 19, or the result is not valid.
     """
     if io not in IO_TYPES:
         raise ConfigError(f"io is '{io}', expected {' or '.join(IO_TYPES)}", hint="io='float32'")
     proto = load_model(model)
+    require_finite(proto)
     result = prepared(proto)
     scales = Fp16Scales()
     scales.fit(GraphView(result))
@@ -80,6 +82,7 @@ def to_fp16(model: Model, io: str = "float32") -> Fp16Model:
     policy = Fp16Policy(result, scales.unfit)
     kept = tuple((node_label(policy.nodes[number]), reason) for number, reason in policy.reasons.items())
     _Conversion(result, policy, IO_TYPES[io]).run()
+    require_finite(result, "the FP16 model")
     reason = why_invalid(result)
     if reason is not None:
         raise GraphError(f"the FP16 model is not valid ONNX: {reason}", hint="please report this model")

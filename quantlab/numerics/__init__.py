@@ -1,5 +1,6 @@
 """Symmetric INT8 arithmetic: pure functions of numpy arrays."""
 
+from quantlab.arguments import guard
 from quantlab.numerics.affine import dequantize, fake_quantize, quantize
 from quantlab.numerics.error import ErrorSums, OutputError, error_sums, sqnr_db, squares
 from quantlab.numerics.granularity import PER_TENSOR, Granularity, PerChannel, PerTensor, amax_of
@@ -25,3 +26,5 @@ __all__ = [
     "sqnr_db",
     "squares",
 ]
+
+guard(globals())

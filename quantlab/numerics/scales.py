@@ -55,4 +55,11 @@ def amax_from_scale(scale: ArrayLike) -> NDArray[np.float32]:
     s = np.asarray(scale, np.float32)
     if not (np.isfinite(s).all() and (s >= 0).all()):
         raise DataError(f"scale {s.tolist()} is not finite and >= 0", hint="the source of this scale is broken")
-    return np.asarray(s * np.float32(INT8_MAX), np.float32)
+    largest = np.finfo(np.float32).max
+    with np.errstate(over="ignore"):
+        amax = s * np.float32(INT8_MAX)
+    # the scale of the largest float32 may be rounded up
+    rounded = np.isinf(amax) & (s <= np.nextafter(largest / np.float32(INT8_MAX), np.float32(np.inf)))
+    if np.isinf(amax[~rounded]).any():
+        raise DataError(f"scale {s.max():.3g} times {INT8_MAX} is beyond float32", hint="calibrate again")
+    return np.asarray(np.where(rounded, largest, amax), np.float32)

@@ -1,5 +1,6 @@
 """Arrays in, amax out. Every algorithm is an object with `observe` and `compute_amax`."""
 
+from quantlab.arguments import guard
 from quantlab.observers.base import AmaxLike, Observer, algorithm_name, as_observer, final_amax, fresh
 from quantlab.observers.entropy import Entropy, entropy_amax
 from quantlab.observers.group import ObserverGroup
@@ -32,3 +33,5 @@ __all__ = [
     "reads_histogram",
     "resolve_algorithm",
 ]
+
+guard(globals())

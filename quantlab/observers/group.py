@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab.errors import ConfigError, QuantlabError, first_line
 from quantlab.observers.base import Observer, final_amax, fresh
 from quantlab.observers.histogram import Histogram, reads_histogram
 from quantlab.observers.minmax import MinMax
@@ -42,7 +44,8 @@ class ObserverGroup:
     def observe(self, x: NDArray[np.float32]) -> None:
         """Take one whole batch. DataError if it has NaN or infinity."""
         for target in self._fed:
-            target.observe(x)
+            with _of_user(target):
+                target.observe(x)
 
     @property
     def starts_at_a_batch(self) -> bool:
@@ -64,4 +67,23 @@ class ObserverGroup:
 
     def compute_amax(self) -> dict[str, np.float32]:
         """The amax of every observer by name; DataError for one that gives no sound number."""
-        return {name: final_amax(observer) for name, observer in self.observers.items()}
+        found = {}
+        for name, observer in self.observers.items():
+            with _of_user(observer):
+                found[name] = final_amax(observer)
+        return found
+
+
+@contextmanager
+def _of_user(observer: object) -> Iterator[None]:
+    """What an observer of the user raises becomes an error that names it."""
+    try:
+        yield
+    except QuantlabError:
+        raise
+    except Exception as error:  # of the user's code, which may raise anything
+        name = type(observer).__name__
+        raise ConfigError(
+            f"observer {name} raised {type(error).__name__}: {first_line(error)}",
+            hint=f"call {name}().observe on one array to see where",
+        ) from error

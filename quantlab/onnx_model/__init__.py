@@ -1,6 +1,8 @@
 """What every room asks of an ONNX file: load, save, large models, inputs and outputs, nodes, names, Q/DQ."""
 
+from quantlab.arguments import guard
 from quantlab.onnx_model.fingerprint import model_hash
+from quantlab.onnx_model.finite import NotFinite, not_finite, require_finite
 from quantlab.onnx_model.large import (
     LIMIT,
     as_file,
@@ -20,20 +22,26 @@ from quantlab.onnx_model.nodes import (
     STANDARD_DOMAINS,
     all_nodes,
     attribute,
-    has_qdq,
     inner_nodes,
     label_of,
     node_attributes,
     node_label,
+    opset_of,
+    subgraphs_of,
+)
+from quantlab.onnx_model.opset import raise_opset
+from quantlab.onnx_model.parameters import QdqParameters, code_type
+from quantlab.onnx_model.quantized import (
+    activation_qdq,
+    constant_qdq_notices,
+    has_qdq,
     qdq_nodes,
     require_float,
     require_qdq,
-    subgraphs_of,
 )
-from quantlab.onnx_model.opset import opset_of, raise_opset
-from quantlab.onnx_model.parameters import QdqParameters, code_type
 from quantlab.onnx_model.specs import TensorSpec, input_specs, output_specs
 from quantlab.onnx_model.view import GraphView
+from quantlab.onnx_model.weight_files import weight_files
 
 __all__ = [
     "LIMIT",
@@ -42,14 +50,17 @@ __all__ = [
     "FreshNames",
     "GraphView",
     "Model",
+    "NotFinite",
     "QdqParameters",
     "TensorSpec",
+    "activation_qdq",
     "all_nodes",
     "as_file",
     "attribute",
     "check_data_file",
     "check_model",
     "code_type",
+    "constant_qdq_notices",
     "copy_model",
     "has_qdq",
     "infer_shapes",
@@ -61,10 +72,12 @@ __all__ = [
     "model_hash",
     "node_attributes",
     "node_label",
+    "not_finite",
     "opset_of",
     "output_specs",
     "qdq_nodes",
     "raise_opset",
+    "require_finite",
     "require_float",
     "require_qdq",
     "save_model",
@@ -72,5 +85,8 @@ __all__ = [
     "subgraphs_of",
     "tensor_names",
     "unique_names",
+    "weight_files",
     "why_invalid",
 ]
+
+guard(globals())

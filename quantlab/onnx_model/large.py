@@ -14,7 +14,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from quantlab.errors import ConfigError, first_line
-from quantlab.files import check_writable, publish, write_bytes
+from quantlab.files import check_writable, open_output, together, write_bytes
+from quantlab.onnx_model.nodes import all_nodes, node_label
+from quantlab.onnx_model.plugins import set_plugins_aside
 
 BIG = 1 << 16
 """Bytes from which a constant is set aside. Shapes and axes, whose values shape inference needs, are far smaller."""
@@ -111,7 +113,14 @@ def check_model(proto: onnx.ModelProto, full_check: bool = False) -> None:
                 raise onnx.checker.ValidationError(
                     f"initializer '{tensor.name}' has {size} bytes, its shape needs {wanted}"
                 )
-    onnx.checker.check_model(copy_model(proto, with_weights=False), full_check=full_check)
+    light = copy_model(proto, with_weights=False)
+    set_plugins_aside(light)
+    for node in all_nodes(light.graph):
+        node.name = node_label(node)  # by which the checker says where
+    shaped = [o for o in light.graph.output if o.type.WhichOneof("value") not in (None, "tensor_type") or has_shape(o)]
+    del light.graph.output[:]  # the checker wants a shape of every output; nothing else does
+    light.graph.output.extend(shaped)
+    onnx.checker.check_model(light, full_check=full_check)
 
 
 def why_invalid(proto: onnx.ModelProto, full_check: bool = True) -> str | None:
@@ -122,17 +131,23 @@ def why_invalid(proto: onnx.ModelProto, full_check: bool = True) -> str | None:
         full_check: Infer its shapes too.
 
     Returns:
-        The first line of what onnx finds, or None for a valid model.
+        What onnx finds and at which node, or None for a valid model.
     """
     try:
         check_model(proto, full_check=full_check)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        return first_line(error)
+        where = next((line for line in str(error).splitlines() if "Name: " in line), "")
+        return f"{first_line(error)} ({where.removeprefix('==> Context: ')})" if where else first_line(error)
     return None
 
 
+def has_shape(value: onnx.ValueInfoProto) -> bool:
+    """Whether an input or output says how many dimensions it has."""
+    return bool(value.type.tensor_type.HasField("shape"))
+
+
 def save_model(proto: onnx.ModelProto, path: Path) -> None:
-    """Write a model file atomically; above LIMIT its weights go to `path` + '.data', written first.
+    """Write a model file atomically; above LIMIT its weights go to `path` + '.data', and both appear together.
 
     Args:
         proto: The model.
@@ -149,20 +164,11 @@ def save_model(proto: onnx.ModelProto, path: Path) -> None:
     light = onnx.ModelProto()
     _copy_fields(light, proto, "graph")
     _copy_fields(light.graph, proto.graph, "initializer")
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".quantlab-", delete=False) as file:
-        try:
+    with together():
+        with open_output(data) as file:
             for tensor in proto.graph.initializer:
                 light.graph.initializer.append(_moved_out(tensor, file, data.name))
-            file.flush()
-            path.unlink(missing_ok=True)  # rather no model than an old one that reads new weights
-            publish(Path(file.name), data)
-        except OSError as error:
-            Path(file.name).unlink(missing_ok=True)
-            raise ConfigError(f"output {data} cannot be written: {error.strerror}", hint="is the disk full?") from error
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-    write_bytes(path, light.SerializeToString(deterministic=True))
+        write_bytes(path, light.SerializeToString(deterministic=True))
 
 
 def check_data_file(path: Path) -> None:

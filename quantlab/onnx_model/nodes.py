@@ -7,8 +7,6 @@ from typing import Any
 
 import onnx
 
-from quantlab.errors import GraphError
-
 QDQ_OPS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 STANDARD_DOMAINS = frozenset({None, "", "ai.onnx"})
@@ -37,39 +35,9 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         yield from inner_nodes(node)
 
 
-def qdq_nodes(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Every QuantizeLinear and DequantizeLinear node, those in subgraphs included."""
-    return [node for node in all_nodes(proto.graph) if node.op_type in QDQ_OPS]
-
-
-def has_qdq(proto: onnx.ModelProto) -> bool:
-    """Whether a model is quantized: it has a QuantizeLinear or DequantizeLinear node anywhere."""
-    return any(node.op_type in QDQ_OPS for node in all_nodes(proto.graph))
-
-
-def require_float(proto: onnx.ModelProto, purpose: str) -> None:
-    """Refuse a model that is quantized already.
-
-    Args:
-        proto: The model.
-        purpose: What needs the FP32 model, as a noun for the error text.
-
-    Raises:
-        GraphError: The model has Q/DQ nodes.
-    """
-    found = qdq_nodes(proto)
-    if found:
-        raise GraphError(
-            f"the model already has {len(found)} QuantizeLinear/DequantizeLinear nodes (first: "
-            f"'{node_label(found[0])}'); {purpose} needs the FP32 model",
-            hint="give the model it was made from",
-        )
-
-
-def require_qdq(proto: onnx.ModelProto) -> None:
-    """GraphError unless a model is quantized."""
-    if not has_qdq(proto):
-        raise GraphError("the model has no Q/DQ nodes", hint="quantize it: quantlab calibrate, quantlab quantize")
+def opset_of(proto: onnx.ModelProto) -> int:
+    """The version of the default ONNX domain; 1 where the model names none."""
+    return next((o.version for o in proto.opset_import if o.domain in STANDARD_DOMAINS), 1)
 
 
 def label_of(name: str, outputs: Sequence[str], op: str) -> str:

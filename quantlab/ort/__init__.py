@@ -1,6 +1,10 @@
 """ONNX Runtime, imported in this folder only."""
 
+from quantlab.arguments import guard
 from quantlab.ort.activations import ActivationReader
+from quantlab.ort.part import Beyond, beyond, is_known, runnable_part
 from quantlab.ort.session import Session
 
-__all__ = ["ActivationReader", "Session"]
+__all__ = ["ActivationReader", "Beyond", "Session", "beyond", "is_known", "runnable_part"]
+
+guard(globals())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quantlab.data.batches import Batch, batch_length
 from quantlab.errors import GraphError
 from quantlab.onnx_model import copy_model, input_specs
+from quantlab.ort.part import beyond, runnable_part
 from quantlab.ort.session import Session
 
 _LOG = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class ActivationReader:
 
     Attributes:
         tensors: Their names, in the order wanted.
+        notices: What of the model cannot be run.
         sizes: Values per sample, once `bytes_per_sample` has measured them.
 
     Raises:
@@ -38,11 +40,20 @@ class ActivationReader:
         inputs = [s.name for s in input_specs(proto)]
         produced = [name for node in proto.graph.node for name in node.output if name]
         wanted = [*inputs, *produced] if tensors is None else list(dict.fromkeys(tensors))
+        off = beyond(proto)
+        if tensors is None:
+            wanted = [t for t in wanted if t not in off.tensors]
+        if lost := [t for t in wanted if t in off.tensors]:
+            raise GraphError(
+                f"tensor '{lost[0]}' depends on {off.tensors[lost[0]]}, an operator that ONNX Runtime does not have",
+                hint="leave out what lies behind it",
+            )
         if unknown := [t for t in wanted if t not in {*inputs, *produced}]:
             raise GraphError(
                 f"the model has no tensor '{unknown[0]}' ({len(unknown)} unknown)", hint="run quantlab inspect MODEL"
             )
-        exposed = _with_outputs(proto, [t for t in wanted if t not in inputs])
+        self.notices = off.notices()
+        exposed = _with_outputs(runnable_part(proto), [t for t in wanted if t not in inputs])
         self._session = _open(exposed, optimize)
         float_inputs = {s.name for s in self._session.inputs if np.issubdtype(s.dtype, np.floating)}
         readable = float_inputs.union(self._session.float_outputs)
@@ -124,8 +135,8 @@ def _is_stack(both: NDArray[np.float32], first: NDArray[np.float32], second: NDA
     """True if `both` is the two samples one after the other, but for the rounding of kernels chosen by batch size."""
     if not first.ndim or first.shape[0] != 1 or first.shape != second.shape or both.shape != (2, *first.shape[1:]):
         return False
-    tolerance = 1e-3 * np.max(np.abs(both), initial=0)
-    return np.allclose(both, np.concatenate([first, second]), rtol=0, atol=tolerance)
+    tolerance = 1e-3 * np.max(np.abs(both), initial=0, where=np.isfinite(both))  # masks are infinite
+    return np.allclose(both, np.concatenate([first, second]), rtol=0, atol=tolerance, equal_nan=True)
 
 
 def _with_outputs(proto: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

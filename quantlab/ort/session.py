@@ -15,13 +15,18 @@ from quantlab.data.batches import Batch
 from quantlab.data.check import check_batch
 from quantlab.errors import GraphError, first_line
 from quantlab.onnx_model import LIMIT, copy_model, input_specs, model_bytes
+from quantlab.ort.part import runnable_part
 
 VERSION: str = onnxruntime.__version__
+FATAL = 4
+"""Below this ONNX Runtime's own log is silent, in sessions that other libraries open too."""
+onnxruntime.set_default_logger_severity(FATAL)
 
 
 class Session:
     """Runs a model.
 
+    Of a model with operators that ONNX Runtime does not have it runs the part before them, see `runnable_part`.
     Q/DQ models are judged unoptimised: ONNX Runtime's optimizer rewrites Q/DQ graphs, and can change their numbers.
 
     Args:
@@ -49,12 +54,13 @@ class Session:
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = FATAL  # its errors come as exceptions, which say the same
         level = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
         if shares_cores:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.inputs = input_specs(proto)
+        proto = runnable_part(proto)
         try:
             content, self._weights = _content(proto, options)  # the weights live as long as the session
             self._session = onnxruntime.InferenceSession(content, options, providers=list(providers))

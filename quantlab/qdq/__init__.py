@@ -1,5 +1,6 @@
 """The explicit path: Q/DQ nodes in the ONNX graph. onnx-graphsurgeon is imported in this folder only."""
 
+from quantlab.arguments import guard
 from quantlab.qdq.codes import CODES
 from quantlab.qdq.finding import Finding
 from quantlab.qdq.insert import WeightError, insert, weight_error
@@ -55,3 +56,5 @@ __all__ = [
     "tensorrt_cache",
     "weight_error",
 ]
+
+guard(globals())

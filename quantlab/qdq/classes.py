@@ -8,6 +8,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from quantlab.qdq.activations import kind_of
+from quantlab.qdq.graph import import_graph
 from quantlab.qdq.measured import DEPTHWISE, GROUPED
 from quantlab.qdq.placement import Placement
 from quantlab.qdq.rules import row_of
@@ -29,7 +30,7 @@ def node_classes(prepared: onnx.ModelProto, placement: Placement) -> dict[str, s
     """
     constant = {site.node for site in placement.weights}
     reads = constant | {node for node, _, _ in placement.activations}
-    graph = gs.import_onnx(prepared)
+    graph = import_graph(prepared)
     return {node.name: _class_of(node, node.name in constant) for node in graph.nodes if node.name in reads}
 
 

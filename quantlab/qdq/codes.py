@@ -90,4 +90,10 @@ CODES: dict[str, Code] = {
         "runs it in FP16, as its INT8 kernels write INT8 only: its weights are dequantized in every inference",
         _REPAIR,
     ),
+    "Q23": Code(
+        ERROR,
+        "a weight or bias has NaN or infinity",
+        "computes NaN, or what its kernels happen to make of it",
+        "export or train the model again",
+    ),
 }

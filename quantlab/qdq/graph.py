@@ -9,11 +9,40 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger.logger import G_LOGGER
 
-from quantlab.onnx_model import QDQ_OPS, FreshNames, infer_shapes, label_of, set_shapes, unique_names
+from quantlab.errors import GraphError, first_line
+from quantlab.onnx_model import QDQ_OPS, FreshNames, copy_model, infer_shapes, label_of, set_shapes, unique_names
+from quantlab.ort import is_known
 
 G_LOGGER.severity = G_LOGGER.ERROR  # it prints to stdout below that
 DEQUANTIZED = "_dequantized"
 """What is appended to the name of a tensor for what its Q/DQ make of it."""
+
+
+def import_graph(proto: onnx.ModelProto) -> gs.Graph:
+    """The graph of a model. What is an optional, sequence or map goes as a tensor of unknown shape, as which
+    onnx-graphsurgeon passes it on; `export_graph` gives outputs their type back.
+
+    Args:
+        proto: The model.
+
+    Returns:
+        Its graph.
+
+    Raises:
+        GraphError: onnx-graphsurgeon cannot read it.
+    """
+    values = (*proto.graph.input, *proto.graph.output, *proto.graph.value_info)
+    if any(value.type.WhichOneof("value") not in (None, "tensor_type") for value in values):
+        proto = copy_model(proto)
+        for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+            if value.type.WhichOneof("value") not in (None, "tensor_type"):
+                value.type.CopyFrom(onnx.TypeProto(tensor_type=onnx.TypeProto.Tensor(elem_type=1)))
+    try:
+        return gs.import_onnx(proto)
+    except Exception as error:  # it raises what Python raises
+        raise GraphError(
+            f"onnx-graphsurgeon cannot read the model: {first_line(error)}", hint="export it again"
+        ) from error
 
 
 def fresh_names(graph: gs.Graph) -> FreshNames:
@@ -42,10 +71,14 @@ def name_nodes(graph: gs.Graph) -> None:
 
 def fold_around_qdq(proto: onnx.ModelProto) -> gs.Graph:
     """The graph with constant subgraphs computed, but for Q/DQ nodes; nothing else is removed."""
-    graph = gs.import_onnx(infer_shapes(proto))
-    graph.fold_constants(fold_shapes=False, recurse_subgraphs=False, should_exclude_node=lambda n: n.op in QDQ_OPS)
+    graph = import_graph(infer_shapes(proto))
+    graph.fold_constants(fold_shapes=False, recurse_subgraphs=False, should_exclude_node=_not_folded)
     graph.nodes = [node for node in graph.nodes if node.outputs]  # what was computed has lost its outputs
     return graph
+
+
+def _not_folded(node: gs.Node) -> bool:
+    return node.op in QDQ_OPS or not is_known(node.op, node.domain)
 
 
 def other_type(tensor: gs.Tensor) -> str | None:
@@ -150,6 +183,10 @@ def export_graph(graph: gs.Graph, original: onnx.ModelProto) -> onnx.ModelProto:
         The model, with shapes.
     """
     proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
+    types = {o.name: o.type for o in original.graph.output if o.type.WhichOneof("value") not in (None, "tensor_type")}
+    for output in proto.graph.output:
+        if output.name in types:
+            output.type.CopyFrom(types[output.name])
     proto.ir_version = max(original.ir_version, 7)  # 7 is the IR of opset 12 and 13
     proto.producer_name, proto.producer_version = original.producer_name, original.producer_version
     del proto.metadata_props[:]

@@ -21,8 +21,8 @@ from quantlab.numerics import (
     sqnr_db,
     squares,
 )
-from quantlab.onnx_model import FreshNames, why_invalid
-from quantlab.qdq.graph import DEQUANTIZED, export_graph, fresh_names
+from quantlab.onnx_model import FreshNames, require_finite, why_invalid
+from quantlab.qdq.graph import DEQUANTIZED, export_graph, fresh_names, import_graph
 from quantlab.qdq.names import ALIGNED
 from quantlab.qdq.placement import Placement, WeightSite
 from quantlab.qdq.rules import OPERATORS, row_of
@@ -98,7 +98,7 @@ def insert(
     Raises:
         GraphError: A weight is not finite, or the result is not valid ONNX.
     """
-    graph = gs.import_onnx(prepared)
+    graph = import_graph(prepared)
     nodes = {node.name: node for node in graph.nodes}
     names = fresh_names(graph)
     new: dict[str, list[gs.Node]] = {name: [] for name in nodes}  # what goes before each node, so that order stays
@@ -134,6 +134,7 @@ def insert(
 
 
 def _check(model: onnx.ModelProto, prepared: onnx.ModelProto) -> None:
+    require_finite(model, "the Q/DQ model")  # what was folded into one constant may be beyond float32
     reason = why_invalid(model)
     if reason is not None and why_invalid(prepared) is not None:
         raise GraphError(
@@ -181,7 +182,14 @@ def _weight(
     values = constant.values
     scale = scale_from_amax(amax)
     stored = quantize(values, scale, site.axis)
-    errors.append(weight_error(site, values, dequantize(stored, scale, site.axis), scale))
+    with np.errstate(over="ignore"):
+        kept = dequantize(stored, scale, site.axis)
+    if not np.isfinite(kept).all():
+        raise GraphError(
+            f"weight '{site.tensor}' of node '{site.node}' is beyond float32 once it is quantized",
+            hint="leave the node in float (--exclude), or look at the weight",
+        )
+    errors.append(weight_error(site, values, kept, scale))
     base = site.tensor
     parameters = [
         gs.Constant(names.new(f"{base}_scale"), scale),

@@ -23,6 +23,7 @@ CHECKS: tuple[Callable[[GraphView], Iterator[Finding]], ...] = (
     lint_structure.counterparts,
     lint_structure.doubled,
     lint_values.scale_values,
+    lint_values.finite_constants,
     lint_values.opset,
     lint_structure.one_operand_float,
     lint_structure.subgraphs,

@@ -11,7 +11,7 @@ from quantlab.onnx_model import QDQ_OPS, GraphView
 from quantlab.onnx_model import node_label as label_of
 from quantlab.qdq.activations import Activation, activation_of, is_fused, kind_of
 from quantlab.qdq.finding import Finding
-from quantlab.qdq.graph import feeds_one_reader, node_label, readers, walk
+from quantlab.qdq.graph import feeds_one_reader, import_graph, node_label, readers, walk
 from quantlab.qdq.measured import FORMS, INT8_OUTPUT_ONLY
 from quantlab.qdq.rules import row_of
 
@@ -32,7 +32,7 @@ class _Layer:
 
 
 def _layers(view: GraphView) -> Iterator[tuple[gs.Graph, _Layer]]:
-    graph = gs.import_onnx(view.proto)
+    graph = import_graph(view.proto)
     for conv in graph.nodes:
         if kind_of(conv) and all(_is_dequantized(tensor) for tensor in conv.inputs[:2]):
             result, unfused = conv.outputs[0], None
@@ -49,7 +49,7 @@ def _is_dequantized(tensor: gs.Tensor) -> bool:
 
 def breaks_fusion(view: GraphView) -> Iterator[Finding]:
     """Q06: a pair between a layer and its activation or BatchNorm, but for one that TensorRT does not fuse anyway."""
-    graph = gs.import_onnx(view.proto)
+    graph = import_graph(view.proto)
     tensors = graph.tensors()
     for node in graph.nodes:
         pair = view.pair_after(node.outputs[0].name) if node.outputs and row_of(node.op, node.domain).heads else None
@@ -68,7 +68,7 @@ def breaks_fusion(view: GraphView) -> Iterator[Finding]:
 
 def residual_adds(view: GraphView) -> Iterator[Finding]:
     """Q07: both branches of a residual Add, one of which is made by a convolution that would take it."""
-    graph = gs.import_onnx(view.proto)
+    graph = import_graph(view.proto)
     for node in graph.nodes:
         if not row_of(node.op, node.domain).residual:
             continue

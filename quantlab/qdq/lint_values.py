@@ -8,7 +8,15 @@ import numpy as np
 import onnx
 
 from quantlab.numerics import SMALLEST_SCALE
-from quantlab.onnx_model import STANDARD_DOMAINS, GraphView, attribute, node_attributes, node_label, opset_of
+from quantlab.onnx_model import (
+    STANDARD_DOMAINS,
+    GraphView,
+    attribute,
+    node_attributes,
+    node_label,
+    not_finite,
+    opset_of,
+)
 from quantlab.qdq.finding import Finding
 from quantlab.qdq.rules import RULES, weighted_nodes
 
@@ -67,6 +75,14 @@ def scale_values(view: GraphView) -> Iterator[Finding]:
         bad = values[~(np.isfinite(values) & (values >= SMALLEST_SCALE))]
         if bad.size:
             yield Finding("Q13", node_label(node), f"{bad.size} of {values.size}, such as {bad.flat[0]:.3g}")
+
+
+def finite_constants(view: GraphView) -> Iterator[Finding]:
+    """Q23: weights and biases that are no numbers to compute with. Those of scales are Q13."""
+    scales = {node.input[1] for node in view.qdq_nodes}
+    for found in not_finite(view.proto):
+        if found.tensor not in scales:
+            yield Finding("Q23", found.node, str(found))
 
 
 def opset(view: GraphView) -> Iterator[Finding]:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 import onnx
 
 from quantlab.calibration import CalibrationTable, TrtCache, cache_from_table
+from quantlab.calibration.made_from import write_origin
 from quantlab.errors import DataError
 from quantlab.numerics import scale_from_amax
-from quantlab.onnx_model import Model, has_qdq, load_model, require_float
+from quantlab.onnx_model import Model, has_qdq, load_model, require_finite, require_float
 from quantlab.qdq.insert import insert
 from quantlab.qdq.placement import Placement
 from quantlab.qdq.planning import plan
@@ -93,11 +94,12 @@ def migrate_to_qdq(model: Model, table: CalibrationTable, selection: Selection |
         The Q/DQ model and what became of every scale.
 
     Raises:
-        GraphError: The model has Q/DQ already.
+        GraphError: The model has Q/DQ already, or a weight or bias is not finite.
         DataError: The table is of another model, or has no scale for any layer of it.
     """
     proto = load_model(model)
     require_float(proto, "migration")
+    require_finite(proto)
     table.check_model(proto)
     prepared = prepare_for_cache(proto)
     entries = _entries(prepared, table)
@@ -116,6 +118,7 @@ def migrate_to_qdq(model: Model, table: CalibrationTable, selection: Selection |
     )
     taken = {entries[t] for t in placement.tensors}
     unused = tuple(t for t in table.amax if t not in taken)
+    write_origin(inserted.model, table.provenance)
     return Migrated(inserted.model, placement, rows, unused, inserted.warnings)
 
 
@@ -141,6 +144,7 @@ def scales_of(proto: onnx.ModelProto, table: CalibrationTable | None) -> Calibra
     Raises:
         DataError: There is neither a table nor Q/DQ, or the table is of another model.
     """
+    require_finite(proto)
     if table is not None:
         table.check_model(proto)
         return table

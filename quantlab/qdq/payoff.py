@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 
 from quantlab.errors import Notice, NoticeKind
 from quantlab.qdq.activations import kind_of
-from quantlab.qdq.graph import node_label
+from quantlab.qdq.graph import import_graph, node_label
 from quantlab.qdq.measured import BATCH, FIRST, MIN_OUTPUT_CHANNELS
 from quantlab.qdq.rules import RULES, row_of
 
@@ -67,7 +67,7 @@ def macs_of(node: gs.Node) -> int | None:
 
 def work_of(prepared: onnx.ModelProto) -> dict[str, int]:
     """Weighted node -> its multiplications, see `macs_of`; 1 where they are not known."""
-    graph = gs.import_onnx(prepared)
+    graph = import_graph(prepared)
     weighted = [n for n in graph.nodes if row_of(n.op, n.domain).weight_input is not None and len(n.inputs) > 1]
     return {node_label(node): max(1, macs_of(node) or 1) for node in weighted}
 

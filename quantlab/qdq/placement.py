@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from quantlab.errors import Notice
+from quantlab.plain_text import printable
 from quantlab.qdq.names import calibrated_name
 
 
@@ -79,16 +80,19 @@ class Placement:
     def describe(self) -> list[str]:
         """One line per decision, in network order within each kind: for people and for diff."""
         partners = {t: [other for other in group if other != t] for group in self.groups for t in group}
+        sites_of: dict[str, list[tuple[str, int]]] = {}
+        for node, index, tensor in self.activations:
+            sites_of.setdefault(tensor, []).append((node, index))
         lines = []
-        for tensor in self.tensors:
-            sites = [(node, index) for node, index, read in self.activations if read == tensor]
+        for tensor, sites in sites_of.items():
             readers = ", ".join(f"{node}[{index}] ({self.why.get((node, index), 'given')})" for node, index in sites)
             shared = f"; one scale with {', '.join(partners[tensor])}" if tensor in partners else ""
             lines.append(f"activation {tensor}: read by {readers}{shared}")
         for site in self.weights:
             kind = "one scale" if site.axis is None else f"scales along axis {site.axis}"
             lines.append(f"weight {site.tensor}: {site.node}[{site.input}], {kind}")
-        return [*lines, *(f"float {s.node} ({s.op}): {s.reason}" for s in self.skipped)]
+        lines += [f"float {s.node} ({s.op}): {s.reason}" for s in self.skipped]
+        return [printable(line) for line in lines]
 
     def shared_amax(self, amax: Mapping[str, np.float32]) -> dict[str, np.float32]:
         """The amax of every quantized tensor: its own, or the largest of its group."""

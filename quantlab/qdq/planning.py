@@ -9,11 +9,13 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from quantlab.onnx_model import STANDARD_DOMAINS
+from quantlab.ort import beyond, is_known
 from quantlab.qdq.activations import activation_of, is_fused, kind_of
 from quantlab.qdq.draft import Draft
-from quantlab.qdq.graph import feeds_one_reader, makers, other_type, walk
+from quantlab.qdq.graph import feeds_one_reader, import_graph, makers, other_type, walk
 from quantlab.qdq.lonely import lonely_layers
 from quantlab.qdq.measured import INT8_OUTPUT_ONLY
+from quantlab.qdq.names import calibrated_name
 from quantlab.qdq.passing import extend_int8
 from quantlab.qdq.payoff import does_not_pay
 from quantlab.qdq.placement import Placement, WeightSite
@@ -45,7 +47,7 @@ def plan(
     Raises:
         GraphError: A pattern of the selection matches no node.
     """
-    graph = gs.import_onnx(prepared)
+    graph = import_graph(prepared)
     asked_for = (selection or Selection()).asked_for(_names(graph))
     return _plan(Draft(graph, rules, scaled), selection or Selection(), keep_float or {}, asked_for)
 
@@ -67,17 +69,36 @@ def plan_again(
     Raises:
         GraphError: A pattern of the selection matches no node.
     """
-    graph = gs.import_onnx(prepared)
+    graph = import_graph(prepared)
     return _plan(Draft(graph, RULES, scaled), selection, keep_float, {name for name, _ in _names(graph)})
 
 
 def other_branches(prepared: onnx.ModelProto) -> Iterator[str]:
     """The branches of residual sums of two convolutions: which one is read in INT8 depends on what is quantized."""
-    graph = gs.import_onnx(prepared)
+    graph = import_graph(prepared)
     for node in graph.nodes:
         branches = [t.inputs[0] for t in node.inputs if t.inputs] if row_of(node.op, node.domain).residual else []
         if len(branches) == 2 and all(row_of(maker.op, maker.domain).epilogue for maker in branches):
             yield from (tensor.name for tensor in node.inputs)
+
+
+def behind_plugins(prepared: onnx.ModelProto, scaled: Collection[str] = ()) -> dict[str, str]:
+    """Find the nodes that cannot be calibrated, because they depend on operators that ONNX Runtime does not have.
+
+    Args:
+        prepared: The model, see `prepare`.
+        scaled: The tensors whose scale is known all the same, as from a TensorRT cache.
+
+    Returns:
+        Node -> why it stays float; without the operators themselves.
+    """
+    off = beyond(prepared)
+    reasons = {}
+    for node in prepared.graph.node if off.nodes else ():
+        lost = [n for n in node.input if n in off.tensors and calibrated_name(n, scaled) not in scaled]
+        if lost and is_known(node.op_type, node.domain):
+            reasons[node.name] = f"it depends on {off.tensors[lost[0]]}, which ONNX Runtime cannot run"
+    return reasons
 
 
 def _names(graph: gs.Graph) -> list[tuple[str, str]]:
@@ -246,6 +267,8 @@ def _broadcasts(a: gs.Tensor, b: gs.Tensor) -> bool:
 def _stays_float(node: gs.Node) -> str:
     if any(isinstance(v, gs.Graph) for v in node.attrs.values()):
         return "it holds a subgraph, whose nodes are left alone"
+    if not is_known(node.op, node.domain):
+        return "ONNX Runtime does not have this operator (a plugin?), so it stays as it is"
     if node.domain not in STANDARD_DOMAINS:
         return f"custom domain '{node.domain}'"
     return row_of(node.op, node.domain).why_float or f"no rule quantizes {node.op}"

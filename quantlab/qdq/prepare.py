@@ -12,7 +12,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from quantlab.onnx_model import infer_shapes, opset_of, raise_opset
-from quantlab.qdq.graph import export_graph, feeds_one_reader, fresh_names, name_nodes, other_type
+from quantlab.ort import is_known
+from quantlab.qdq.graph import export_graph, feeds_one_reader, fresh_names, import_graph, name_nodes, other_type
 from quantlab.qdq.rules import row_of
 from quantlab.qdq.shuffles import absorb_shuffles
 
@@ -38,7 +39,7 @@ def prepare_for_cache(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _prepared(proto: onnx.ModelProto) -> gs.Graph:
-    graph = gs.import_onnx(fold(proto))  # once more: with what was computed, shapes are known that were not
+    graph = import_graph(fold(proto))  # once more: with what was computed, shapes are known that were not
     name_nodes(graph)
     _drop_casts(graph)
     _fold_affine(graph)
@@ -51,8 +52,8 @@ def _folded(proto: onnx.ModelProto) -> gs.Graph:
     if opset_of(proto) < OPSET:
         proto = raise_opset(proto, OPSET)
         _LOG.info("converted to opset %d", OPSET)
-    graph = gs.import_onnx(infer_shapes(proto))
-    return graph.fold_constants().cleanup()
+    graph = import_graph(infer_shapes(proto))
+    return graph.fold_constants(should_exclude_node=lambda n: not is_known(n.op, n.domain)).cleanup()
 
 
 def _drop_casts(graph: gs.Graph) -> None:

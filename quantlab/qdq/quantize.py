@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import onnx
 
 from quantlab.calibration import CalibrationTable
+from quantlab.calibration.made_from import write_origin
 from quantlab.errors import ConfigError, expect_type
 from quantlab.numerics import scale_from_amax
-from quantlab.onnx_model import Model, input_specs, load_model, require_float
+from quantlab.onnx_model import Model, constant_qdq_notices, input_specs, load_model, require_finite, require_float
+from quantlab.ort import beyond
 from quantlab.qdq.insert import WeightError, insert, needs_float_weights
 from quantlab.qdq.names import calibrated_name
 from quantlab.qdq.placement import Placement
-from quantlab.qdq.planning import plan
+from quantlab.qdq.planning import behind_plugins, plan
 from quantlab.qdq.prepare import prepare
 from quantlab.qdq.selection import Selection
 
@@ -67,9 +69,10 @@ def quantize_model(
     weights = weights or WeightStyle()
     proto = load_model(model)
     require_float(proto, "quantization")
+    require_finite(proto)
     table.check_model(proto)
     prepared = prepare(proto)
-    placement = plan(prepared, selection)
+    placement = plan(prepared, selection, keep_float=behind_plugins(prepared, table.amax))
     if not weights.per_channel:
         placement = placement.per_tensor_weights()
     for tensor in placement.tensors:
@@ -89,7 +92,8 @@ def quantize_model(
         for i in proto.graph.input
         if i.name not in fed
     )
-    warnings = (*nothing, *inserted.warnings, *zero, *defaults)
+    warnings = (*constant_qdq_notices(proto), *beyond(proto).notices(), *nothing, *inserted.warnings, *zero, *defaults)
+    write_origin(inserted.model, table.provenance)
     return Quantized(inserted.model, placement, warnings, inserted.weight_errors)
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from quantlab.data import Batch, Batches, BatchSize, made_up_batch, notices_of
-from quantlab.errors import GraphError, in_batch
+from quantlab.data import Batch, Batches, BatchSize, integer_uses, made_up_batch, notices_of
+from quantlab.errors import ConfigError, GraphError, in_batch
 from quantlab.numerics import ErrorSums, error_sums
 from quantlab.onnx_model import (
     QDQ_OPS,
@@ -40,16 +40,19 @@ def repair(model: Model, batches: Batches | None = None, min_sqnr_db: float = MI
 
     Args:
         model: A model with Q/DQ, from any exporter.
-        batches: Real inputs; without them at least 8 seeded random samples are used, see `Repaired.made_up`.
+        batches: Real inputs; without them at least 8 seeded samples are used, see `Repaired.made_up`.
         min_sqnr_db: The least SQNR that every output of the repaired model must have against the given one.
 
     Returns:
         The repaired model with what changed.
 
     Raises:
+        ConfigError: `min_sqnr_db` is no number.
         GraphError: An output moves further than that, ONNX Runtime cannot run the given model, or the model has no
             Q/DQ.
     """
+    if not np.isfinite(min_sqnr_db):
+        raise ConfigError(f"the least SQNR (--min-sqnr) is {min_sqnr_db}", hint="give a number of dB")
     proto = _named(load_model(model))
     done = requantize(proto, keep_float=_float_layers(proto))
     before, after = Session(proto, optimize=False), Session(done.model, optimize=False)
@@ -59,7 +62,7 @@ def repair(model: Model, batches: Batches | None = None, min_sqnr_db: float = MI
     specs = input_specs(proto)
     size = BatchSize.of(specs)
     samples = 0
-    whole = size.whole(batches if batches is not None else _made_up(specs))
+    whole = size.whole(batches if batches is not None else _made_up(proto, specs))
     for number, batch in enumerate(whole):
         with in_batch(number):
             samples += size.count(batch)
@@ -99,11 +102,12 @@ def _float_layers(proto: onnx.ModelProto) -> dict[str, str]:
     return found
 
 
-def _made_up(specs: list[TensorSpec]) -> list[Batch]:
-    """Batches of seeded normal values, MADE_UP_SAMPLES or a little more in all."""
-    for spec in specs:
-        if not np.issubdtype(spec.dtype, np.floating):
-            raise GraphError(f"input '{spec.name}' is {spec.dtype}: values cannot be made up", hint="give --data")
+def _made_up(proto: onnx.ModelProto, specs: list[TensorSpec]) -> list[Batch]:
+    """Batches of seeded values, MADE_UP_SAMPLES or a little more in all."""
+    integers = integer_uses(proto)
+    for name, use in integers.items():
+        if use.unknown:
+            raise GraphError(f"values of input '{name}' cannot be made up: {use.unknown}", hint="give --data")
     size = BatchSize.of(specs).fixed or MADE_UP_SAMPLES
     shapes = {
         spec.name: tuple(
@@ -112,4 +116,4 @@ def _made_up(specs: list[TensorSpec]) -> list[Batch]:
         for spec in specs
     }
     generator = np.random.default_rng(0)
-    return [made_up_batch(specs, shapes, generator) for _ in range(-(-MADE_UP_SAMPLES // size))]
+    return [made_up_batch(specs, shapes, generator, integers) for _ in range(-(-MADE_UP_SAMPLES // size))]

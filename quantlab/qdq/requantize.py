@@ -9,7 +9,7 @@ import onnx
 
 from quantlab.calibration import CalibrationTable, Provenance
 from quantlab.numerics import OutputError, scale_from_amax
-from quantlab.onnx_model import Model, load_model, require_qdq
+from quantlab.onnx_model import Model, load_model, require_finite, require_qdq
 from quantlab.qdq.finding import Finding
 from quantlab.qdq.insert import insert, needs_float_weights
 from quantlab.qdq.lint import lint
@@ -50,6 +50,7 @@ def import_scales(model: Model) -> CalibrationTable:
     """The activation scales of a Q/DQ model from any exporter as a table. GraphError if it has none."""
     proto = load_model(model)
     require_qdq(proto)
+    require_finite(proto)
     amax = {calibrated_name(tensor): value for tensor, value in strip(proto).amax.items()}
     return CalibrationTable(amax, Provenance(algorithm="imported", source="scales of a Q/DQ model"))
 
@@ -80,11 +81,12 @@ def requantize(
         The new model. A tensor without a scale leaves its node in float, with the reason.
 
     Raises:
-        GraphError: The model has no Q/DQ, or they cannot be taken out.
+        GraphError: The model has no Q/DQ, they cannot be taken out, or a weight, bias or scale is not finite.
         DataError: The table is of another model.
     """
     proto = load_model(model)
     require_qdq(proto)
+    require_finite(proto)
     stripped = strip(proto)
     if table is not None:
         table = _renamed(table, stripped.model)

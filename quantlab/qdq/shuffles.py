@@ -32,6 +32,8 @@ def is_selection(node: gs.Node) -> bool:
     if not _takes_columns(node) or len(node.inputs) > 2:
         return False
     weight = node.inputs[1].values
+    if not weight.size:
+        return False
     picks = ((weight == 0) | (weight == 1)).all() and (weight.reshape(len(weight), -1).sum(axis=1) <= 1).all()
     return bool(picks and np.prod(weight.shape[2:]) == 1 and not any(node.attrs.get("pads", ())))
 

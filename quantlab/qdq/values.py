@@ -16,9 +16,13 @@ from quantlab.qdq.graph import node_label
 def parameters_of(node: gs.Node) -> QdqParameters:
     """Scale and zero point (in float64) of a QuantizeLinear, or of a DequantizeLinear of stored codes; GraphError if
     it cannot be taken apart."""
+    if len(node.inputs) < 2:
+        raise GraphError(f"'{node_label(node)}' has no scale", hint="export the model again")
     scale, zero_point = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
     if not isinstance(scale, gs.Constant) or not (zero_point is None or isinstance(zero_point, gs.Constant)):
         raise GraphError(f"the scale of '{node_label(node)}' is computed", hint="use static quantization")
+    if not scale.values.size or (zero_point is not None and not zero_point.values.size):
+        raise GraphError(f"the scale or zero point of '{node_label(node)}' is empty", hint="calibrate the float model")
     if scale.values.dtype != np.float32:
         raise GraphError(
             f"the scale of '{node_label(node)}' is {scale.values.dtype}, so its remainder is not FP32",
@@ -54,6 +58,8 @@ def range_of(q: gs.Node) -> tuple[float, float, bool]:
     lowest = -info.max if symmetric else info.min
     low = float(np.min((lowest - given.zero_point) * given.scale))
     high = float(np.max((info.max - given.zero_point) * given.scale))
+    if max(-low, high) > np.finfo(np.float32).max:
+        raise GraphError(f"the range of '{node_label(q)}' is beyond float32", hint="calibrate the float model")
     return low, high, symmetric
 
 
@@ -94,4 +100,7 @@ def dequantized(values: NDArray[Any], node: gs.Node) -> NDArray[np.float32]:
     """
     given = parameters_of(node)
     scale, zero_point = given.spread(given.scale, values.ndim), given.spread(given.zero_point, values.ndim)
-    return np.asarray((values.astype(np.float64) - zero_point) * scale, np.float32)
+    exact = (values.astype(np.float64) - zero_point) * scale
+    if np.abs(exact).max(initial=0) > np.finfo(np.float32).max:
+        raise GraphError(f"the weight of '{node_label(node)}' is beyond float32", hint="calibrate the float model")
+    return np.asarray(exact, np.float32)

@@ -1,5 +1,6 @@
 """A comparison as JSON (the source of truth), and from that JSON as Markdown, CSV and one self-contained HTML page."""
 
+from quantlab.arguments import guard
 from quantlab.report.baseline import load_document
 from quantlab.report.document import Evidence, build_document
 from quantlab.report.from_comparison import ComparisonReport, ComparisonRequest, report_comparison
@@ -23,3 +24,5 @@ __all__ = [
     "write_report",
     "write_tuning",
 ]
+
+guard(globals())

@@ -20,9 +20,11 @@ from quantlab.calibration import CalibrationRun, CalibrationTable
 from quantlab.comparison import Comparison, ErrorTrace, ModelResult
 from quantlab.comparison.judge import MLPERF, reaches
 from quantlab.observers import Histogram
+from quantlab.plain_text import without_folders
 from quantlab.qdq import Placement, WeightError
 from quantlab.report.baseline import changes_since
 from quantlab.report.format import FORMAT, VERSION
+from quantlab.report.hint import Hint
 from quantlab.report.verdict import chosen, verdict
 from quantlab.version import __version__
 
@@ -38,12 +40,14 @@ class Evidence:
         placement: Of the best model.
         traces: Model -> where its error comes from.
         baseline: An earlier document to compare with.
+        hint: What to do about the best model, if it is far from FP32.
     """
 
     run: CalibrationRun | None = None
     placement: Placement | None = None
     traces: Mapping[str, ErrorTrace] = field(default_factory=dict)
     baseline: Mapping[str, Any] | None = None
+    hint: Hint | None = None
 
 
 def build_document(
@@ -90,8 +94,9 @@ def build_document(
         else None,
         "placement": _placement(evidence.placement) if evidence.placement else None,
         "error_trace": _error_trace(evidence.traces, shown) if evidence.traces else None,
+        "hint": evidence.hint.document() if evidence.hint else None,
         "baseline": changes_since(evidence.baseline, models) if evidence.baseline else None,
-        "warnings": list(dict.fromkeys([*comparison.warnings, *table_warnings, *warnings])),
+        "warnings": list(dict.fromkeys(map(without_folders, [*comparison.warnings, *table_warnings, *warnings]))),
         "provenance": _provenance(comparison, tables, command),
     }
 
@@ -104,6 +109,7 @@ def _provenance(
         "model_hash": comparison.model_hash,
         "preprocess": comparison.preprocess,
         "calibration": {k: v for k, v in asdict(provenance).items() if k != "algorithm"}
+        | {"source": without_folders(provenance.source)}
         if provenance and provenance.samples
         else None,
         "judge": "Models run on ONNX Runtime on the CPU as their graphs are written (optimisation off); its speed says "
@@ -111,7 +117,7 @@ def _provenance(
         "quantlab": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "command": " ".join(command),
+        "command": " ".join(map(without_folders, command)),
     }
 
 
@@ -125,14 +131,14 @@ def _model(result: ModelResult, fp32: ModelResult) -> dict[str, Any]:
     retained = result.retained(fp32)
     return {
         "name": result.name,
-        "failed": result.failed or None,
+        "failed": without_folders(result.failed) or None,
         "top1": result.top1,
         "top5": result.top5,
         "agreement": result.agreement,
         "top1_difference": asdict(result.difference) if result.difference else None,
         "metric": result.metric,
         "metric_difference": asdict(result.metric_difference) if result.metric_difference else None,
-        "metric_failed": result.metric_failed or None,
+        "metric_failed": without_folders(result.metric_failed) or None,
         "retained": retained,
         "passes": None if retained is None else reaches(retained, MLPERF),
         "sqnr_db": _number(result.worst_sqnr_db),

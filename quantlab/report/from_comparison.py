@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ from quantlab.engines.runtime import Runtime
 from quantlab.errors import ConfigError, Notice, QuantlabError
 from quantlab.files import check_folder
 from quantlab.onnx_model import has_qdq, input_specs, load_model
+from quantlab.report.baseline import other_origin
 from quantlab.report.document import Evidence, build_document
+from quantlab.report.hint import Hint, hint_for
 from quantlab.report.write import ReportPaths, write_document
 from quantlab.trt import open_runtime
 
@@ -85,6 +87,7 @@ class ComparisonReport:
         left_out: What was left out of the calibration data.
         skipped: Why some backends are missing.
         untraced: Why it cannot be shown where the error of some models comes from.
+        hint: Which layers to leave in float, or empty.
     """
 
     comparison: Comparison
@@ -92,6 +95,7 @@ class ComparisonReport:
     left_out: tuple[Notice, ...]
     skipped: tuple[str, ...]
     untraced: tuple[str, ...]
+    hint: str = ""
 
 
 def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progress | None = None) -> ComparisonReport:
@@ -119,6 +123,8 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
         if not candidates:
             raise ConfigError("nothing to compare with: ort:fp32 is always there", hint="name a quantized backend")
         result = compare_models(request.fp32, candidates, request.batches, on_batch=on_batch, metric=request.metric)
+    if request.baseline is not None:
+        result = replace(result, warnings=(*result.warnings, *other_origin(request.baseline, result)))
     models |= {f"ort:qdq:{name}": q.model for name, q in opened.quantized.items()}
     size = BatchSize.of(input_specs(request.fp32))
     few = [batch for batch in islice(request.batches, SHOWN_BATCHES) if size.takes(batch)]
@@ -126,15 +132,22 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     if not few:
         untraced.append(f"there is no whole batch of {size.fixed} samples: activations and inner errors are not shown")
     chosen = opened.quantized_by(result.quantized[0].name) if result.quantized else None
+    hint = _hint(request.fp32, result, models, traces, few, untraced)
     evidence = Evidence(
-        activation_ranges(request.fp32, models, few), chosen.placement if chosen else None, traces, request.baseline
+        activation_ranges(request.fp32, models, few),
+        chosen.placement if chosen else None,
+        traces,
+        request.baseline,
+        hint,
     )
     document = build_document(
         request.title, result, evidence, request.command, [*opened.skipped, *opened.notices, *untraced]
     )
     left_out = dict.fromkeys(notice for notice in opened.notices if notice.kind in ("short_batch", "bad_images"))
     paths = write_document(document, folder)
-    return ComparisonReport(result, paths, tuple(left_out), tuple(opened.skipped), tuple(untraced))
+    return ComparisonReport(
+        result, paths, tuple(left_out), tuple(opened.skipped), tuple(untraced), hint.text if hint else ""
+    )
 
 
 def _open(opened: BackendSet, request: ComparisonRequest) -> None:
@@ -169,3 +182,19 @@ def _traces(
         except QuantlabError as error:  # the comparison stands without it
             untraced.append(f"where the error of '{name}' comes from cannot be shown: {error.message}")
     return traces, untraced
+
+
+def _hint(
+    fp32: onnx.ModelProto,
+    result: Comparison,
+    models: Mapping[str, onnx.ModelProto],
+    traces: Mapping[str, ErrorTrace],
+    few: Sequence[Batch],
+    untraced: list[str],
+) -> Hint | None:
+    """Which layers of the best model to leave in float; why that is not known is added to `untraced`."""
+    try:
+        return hint_for(fp32, result, models, traces, few)
+    except QuantlabError as error:  # the comparison stands without it
+        untraced.append(f"which layers to leave in float cannot be said: {error.message}")
+        return None

@@ -14,7 +14,7 @@ from quantlab.calibration import CalibrationRun, Progress
 from quantlab.comparison import Comparison, trace_error
 from quantlab.data import PRESETS, ImageBatches, image_folder
 from quantlab.data.sample import PRESET, sample_folder
-from quantlab.files import make_folder
+from quantlab.files import make_folder, together
 from quantlab.onnx_model import load_model, save_model
 from quantlab.report.document import Evidence, build_document
 from quantlab.report.from_comparison import SHOWN_BATCHES
@@ -94,8 +94,10 @@ def report_sample(
     warnings = [warning for q in quantized.values() for warning in q.warnings]
     evidence = Evidence(run, quantized[best].placement, traces)
     document = build_document(TITLE, result, evidence, command, warnings)
-    make_folder(folder)
     model, table = folder / "model.qdq.onnx", folder / "table.json"
-    run.tables[best].save(table)
-    save_model(quantized[best].model, model)
-    return SampleReport(result, best, model, table, write_document(document, folder))
+    with together():
+        make_folder(folder)
+        run.tables[best].save(table)
+        save_model(quantized[best].model, model)
+        paths = write_document(document, folder)
+    return SampleReport(result, best, model, table, paths)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from quantlab.errors import expect_type
-from quantlab.files import make_folder, write_bytes, write_text
+from quantlab.files import make_folder, together, write_bytes, write_text
+from quantlab.plain_text import markdown, printable
 from quantlab.report.front import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, front_chart
 from quantlab.report.tuning_document import tuning_document
 from quantlab.report.write import template_environment
@@ -27,6 +29,8 @@ WORDS = (
     ("implicit", "TensorRT's own choice, from the same scales."),
 )  # fmt: skip
 """What a reader of the pages may not know."""
+MOST_LETTERS = 100
+"""Of a name in the Markdown."""
 MOST = 20
 """Layers in the Markdown; all of them are on the page."""
 NAMES = ("tuned.html", "tuned.md", "front.png")
@@ -50,14 +54,15 @@ def write_tuning(found: Tuned, folder: Path, title: str) -> Path:
     from quantlab.report.front_plot import plot_front  # matplotlib takes a second to import
 
     expect_type(found, Tuned, "what is reported", "give what a search returns")
-    document = tuning_document(found, title)
+    document = tuning_document(found, printable(" ".join(title.split())))
     chart = front_chart(document["candidates"])
     page, text, picture = _html(document, chart), _markdown(document), plot_front(chart)
-    make_folder(folder)
-    html, markdown, png = (folder / name for name in NAMES)
-    write_bytes(png, picture)
-    write_text(markdown, text)
-    write_text(html, page)
+    html, lines, png = (folder / name for name in NAMES)
+    with together():
+        make_folder(folder)
+        write_bytes(png, picture)
+        write_text(lines, text)
+        write_text(html, page)
     return html
 
 
@@ -71,17 +76,8 @@ def _html(document: Mapping[str, Any], chart: Chart) -> str:
 
 def _markdown(document: Mapping[str, Any]) -> str:
     environment = template_environment(autoescape=False)
-    environment.filters |= {"line": _line, "fence": _fence}
+    environment.filters |= {"line": partial(markdown, limit=MOST_LETTERS), "fence": _fence}
     return environment.get_template("tuning.md.j2").render(doc=document, words=WORDS, most=MOST) + "\n"
-
-
-def _line(text: str, limit: int = 100) -> str:
-    """Text in a line or a table cell: nothing in it is Markdown or HTML."""
-    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    short = plain if len(plain) <= limit else f"{plain[: limit // 2]}…{plain[-limit // 2 :]}"
-    return (
-        re.sub(r"([\\`*\[\]|#!~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", short).replace("&", "&amp;").replace("<", "&lt;")
-    )
 
 
 def _fence(code: str) -> str:

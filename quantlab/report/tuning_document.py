@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from quantlab.plain_text import without_folders
 from quantlab.report.implicit_command import implicit_build
 from quantlab.tune.points import Point
 from quantlab.tune.problem import DEFAULT, EVERY, FLOAT, IMPLICIT
@@ -42,7 +43,7 @@ def tuning_document(found: Tuned, title: str) -> dict[str, Any]:
         "has_metric": any(point.accuracy.metric is not None for point in order),
         "best": next(c for c in candidates if c["is_best"]),
         "candidates": candidates,
-        "failed": [{"name": name, "why": why} for name, why in found.failed.items()],
+        "failed": [{"name": name, "why": without_folders(why)} for name, why in found.failed.items()],
         "float_layers": _float_layers(found) if is_ours else [],
         "int8_layers": _int8_layers(found),
         "other_nodes": _other_nodes(found),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from quantlab.comparison import Comparison
-from quantlab.errors import expect_type
-from quantlab.files import make_folder, write_text
+from quantlab.errors import ConfigError, expect_type
+from quantlab.files import make_folder, together, write_text
+from quantlab.plain_text import csv_text, markdown, printable
 from quantlab.report.document import build_document
+from quantlab.strict_json import json_text, parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def template_environment(autoescape: bool) -> Environment:
         "kib": _kib,
         "interval": _interval,
         "pvalue": _pvalue,
-        "cell": _cell,
+        "cell": markdown,
         "fact": _fact,
         "signed": _signed,
     }
@@ -88,11 +87,6 @@ def _fact(model: Mapping[str, Any], key: str, digits: int = 2) -> str:
 
 def _signed(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:+.{digits}f}"
-
-
-def _cell(value: object) -> str:
-    """Text inside a Markdown table cell."""
-    return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
 def render_markdown(document: Mapping[str, Any]) -> str:
@@ -143,14 +137,21 @@ def render_csv(document: Mapping[str, Any]) -> str:
     models = document["comparison"]["models"]
     facts = list(dict.fromkeys(key for m in models for key in m["facts"]))
     changes = ("points", "low", "high", "p")
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*COLUMNS, *(f"top1_{key}" for key in changes), *facts])
+    rows: list[list[object]] = [[*COLUMNS, *(f"top1_{key}" for key in changes), *facts]]
     for m in models:
         difference = m["top1_difference"] or {}
         values = [*(m[c] for c in COLUMNS), *(difference.get(k) for k in changes), *(m["facts"].get(f) for f in facts)]
-        writer.writerow(["" if v is None else v for v in values])
-    return buffer.getvalue()
+        rows.append(values)
+    return csv_text(rows)
+
+
+def _legible(value: Any) -> Any:
+    """Plain values whose texts have nothing but line breaks that is not printable: no page may hold it."""
+    if isinstance(value, str):
+        return value if value.isprintable() else "\n".join(map(printable, value.split("\n")))
+    if isinstance(value, dict):
+        return {_legible(key): _legible(one) for key, one in value.items()}
+    return [_legible(one) for one in value] if isinstance(value, list) else value
 
 
 def write_document(document: Mapping[str, Any], folder: Path, name: str = "report") -> ReportPaths:
@@ -165,15 +166,21 @@ def write_document(document: Mapping[str, Any], folder: Path, name: str = "repor
         `name`.json, .md, .html and .csv in `folder`.
 
     Raises:
-        ConfigError: They cannot be written.
+        ConfigError: They cannot be written, or `name` is a path.
     """
-    html, markdown = render_html(document), render_markdown(document)
-    make_folder(folder)
+    if name in ("", ".", "..") or Path(name).name != name or "\\" in name:
+        raise ConfigError(f"the name of a report is '{name}', expected a plain file name", hint="choose its folder")
+    text = json_text(document)
+    document = _legible(parse_json(text))  # file names that are not UTF-8 are letters there
+    html, page = render_html(document), render_markdown(document)
     paths = ReportPaths(*(folder / f"{name}{suffix}" for suffix in (".json", ".md", ".html", ".csv")))
-    write_text(paths.json, json.dumps(document, indent=1, allow_nan=False) + "\n")
-    write_text(paths.markdown, markdown)
-    write_text(paths.html, html)
-    write_text(paths.csv, render_csv(document))
+    rows = render_csv(document)
+    with together():
+        make_folder(folder)
+        write_text(paths.json, text)
+        write_text(paths.markdown, page)
+        write_text(paths.html, html)
+        write_text(paths.csv, rows)
     return paths
 
 

@@ -1,5 +1,6 @@
 """Choices by measurement, and what INT8 does where."""
 
+from quantlab.arguments import guard
 from quantlab.tune.auto import AutoResult, Choice, calibrate_auto
 from quantlab.tune.bias import correct_bias
 from quantlab.tune.latency_table import LatencyTable, load_latency_table
@@ -28,3 +29,5 @@ __all__ = [
     "measure_sensitivity",
     "merge_sensitivity",
 ]
+
+guard(globals())

@@ -1,4 +1,4 @@
-"""The best algorithm for each tensor, by the error at the network's outputs on batches that were held back."""
+"""The best algorithm for the whole network, and for parts of it where that helps, by samples that were held back."""
 
 from __future__ import annotations
 
@@ -6,38 +6,46 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import onnx
+from numpy.typing import NDArray
 
 from quantlab.calibration import CalibrationTable, Progress, RunOptions, run_calibration
-from quantlab.data import Batch, Batches, BatchSize, DerivedBatches, check_batch, notices_of
-from quantlab.errors import DataError, Notice, QuantlabError, in_batch
-from quantlab.numerics import sqnr_db
+from quantlab.data import Batch, Batches, BatchSize, notices_of
+from quantlab.errors import DataError, Notice, QuantlabError
+from quantlab.numerics import scale_from_amax
 from quantlab.observers import OBSERVERS, Observer
-from quantlab.onnx_model import Model, TensorSpec, input_specs, load_model
+from quantlab.onnx_model import Model, input_specs, load_model
 from quantlab.qdq import EVERYTHING, Placement, calibrated_name, calibration_target, quantize_model
-from quantlab.tune.scaled_model import ScaledModel
+from quantlab.tune.fed_model import FedModel, Samples
+from quantlab.tune.held_back import Split, first_few
+from quantlab.tune.refine import FEWEST_TO_REFINE, LIKELY, error_db, is_better, refine
+from quantlab.tune.stage import Stages, no_stages
 
-HELD_BACK_EVERY = 5
-"""Every fifth batch is not calibrated on but used to choose, up to HELD_BACK_MOST of them."""
-HELD_BACK_MOST = 4
-MIN_GAIN_DB = 0.05
-"""A choice that gains less is within what other held-back images would change, and is not made."""
-_SAME = 0.01  # candidates closer than 1 % are one candidate
+FORWARDS = 5
+"""Samples that are run through the INT8 network for each calibration sample, at most: with the two calibrations it
+comes to 4 to 9 times one calibration, whatever the model."""
+PREFERRED = ("percentile-99.999", "mse", "minmax")
+"""Where an algorithm is better than one of these by less than a standard error, few samples would decide by chance:
+these lose least on other data, in this order."""
+MOST_OTHERS = 3
+"""So many of the next best algorithms are tried for a part of the network."""
+
+Unit = tuple[str, ...]
+"""A tensor, or several that share a scale."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A tensor whose algorithm is not the one that is best for the whole model.
+    """Tensors whose algorithm is not the one that is best for the whole model.
 
     Attributes:
-        tensor: Its name.
-        algorithm: What it takes.
-        amax: Its range.
-        gain_db: SQNR of the outputs that this choice alone added, on the held-back batches.
+        tensors: Their names, neighbours in the network.
+        algorithm: What they take.
+        gain_db: SQNR of the outputs that this choice alone added, on the held-back samples that were chosen by.
     """
 
-    tensor: str
+    tensors: tuple[str, ...]
     algorithm: str
-    amax: float
     gain_db: float
 
 
@@ -46,16 +54,22 @@ class AutoResult:
     """What was chosen.
 
     Attributes:
-        table: The chosen amax of every tensor.
-        base: The best algorithm for the whole model.
-        sqnr_db: Per algorithm, and of the choice ('auto'), on the held-back batches.
+        table: The chosen amax of every tensor, from all samples.
+        base: The best algorithm for the whole model, as far as the samples tell.
+        sqnr_db: Per algorithm as a whole on the held-back samples, with scales from the others; of the choice ('auto')
+            that of `base` and what was gained on those held-back samples that had no part in it.
         choices: The tensors that take another algorithm.
+        held_back: Samples that were held back; 0 where there were too few, and the figures are of the samples
+            that the scales come from.
+        forwards: Samples that were run through the INT8 network.
     """
 
     table: CalibrationTable
     base: str
     sqnr_db: Mapping[str, float]
     choices: tuple[Choice, ...]
+    held_back: int
+    forwards: int
 
 
 def calibrate_auto(
@@ -63,135 +77,192 @@ def calibrate_auto(
     batches: Batches,
     observers: Mapping[str, Observer] | None = None,
     on_batch: Progress | None = None,
+    on_stage: Stages = no_stages,
 ) -> AutoResult:
-    """Calibrate with several algorithms in one pass, then choose tensor by tensor.
+    """Calibrate with several algorithms, and choose by the outputs of the network on samples that were held back.
 
-    Every fifth batch is held back, up to four. The search starts from the algorithm with the best outputs and goes
-    through the tensors in network order once, keeping what lessens the error of the outputs of the model with every
-    layer in INT8. Tensors that share a scale move together.
+    All algorithms come from one pass over all samples. A second pass leaves out a third of them; there each algorithm
+    as a whole is judged, with scales from the rest. From the best one parts of the network go to another
+    algorithm where half of what was held back shows a clear gain, and the other half confirms all of them together;
+    else the best algorithm is taken as it is. Tensors that share a scale move together. With too few samples to hold
+    any back the algorithms are judged on those that they come from.
 
     Args:
         model: The FP32 model.
-        batches: Calibration data, two batches or more.
+        batches: Calibration data.
         observers: The algorithms, by name; by default all of `OBSERVERS`.
-        on_batch: Called after every batch with the number of samples so far.
+        on_batch: Called after every batch of the first pass with the number of samples so far.
+        on_stage: Told of the work that follows it.
 
     Returns:
         The chosen table and what each choice gained.
 
     Raises:
-        DataError: There are fewer than two whole batches, or the data do not fit.
+        DataError: The data do not fit, or no algorithm gives finite outputs.
         GraphError: The model cannot be calibrated.
     """
     proto = load_model(model)
     inputs = input_specs(proto)
     whole = BatchSize.of(inputs).whole(batches)
-    rest = _Rest(whole, inputs)
-    target = calibration_target(proto)
-    try:
-        run = run_calibration(target, rest, observers or OBSERVERS, RunOptions(), on_batch)
-    except QuantlabError as failure:
-        rest.renumber(failure)
-        raise
-    held = rest.held_back
-    if not held:
-        raise DataError("there is no batch to hold back", hint="use a smaller batch size or more data")
+    target, observers = calibration_target(proto), observers or OBSERVERS
+    run = run_calibration(target, whole, observers, RunOptions(), on_batch)
+    left_out = notices_of(whole)
+    judged, split = run, Split(whole, inputs, run.provenance.samples, run.provenance.batches)
+    if split.holds_back:
+        on_rest = on_stage("calibrating without those held back", run.provenance.samples)
+        try:
+            judged = run_calibration(target, split, observers, RunOptions(), on_rest)
+        except QuantlabError as error:
+            error.batch = None  # among the rest it has another number
+            raise
     quantized = quantize_model(proto, next(iter(run.tables.values())), EVERYTHING)  # so that any selection can use it
     placement = quantized.placement
-    probe = ScaledModel(proto, quantized.model, placement.tensors, held)
-    shared = {name: placement.shared_amax(table.amax) for name, table in run.tables.items()}
-    errors = {name: probe.error(amax) for name, amax in shared.items()}
-    base = min(errors, key=lambda name: errors[name])
-    chosen, choices, error = _descend(probe, placement, shared, base, errors[base])
-    sqnr = {name: _db(e) for name, e in errors.items()} | {"auto": _db(error)}
-    table = run.tables[base]
-    kept = dict(table.amax) | {calibrated_name(t, table.amax): chosen[t] for t in placement.tensors}
-    provenance = replace(table.provenance, algorithm="auto")
+    shared = {name: placement.shared_amax(table.amax) for name, table in judged.tables.items()}
+    judge = _Judge(proto, quantized.model, _units(placement), shared)
+    search, proof = judge.samples(split.search), judge.samples(split.proof or first_few(whole))
+    chosen = _choose(judge, search, proof, FORWARDS * run.provenance.samples, on_stage)
+    final = {name: placement.shared_amax(table.amax) for name, table in run.tables.items()}
+    table = run.tables[chosen.base]
+    amax = {calibrated_name(t, table.amax): final[chosen.algorithm[u]][t] for u in judge.units for t in u}
+    held_back = search.forwards + proof.forwards if split.holds_back else 0
     warnings = tuple(w for w in table.warnings if w.kind != "saturated")
-    notices = (*notices_of(whole), *warnings, *_notices(base, sqnr, choices))
-    return AutoResult(CalibrationTable(kept, provenance, notices), base, sqnr, tuple(choices))
+    notices = (*left_out, *warnings, *_notices(chosen, held_back, judge.forwards))
+    table = CalibrationTable(dict(table.amax) | amax, replace(table.provenance, algorithm="auto"), notices)
+    return AutoResult(table, chosen.base, chosen.sqnr_db, chosen.choices, held_back, judge.forwards)
 
 
-def _notices(base: str, sqnr_db: Mapping[str, float], choices: Sequence[Choice]) -> Iterator[Notice]:
-    """What was chosen, in words."""
-    gained = f"{sqnr_db['auto']:.2f} dB on held-back batches, {base} alone {sqnr_db[base]:.2f}"
-    yield Notice(f"auto: {base} for the other tensors; {gained}", "choice")
-    for choice in choices:
-        text = f"auto: '{choice.tensor}' takes {choice.algorithm} ({choice.gain_db:+.2f} dB)"
-        yield Notice(text, "choice", choice.tensor)
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What the samples say.
+
+    Attributes:
+        base: The best algorithm for the whole network.
+        sqnr_db: As `AutoResult` has it.
+        algorithm: That of every unit.
+        choices: Where it is not `base`.
+    """
+
+    base: str
+    sqnr_db: Mapping[str, float]
+    algorithm: Mapping[Unit, str]
+    choices: tuple[Choice, ...]
 
 
-def _descend(
-    probe: ScaledModel,
-    placement: Placement,
-    shared: Mapping[str, Mapping[str, np.float32]],
-    base: str,
-    error: float,
-) -> tuple[dict[str, np.float32], list[Choice], float]:
-    """One pass over the tensors: each takes the candidate with the least error, the others as chosen so far."""
-    current = dict(shared[base])
-    choices: list[Choice] = []
-    for group in _units(placement):
-        best = (error, base, current[group[0]])
-        for name, amax in _candidates(group[0], shared, current[group[0]]):
-            trial = probe.error(current | dict.fromkeys(group, amax))
-            best = min(best, (trial, name, amax), key=lambda row: row[0])
-        if _db(best[0]) - _db(error) >= MIN_GAIN_DB:
-            choices.append(Choice(calibrated_name(group[0]), best[1], float(best[2]), _db(best[0]) - _db(error)))
-            error = best[0]
-            current |= dict.fromkeys(group, best[2])
-    return current, choices, error
+def _choose(judge: _Judge, search: Samples, proof: Samples, budget: int, on_stage: Stages) -> _Chosen:
+    """The best algorithm, and what is better than it in parts of the network."""
+    judge.on_forwards = on_stage("comparing scales", budget)
+    parts = [part for part in (search, proof) if part.count]
+    share = [part.count / sum(p.count for p in parts) for part in parts]
+    errors = {
+        name: np.concatenate([w * judge.errors(name, p) for w, p in zip(share, parts, strict=True)])
+        for name in judge.algorithms
+    }
+    ranked = sorted(errors, key=lambda name: float(errors[name].sum()))
+    base = _preferred([name for name in ranked if not is_better(errors[ranked[0]], errors[name], LIKELY)])
+    others = [name for name in ranked if name != base][:MOST_OTHERS]
+    if not np.isfinite(errors[base]).all():
+        raise DataError("an output has NaN or infinity on the held-back batches", hint="choose one algorithm")
+    sqnr = {name: error_db(e) for name, e in errors.items()}
+    everywhere = dict.fromkeys(judge.units, base)
+    unchanged = _Chosen(base, sqnr | {"auto": sqnr[base]}, everywhere, ())
+    if search.count < FEWEST_TO_REFINE:
+        return unchanged
+    trials = (budget - judge.forwards - proof.forwards) // search.forwards
+    algorithm, steps = refine(judge.units, base, others, lambda a: judge.errors(a, search), trials)
+    if not steps:
+        return unchanged
+    new, old = judge.errors(algorithm, proof), judge.errors(base, proof)
+    if not is_better(new, old, LIKELY):
+        return unchanged
+    gained = error_db(new) - error_db(old)
+    choices = tuple(
+        Choice(tuple(calibrated_name(t) for unit in s.units for t in unit), s.option, s.gain_db) for s in steps
+    )
+    return _Chosen(base, sqnr | {"auto": sqnr[base] + gained}, algorithm, choices)
 
 
-def _units(placement: Placement) -> list[tuple[str, ...]]:
+def _preferred(tied: Sequence[str]) -> str:
+    """Of algorithms between which the samples do not tell, the best first, the one that is safest elsewhere."""
+    return min(tied, key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
+
+
+def _notices(chosen: _Chosen, held_back: int, forwards: int) -> Iterator[Notice]:
+    """What was chosen and by what, in words."""
+    base, sqnr = chosen.base, chosen.sqnr_db
+    by = f"{held_back} held-back samples" if held_back else "the samples themselves: too few to hold any back"
+    others = ", ".join(f"{name} {db:.2f}" for name, db in sqnr.items() if name not in (base, "auto"))
+    where = "the other tensors" if chosen.choices else "all tensors"
+    text = f"auto: {base} for {where}; {sqnr[base]:.2f} dB on {by} ({others})"
+    yield Notice(text if others else text.removesuffix(" ()"), "choice")
+    for choice in chosen.choices:
+        names = f"'{choice.tensors[0]}'" + (f" and {len(choice.tensors) - 1} more" if choice.tensors[1:] else "")
+        takes = "take" if choice.tensors[1:] else "takes"
+        yield Notice(
+            f"auto: {names} {takes} {choice.algorithm} ({choice.gain_db:+.2f} dB)", "choice", choice.tensors[0]
+        )
+    if chosen.choices:
+        gained = sqnr["auto"] - sqnr[base]
+        yield Notice(f"auto: {gained:+.2f} dB on held-back samples that had no part in these choices", "choice")
+    passes = "2 calibrations" if held_back else "1 calibration"
+    yield Notice(f"auto: took {passes} and {forwards} samples through the INT8 network", "choice")
+
+
+class _Judge:
+    """Measures scales that are given by the algorithms of the units.
+
+    Args:
+        fp32: The FP32 model.
+        qdq: A Q/DQ model made from it, with any scales.
+        units: Its activation tensors.
+        shared: Algorithm -> the amax of every tensor.
+
+    Attributes:
+        units: As given.
+        algorithms: Their names.
+        forwards: Samples that went through the INT8 network.
+        on_forwards: Called with that number whenever it has changed.
+    """
+
+    def __init__(
+        self,
+        fp32: onnx.ModelProto,
+        qdq: onnx.ModelProto,
+        units: Sequence[Unit],
+        shared: Mapping[str, Mapping[str, np.float32]],
+    ) -> None:
+        self.units, self.algorithms = list(units), list(shared)
+        tensors = {t for unit in units for t in unit}
+        self._scale_of = {
+            n.input[0]: n.input[1] for n in qdq.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in tensors
+        }
+        self._shared = shared
+        self._model = FedModel(fp32, qdq, self._scale_of.values())
+        self._known: dict[tuple[int, bytes], NDArray[np.float64]] = {}
+        self.on_forwards: Progress = lambda done: None  # noqa: ARG005
+
+    @property
+    def forwards(self) -> int:
+        return self._model.forwards
+
+    def samples(self, batches: Sequence[Batch]) -> Samples:
+        """What FP32 makes of them."""
+        return self._model.samples(batches)
+
+    def errors(self, algorithm: str | Mapping[Unit, str], samples: Samples) -> NDArray[np.float64]:
+        """The share of every sample in the error, with one algorithm or that of every unit. Equal scales are measured
+        once."""
+        chosen = dict.fromkeys(self.units, algorithm) if isinstance(algorithm, str) else algorithm
+        amax = {t: self._shared[name][t] for unit, name in chosen.items() for t in unit}
+        key = (id(samples), np.array(list(amax.values()), np.float32).tobytes())
+        if key not in self._known:
+            scales = {self._scale_of[t]: scale_from_amax(value).reshape(()) for t, value in amax.items()}
+            self._known[key] = self._model.errors(scales, samples)
+            self.on_forwards(self.forwards)
+        return self._known[key]
+
+
+def _units(placement: Placement) -> list[Unit]:
     """Tensors, or groups that share a scale, in network order."""
-    group_of = {t: group for group in placement.groups for t in group}
+    placed = set(placement.tensors)
+    group_of = {t: tuple(x for x in group if x in placed) for group in placement.groups for t in group}
     return list(dict.fromkeys(group_of.get(t, (t,)) for t in placement.tensors))
-
-
-def _candidates(
-    tensor: str, shared: Mapping[str, Mapping[str, np.float32]], current: np.float32
-) -> list[tuple[str, np.float32]]:
-    """The algorithms' values for a tensor that differ from the current one and from each other."""
-    found: list[tuple[str, np.float32]] = []
-    for name, amax in shared.items():
-        value = amax[tensor]
-        known = [current, *(v for _, v in found)]
-        if value > 0 and all(abs(float(value) / float(k) - 1) > _SAME for k in known if k > 0):
-            found.append((name, value))
-    return found
-
-
-def _db(error: float) -> float:
-    return float(sqnr_db(1.0, error))
-
-
-class _Rest(DerivedBatches):
-    """The batches to calibrate on; those held back are kept, as copies, on the way (a second pass might shuffle)."""
-
-    def __init__(self, source: Batches, inputs: Sequence[TensorSpec]) -> None:
-        super().__init__(source)
-        self.held_back: list[Batch] = []
-        self._inputs = inputs
-        self._numbers: list[int] = []  # that the batches to calibrate on have in the stream
-        self._raised: QuantlabError | None = None
-
-    def __iter__(self) -> Iterator[Batch]:
-        self.held_back, self._numbers, self._raised = [], [], None
-        try:
-            for number, batch in enumerate(self.source):
-                if number % HELD_BACK_EVERY == 1 and len(self.held_back) < HELD_BACK_MOST:
-                    with in_batch(number):
-                        check_batch(batch, self._inputs)
-                    self.held_back.append({name: np.array(x) for name, x in batch.items()})
-                else:
-                    self._numbers.append(number)
-                    yield batch
-        except QuantlabError as error:
-            self._raised = error
-            raise
-
-    def renumber(self, error: QuantlabError) -> None:
-        """Give an error of the calibration the number that its batch has in the stream, with those held back."""
-        if error is not self._raised and error.batch is not None:
-            error.batch = self._numbers[error.batch]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from quantlab.errors import ConfigError, DataError
 from quantlab.files import read_text, write_text
+from quantlab.strict_json import Check, Positive, json_text, parse_json, typed
 from quantlab.tune.latency import Choice, Observation, first_choices
 from quantlab.tune.regions import Regions
 
 FORMAT = "quantlab-latency"
 VERSION = 1
+LONGEST_US = 1e9
+"""A quarter of an hour, for a part of a network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class LatencyTable:
         ]
         content = {"format": FORMAT, "version": VERSION, "gpu": self.gpu, "tensorrt": self.tensorrt}
         content |= {"batch_size": self.batch_size, "structure": self.structure}
-        write_text(path, json.dumps(content | {"regions": list(self.regions), "engines": engines}, indent=1) + "\n")
+        write_text(path, json_text(content | {"regions": list(self.regions), "engines": engines}))
 
 
 def load_latency_table(path: Path) -> LatencyTable:
@@ -106,34 +107,44 @@ def load_latency_table(path: Path) -> LatencyTable:
         DataError: It is no latency table, or of a later version.
     """
     try:
-        content = json.loads(read_text(path, "latency table"))
+        content = parse_json(read_text(path, "latency table"))
     except ValueError as error:
         raise DataError(f"'{path}' is no latency table: {error}", hint="quantlab profile writes them") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(f"'{path}' is no latency table", hint="quantlab profile writes them")
-    if content.get("version") != VERSION:
+    if type(content.get("version")) is not int or content["version"] != VERSION:
         raise DataError(
             f"latency table '{path}' has version {content.get('version')}, this quantlab reads {VERSION}",
             hint="record it again",
         )
     try:
-        return _table(content)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"latency table '{path}' is broken: {error!r}", hint="record it again") from error
+        return _table(typed({key: value for key, value in content.items() if key not in ("format", "version")}, _File))
+    except ValueError as error:
+        raise DataError(f"latency table '{path}' is broken: {error}", hint="record it again") from error
 
 
-def _table(content: Any) -> LatencyTable:
-    regions = tuple(str(name) for name in content["regions"])
-    engines: Sequence[Any] = content["engines"]
-    seen = tuple(
-        Observation(tuple(bit == "1" for bit in engine["int8"]), tuple(float(t) for t in engine["times_us"]))
-        for engine in engines
-    )
-    if any(not isinstance(engine["int8"], str) for engine in engines):
-        raise ValueError("what is in INT8 is no text of 0 and 1")
-    if any(not 0 <= time < float("inf") for one in seen for time in one.times_us):
-        raise ValueError("a time is no number of microseconds")
-    if not seen or any(len(one.int8) != len(regions) or len(one.times_us) != len(regions) for one in seen):
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """What a file says of one engine."""
+
+    int8: Annotated[str, Check(lambda text: not text.strip("01"), "a text of 0 and 1")]
+    times_us: tuple[Annotated[float, Check(lambda time: 0 <= time <= LONGEST_US, "microseconds of an engine")], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What a file has beside its format and version."""
+
+    gpu: str
+    tensorrt: str
+    batch_size: Positive
+    structure: str
+    regions: tuple[str, ...]
+    engines: tuple[_Engine, ...]
+
+
+def _table(file: _File) -> LatencyTable:
+    seen = tuple(Observation(tuple(bit == "1" for bit in one.int8), one.times_us) for one in file.engines)
+    if not seen or any({len(one.int8), len(one.times_us)} != {len(file.regions)} for one in seen):
         raise ValueError("its engines do not fit its regions")
-    where = (str(content["gpu"]), str(content["tensorrt"]), int(content["batch_size"]))
-    return LatencyTable(str(content["structure"]), regions, *where, seen)
+    return LatencyTable(file.structure, file.regions, file.gpu, file.tensorrt, file.batch_size, seen)

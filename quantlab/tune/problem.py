@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from quantlab.calibration import CalibrationTable
 from quantlab.comparison import Metric
-from quantlab.data import Batch, Batches, BatchSize, IterableBatches, made_up_batch
+from quantlab.data import Batch, Batches, BatchSize, IterableBatches, integer_uses, made_up_batch
 from quantlab.engines.options import BuildOptions, BuildSettings
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import BuildError, ConfigError, DataError, GraphError
@@ -175,4 +175,5 @@ def made_up(model: onnx.ModelProto, batch_size: int) -> IterableBatches:
         shapes[spec.name] = tuple(size if isinstance(size, int) else batch_size for size in first) + tuple(
             size for size in rest if isinstance(size, int)
         )
-    return IterableBatches([made_up_batch(input_specs(model), shapes, np.random.default_rng(0))])
+    generator = np.random.default_rng(0)
+    return IterableBatches([made_up_batch(input_specs(model), shapes, generator, integer_uses(model))])

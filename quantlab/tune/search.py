@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import inf, log10
 
-from quantlab.errors import BuildError, MissingDependencyError
+from quantlab.errors import BuildError, DataError, MissingDependencyError
 from quantlab.tune.latency import Choice, LatencyModel, Observation, first_choices, fit_latency
 from quantlab.tune.optimum import fastest
 from quantlab.tune.points import Point, noise_of
@@ -280,7 +280,9 @@ class Search:
             return None if found is None else list(found)
 
         seen = " ".join(name for name, p in self.points.items() if p.measured)
-        choice = self.bench.journal.remember("choice", f"{budget!r} {seen}", find)
+        choice = self.bench.journal.remember("choice", f"{budget!r} {seen}", find, tuple[bool, ...] | None)
+        if choice is not None and len(choice) != len(can_be):
+            raise DataError(f"'{self.bench.journal.path}' has choices of another network", hint="give another folder")
         return None if choice is None else tuple(choice)
 
     def _trade_off(self) -> None:

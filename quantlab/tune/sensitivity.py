@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from quantlab.calibration import CalibrationTable, Progress
+from quantlab.calibration.made_from import preprocess_notices
 from quantlab.comparison.task import Metric
 from quantlab.data import Batches, BatchSize, IterableBatches, Labels, stream_facts
 from quantlab.errors import ConfigError, expect_type
@@ -111,7 +112,9 @@ def measure_sensitivity(
             Job(proto, graph, judged, reference, options.folder, key), mine, options.n_jobs, on_batch
         )
     rows = tuple(_row(unit, graph, estimate, *effects.get(unit.key, (None, None))) for unit in mine)
-    return SensitivityTable(rows, tuple(unit.key for unit in units), provenance, reference.warnings)
+    other = preprocess_notices(table.provenance.preprocess, stream_facts(batches).preprocess)
+    warnings = (*other, *reference.warnings)
+    return SensitivityTable(rows, tuple(unit.key for unit in units), provenance, warnings)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from quantlab.calibration import Progress
 from quantlab.calibration.cluster import run_parallel
 from quantlab.errors import DataError
 from quantlab.files import make_folder, read_text, write_text
+from quantlab.strict_json import json_text, read_document
 from quantlab.tune.sensitivity_feed import Judged
 from quantlab.tune.sensitivity_measure import Reference, measure_effects
-from quantlab.tune.sensitivity_table import Effect, effect_from
+from quantlab.tune.sensitivity_table import Effect
 from quantlab.tune.sensitivity_units import Unit, rest_of
 from quantlab.tune.switched_graph import SwitchedGraph
 from quantlab.tune.switched_model import SwitchedModel
@@ -143,11 +144,19 @@ def _share(on_batch: Progress | None, number: int, passes: int, samples: int) ->
     return lambda done: report((number * samples + done) // passes)
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """What a file of a chunk has beside its format and version."""
+
+    key: str
+    effects: tuple[tuple[str, str, Effect, Effect | None], ...]
+
+
 def _keep(folder: Path, key: str, effects: dict[UnitKey, Effects]) -> None:
     rows = [[*unit, *(None if e is None else asdict(e) for e in pair)] for unit, pair in effects.items()]
     name = hashlib.sha256(json.dumps(list(effects)).encode()).hexdigest()
     content = {"format": FORMAT, "version": VERSION, "key": key, "effects": rows}
-    write_text(folder / f"{key[:16]}-{name[:16]}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(folder / f"{key[:16]}-{name[:16]}.json", json_text(content))
 
 
 def _kept(folder: Path, key: str) -> dict[UnitKey, Effects]:
@@ -155,12 +164,9 @@ def _kept(folder: Path, key: str) -> dict[UnitKey, Effects]:
     found: dict[UnitKey, Effects] = {}
     for path in sorted(folder.glob(f"{key[:16]}-*.json")):
         try:
-            content = json.loads(read_text(path, "chunk"))
-            if (content["format"], content["version"]) != (FORMAT, VERSION):
-                raise ValueError(f"format {content['format']!r} version {content['version']!r}")
-            if content["key"] == key:
-                for kind, name, alone, without in content["effects"]:
-                    found[kind, name] = effect_from(alone), None if without is None else effect_from(without)
-        except (ValueError, KeyError, TypeError) as error:
+            content = read_document(read_text(path, "chunk"), _Chunk, FORMAT, VERSION)
+            if content.key == key:
+                found |= {(kind, name): (alone, without) for kind, name, alone, without in content.effects}
+        except ValueError as error:
             raise DataError(f"{path} is not a chunk of a sensitivity table: {error}", hint="delete it") from error
     return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from quantlab.errors import ConfigError
+from quantlab.errors import ConfigError, QuantlabError
+from quantlab.files import read_text
+from quantlab.strict_json import parse_json
 from quantlab.tune.sensitivity_table import FORMAT, SensitivityProvenance, SensitivityRow, SensitivityTable
 
 
@@ -45,8 +46,8 @@ def merge_sensitivity(parts: Sequence[SensitivityTable]) -> SensitivityTable:
 def is_sensitivity(path: Path) -> bool:
     """Whether a file says that it is a sensitivity table, whole or damaged."""
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        content = parse_json(read_text(path, "part"))
+    except (QuantlabError, ValueError):
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from quantlab.comparison.metrics import classify
 from quantlab.comparison.task import Metric, TaskMetric
-from quantlab.data.python_file import FAILURES
-from quantlab.errors import DataError, QuantlabError, first_line
+from quantlab.data.python_file import FAILURES, described
+from quantlab.errors import DataError, QuantlabError
 from quantlab.numerics import squares
 from quantlab.tune.sensitivity_feed import FedBatch
 from quantlab.tune.sensitivity_table import Effect
@@ -102,5 +102,6 @@ def _of_user(function: Callable[[], T]) -> T:
     except QuantlabError:
         raise
     except FAILURES as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise DataError(f"the metric failed: {reason}", hint="without --labels it is given None for them") from error
+        raise DataError(
+            f"the metric failed: {described(error)}", hint="without --labels it is given None for them"
+        ) from error

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from quantlab.errors import DataError
 from quantlab.files import read_text, write_text
 from quantlab.numerics import sqnr_db
+from quantlab.plain_text import csv_text
+from quantlab.strict_json import Amount, Check, Count, Share, json_text, read_document
 from quantlab.tune.rank import spearman
 
 FORMAT = "quantlab.sensitivity"
 VERSION = 1
+KINDS = ("all", "layer", "tensor", "class")
+"""Of units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class Effect:
         metric: The accuracy, by labels or a metric of the user; None without either.
     """
 
-    noise: float
-    changed: float | None = None
+    noise: Amount
+    changed: Share | None = None
     metric: float | None = None
 
     @property
@@ -61,14 +62,14 @@ class SensitivityRow:
         nodes: What reads INT8 there, in network order; not kept for everything at once.
     """
 
-    kind: str
+    kind: Annotated[str, Check(KINDS.__contains__, "all, layer, tensor or class")]
     name: str
     op: str
-    sites: int
+    sites: Count
     alone: Effect | None = None
     without: Effect | None = None
-    estimate: float | None = None
-    estimate_without: float | None = None
+    estimate: Amount | None = None
+    estimate_without: Amount | None = None
     nodes: tuple[str, ...] = ()
 
     @property
@@ -110,13 +111,24 @@ class SensitivityProvenance:
     data_hash: str
     labels_hash: str = ""
     preprocess: Mapping[str, Any] | None = None
-    batches: int = 0
-    samples: int = 0
+    batches: Count = 0
+    samples: Count = 0
     method: str = "all"
     metric: str = ""
     fp32_metric: float | None = None
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a file has beside its format and version; the correlations are worked out again."""
+
+    rows: tuple[SensitivityRow, ...]
+    units: tuple[tuple[str, str], ...]
+    provenance: SensitivityProvenance
+    warnings: tuple[str, ...]
+    rank_correlation: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +172,7 @@ class SensitivityTable:
         content = {"format": FORMAT, "version": VERSION, **asdict(self)}
         correlations = {kind: self.rank_correlation(kind) for kind in ("layer", "tensor")}
         content["rank_correlation"] = {k: v for k, v in correlations.items() if v is not None}
-        return json.dumps(content, indent=1, allow_nan=False)
+        return json_text(content)
 
     @classmethod
     def from_json(cls, text: str, source: str = "table") -> SensitivityTable:
@@ -177,14 +189,14 @@ class SensitivityTable:
             DataError: The text is no sensitivity table, or of an unknown version.
         """
         try:
-            content = json.loads(text)
-            if (content["format"], content["version"]) != (FORMAT, VERSION):
-                raise ValueError(f"format {content['format']!r} version {content['version']!r}")
-            rows = tuple(row_from(row) for row in content["rows"])
-            units = tuple((str(kind), str(name)) for kind, name in content["units"])
-            provenance = SensitivityProvenance(**content["provenance"])
-            return cls(rows, units, provenance, tuple(map(str, content["warnings"])))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            content = read_document(text, _Content, FORMAT, VERSION)
+            units = set(content.units)
+            if len({(row.kind, row.name) for row in content.rows} & units) < len(content.rows):
+                raise ValueError("a row is there twice or is no unit")
+            if len(units) < len(content.units):
+                raise ValueError("a unit is there twice")
+            return cls(content.rows, content.units, content.provenance, content.warnings)
+        except ValueError as error:
             raise DataError(
                 f"{source} is not a sensitivity table (version {VERSION}): {error}",
                 hint="make one with quantlab sensitivity",
@@ -192,37 +204,22 @@ class SensitivityTable:
 
     def to_csv(self) -> str:
         """A line per row, with a heading; SQNR in dB, shares 0..1, empty where something was not measured."""
-        lines = io.StringIO()
-        writer = csv.writer(lines, lineterminator="\n")
         ways = ("", "without_")
         columns = ("sqnr_db", "changed", "metric", "metric_drop", "estimate_sqnr_db")
-        writer.writerow(["kind", "name", "op", "sites", *(way + column for way in ways for column in columns)])
+        rows: list[list[object]] = [["kind", "name", "op", "sites", *(w + column for w in ways for column in columns)]]
         for row in self.rows:
             cells: list[object] = [row.kind, row.name, row.op, row.sites]
             for effect, estimate in ((row.alone, row.estimate), (row.without, row.estimate_without)):
                 cells += [effect.sqnr_db, effect.changed, effect.metric] if effect else [None] * 3
                 cells += [self.metric_drop(effect), None if estimate is None else noise_db(estimate)]
-            writer.writerow(["" if cell is None else cell for cell in cells])
-        return lines.getvalue()
+            rows.append(cells)
+        return csv_text(rows)
 
     def save(self, path: str | Path) -> None:
         """Write the JSON file atomically."""
-        write_text(Path(path), self.to_json() + "\n")
+        write_text(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> SensitivityTable:
         """Read a JSON file; DataError if it is missing or not a sensitivity table."""
         return cls.from_json(read_text(Path(path), "sensitivity table"), str(path))
-
-
-def effect_from(content: Mapping[str, Any]) -> Effect:
-    """An effect from its plain values; TypeError for unknown keys."""
-    return Effect(**content)
-
-
-def row_from(content: Mapping[str, Any]) -> SensitivityRow:
-    """A row from its plain values; TypeError for unknown keys."""
-    effects = {key: None if content[key] is None else effect_from(content[key]) for key in ("alone", "without")}
-    if unknown := set(content) - {f.name for f in fields(SensitivityRow)}:
-        raise TypeError(f"unknown keys {sorted(unknown)} in a row")
-    return SensitivityRow(**{**content, **effects, "nodes": tuple(map(str, content.get("nodes", ())))})

@@ -20,7 +20,7 @@ from quantlab.onnx_model import (
     load_model,
     tensor_names,
 )
-from quantlab.qdq import EVERYTHING, Placement, WeightStyle, prepare, quantize_model
+from quantlab.qdq import EVERYTHING, Placement, Quantized, WeightStyle, prepare, quantize_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,22 @@ def switched_graph(proto: onnx.ModelProto, table: CalibrationTable) -> SwitchedG
         GraphError: Nothing in the model can be INT8, or it has Q/DQ already.
     """
     proto = load_model(proto)
-    made = quantize_model(proto, table, EVERYTHING, WeightStyle(stored="int8"))
+    return switched_graph_of(proto, quantize_model(proto, table, EVERYTHING, WeightStyle(stored="int8")))
+
+
+def switched_graph_of(proto: onnx.ModelProto, made: Quantized) -> SwitchedGraph:
+    """Give every place that a Q/DQ model has in INT8 a switch.
+
+    Args:
+        proto: The FP32 model.
+        made: What `quantize_model` made of it.
+
+    Returns:
+        The network, with the scales and codes of `made`.
+
+    Raises:
+        GraphError: Nothing in it is INT8.
+    """
     prepared = prepare(proto)
     placement = made.placement
     if not placement.activations:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from quantlab.errors import ConfigError
+from quantlab.strict_json import Decibel
 
 OBJECTIVES = ("latency", "accuracy")
 _UNITS_MS = {"ms": 1.0, "us": 0.001, "s": 1000.0}
@@ -23,7 +24,7 @@ class Accuracy:
         fp32_metric: Of FP32 on the same samples.
     """
 
-    sqnr_db: float
+    sqnr_db: Decibel
     metric: float | None = None
     fp32_metric: float | None = None
 

@@ -20,9 +20,10 @@ from quantlab.engines.measure import bench
 from quantlab.engines.profiles import profile_for
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import BuildError, ConfigError, DataError
-from quantlab.files import make_folder
+from quantlab.files import is_there, make_folder
 from quantlab.onnx_model import input_specs
 from quantlab.ort import Session
+from quantlab.strict_json import Amount
 from quantlab.tune.journal import Journal
 from quantlab.tune.latency import Observation
 from quantlab.tune.latency_table import LatencyTable
@@ -48,12 +49,12 @@ class Timing:
         seconds: That building and measuring took.
     """
 
-    latency_ms: float
-    times_us: tuple[float, ...]
+    latency_ms: Amount
+    times_us: tuple[Amount, ...]
     engine: str
     gpu: str
     tensorrt: str
-    seconds: float
+    seconds: Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Workbench:
         return self._accuracy(f"engine {trial.name}", lambda: self._on_engine(trial))
 
     def _accuracy(self, key: str, find: Callable[[], Mapping[str, Any]]) -> Accuracy:
-        return Accuracy(**self.journal.remember("accuracy", key, find))
+        return Accuracy(**self.journal.remember("accuracy", key, find, Accuracy))
 
     def _on_ort(self, trial: Trial) -> dict[str, Any]:
         self._step(trial.name, "accuracy")
@@ -141,7 +142,7 @@ class Workbench:
 
     def timing(self, trial: Trial) -> Timing:
         """The latency of a candidate's engine, built now if it is not there yet; BuildError if it cannot be built."""
-        found = self.journal.remember("timing", trial.name, lambda: asdict(self._measure(trial)))
+        found = self.journal.remember("timing", trial.name, lambda: asdict(self._measure(trial)), Timing)
         timing = Timing(**found | {"times_us": tuple(found["times_us"])})
         self._asked[trial.name] = timing.seconds
         return timing
@@ -168,13 +169,17 @@ class Workbench:
             rows = bench(self.problem.runtime, engines, self.problem.first_batch, options)
             return {row.name: float(np.median(row.rounds_ms)) for row in rows}
 
-        found: dict[str, float] = self.journal.remember("together", " ".join(t.name for t in trials), find)
+        found: dict[str, float] = self.journal.remember(
+            "together", " ".join(t.name for t in trials), find, Mapping[str, Amount]
+        )
+        if found.keys() != {trial.name for trial in trials}:
+            raise DataError(f"'{self.journal.path}' has latencies of other candidates", hint="give another folder")
         return found
 
     def engine(self, trial: Trial) -> Engine:
         """The engine that was measured; ConfigError if its file is gone."""
         file = self.problem.folder / self.timing(trial).engine
-        if not file.exists():
+        if not is_there(file):
             raise ConfigError(f"engine '{file}' of the search is gone", hint="put it back, or give another folder")
         return Engine.load(file)
 
@@ -206,7 +211,7 @@ class Workbench:
         here = [engine.record.gpu, engine.record.tensorrt]
         if self.latencies is not None:
             self.latencies.check_device(*here)
-        first = self.journal.remember("device", "all", lambda: here)
+        first = self.journal.remember("device", "all", lambda: here, tuple[str, str])
         if first != here:
             raise ConfigError(
                 f"the search was begun on {first[0]} with TensorRT {first[1]}, here is {here[0]} with {here[1]}",

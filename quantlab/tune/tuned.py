@@ -11,7 +11,7 @@ from typing import Any
 
 from quantlab.engines.engine import Engine
 from quantlab.errors import Notice
-from quantlab.files import make_folder, write_text
+from quantlab.files import make_folder, remove, together, write_text
 from quantlab.onnx_model import node_label, save_model
 from quantlab.qdq import Quantized
 from quantlab.tune.points import Point, front_of, noise_of
@@ -109,17 +109,18 @@ class Tuned:
         Returns:
             'model', 'engine', 'result' -> file, as far as there are any.
         """
-        make_folder(folder)
-        clear(folder)
         written = {}
-        if self.quantized is not None:
-            written["model"] = folder / NAMES["model"]
-            save_model(self.quantized.model, written["model"])
-        if self.engine is not None:
-            written["engine"] = folder / NAMES["engine"]
-            Engine.load(self.engine).save(written["engine"])
-        written["result"] = folder / NAMES["result"]
-        write_text(written["result"], json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+        with together():
+            make_folder(folder)
+            clear(folder)
+            if self.quantized is not None:
+                written["model"] = folder / NAMES["model"]
+                save_model(self.quantized.model, written["model"])
+            if self.engine is not None:
+                written["engine"] = folder / NAMES["engine"]
+                Engine.load(self.engine).save(written["engine"])
+            written["result"] = folder / NAMES["result"]
+            write_text(written["result"], json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
         return written
 
 
@@ -131,7 +132,7 @@ def _plain(value: float | None) -> float | str | None:
 def clear(folder: Path) -> None:
     """Remove the result of an earlier search, which is not that of this one."""
     for name in (*NAMES.values(), f"{NAMES['engine']}.json", "tuned.html", "tuned.md", "front.png"):
-        (folder / name).unlink(missing_ok=True)
+        remove(folder / name)
 
 
 def tuned_from(search: Search, found: Point | None, device: str) -> Tuned:

@@ -1,13 +1,15 @@
-"""Runs in the peers' environment: one Q/DQ model per peer and method from the same calibration array.
+"""Runs in the peers' environment: one Q/DQ model per peer and method from the same calibration batches.
 
-python peers.py MODEL.onnx CALIB.npy INPUT_NAME OUT_FOLDER
+    python peers.py MODEL.onnx CALIB.npz OUT_FOLDER [PEER ...]
+
+CALIB.npz has an array (batches, *shape of a batch) for every input.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,26 +23,24 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+Arrays = Mapping[str, np.ndarray]
+
 
 class Reader(CalibrationDataReader):
-    def __init__(self, x: np.ndarray, name: str, batch: int) -> None:
-        self.batches = iter([{name: x[i : i + batch]} for i in range(0, len(x), batch)])
+    def __init__(self, stacks: Arrays) -> None:
+        count = len(next(iter(stacks.values())))
+        self.batches = iter([{name: x[i] for name, x in stacks.items()} for i in range(count)])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self.batches, None)
 
 
-def _even_batch(count: int) -> int:
-    """The largest batch up to 16 without a short last one, which ONNX Runtime's entropy cannot take."""
-    return max(b for b in range(1, 17) if count % b == 0)
-
-
-def onnxruntime_peer(method: str) -> Callable[[Path, np.ndarray, str, Path], None]:
-    def run(model: Path, x: np.ndarray, name: str, out: Path) -> None:
+def onnxruntime_peer(method: str) -> Callable[[Path, Arrays, Path], None]:
+    def run(model: Path, stacks: Arrays, out: Path) -> None:
         prepared = out.with_suffix(".pre.onnx")
         quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
         quantize_static(
-            str(prepared), str(out), Reader(x, name, _even_batch(len(x))), quant_format=QuantFormat.QDQ,
+            str(prepared), str(out), Reader(stacks), quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
             calibrate_method=getattr(CalibrationMethod, method),
@@ -51,12 +51,13 @@ def onnxruntime_peer(method: str) -> Callable[[Path, np.ndarray, str, Path], Non
     return run
 
 
-def modelopt_peer(method: str) -> Callable[[Path, np.ndarray, str, Path], None]:
-    def run(model: Path, x: np.ndarray, name: str, out: Path) -> None:
+def modelopt_peer(method: str) -> Callable[[Path, Arrays, Path], None]:
+    def run(model: Path, stacks: Arrays, out: Path) -> None:
         from modelopt.onnx.quantization import quantize
 
+        given = {name: x.reshape(-1, *x.shape[2:]) for name, x in stacks.items()}
         quantize(
-            str(model), quantize_mode="int8", calibration_data={name: x}, calibration_method=method,
+            str(model), quantize_mode="int8", calibration_data=given, calibration_method=method,
             output_path=str(out), high_precision_dtype="fp32", calibration_eps=["cpu"],
         )  # fmt: skip
 
@@ -72,12 +73,12 @@ PEERS = {
 }
 
 
-def main(model: Path, array: Path, name: str, out: Path) -> None:
-    x = np.load(array)
-    for peer, run in PEERS.items():
+def main(model: Path, data: Path, out: Path, peers: Sequence[str]) -> None:
+    stacks = dict(np.load(data))
+    for peer in peers or PEERS:
         started = time.perf_counter()
         try:
-            run(model, x, name, out / f"{peer}.onnx")
+            PEERS[peer](model, stacks, out / f"{peer}.onnx")
         except Exception as error:  # a peer that fails is a result, not the end of the comparison
             print(f"{peer} failed: {type(error).__name__}: {str(error)[:300]}")
             continue
@@ -86,4 +87,4 @@ def main(model: Path, array: Path, name: str, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])

@@ -12,7 +12,7 @@ import quantlab
 from quantlab.api import calibrate_all
 from quantlab.calibration import TrtCache
 from quantlab.data import ImageBatches, open_data
-from quantlab.data.images import image_files
+from quantlab.data.folder import image_files
 from quantlab.data.source import DataOptions
 from quantlab.onnx_model import load_model
 from quantlab.qdq import EVERYTHING, prepare, tensorrt_cache
@@ -43,7 +43,7 @@ def test_resnet20_int8_stays_within_one_point(real_data: Path) -> None:
 def test_efficientnet_lite0_pads_fold_and_int8_stays_close(real_data: Path) -> None:
     model = load_model(real_data / "models" / "efficientnet_lite0.onnx")
     assert not {"ConstantOfShape", "Cast", "Transpose"} & {n.op_type for n in prepare(model).graph.node}
-    files, _ = image_files(real_data / "imagenet_sample")
+    files = image_files(real_data / "imagenet_sample").files
     files = files[::10]
     labels = np.array([int(f.name[:4]) for f in files])
     preset = quantlab.PRESETS["imagenet-127"]

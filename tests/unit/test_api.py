@@ -58,7 +58,7 @@ def test_table_is_an_object_or_a_path(verb: Callable[..., Any], table: Calibrati
     expected = verb(conv_net(), table).model
     for given in (tmp_path / "t.json", str(tmp_path / "t.json")):
         assert verb(conv_net(), given).model == expected
-    with pytest.raises(ConfigError, match="table is a dict, expected CalibrationTable or str or Path"):
+    with pytest.raises(ConfigError, match="table is a dict of float32, expected CalibrationTable or str or Path"):
         verb(conv_net(), dict(table.amax))
 
 
@@ -76,9 +76,9 @@ def test_what_is_compared_is_a_model_in_any_form_or_a_function(table: Calibratio
 
 
 def test_what_cannot_be_compared_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ConfigError, match="what is compared is a ModelProto, expected a mapping of name to model"):
+    with pytest.raises(ConfigError, match="quantized is a ModelProto, expected Mapping of str"):
         quantlab.compare(conv_net(), conv_net(), BATCHES)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="'a' is a int, expected a model, or a function from a batch to outputs"):
+    with pytest.raises(ConfigError, match="quantized is a dict of int, expected Mapping of str"):
         quantlab.compare(conv_net(), {"a": 3}, BATCHES)  # type: ignore[dict-item]
     with pytest.raises(GraphError, match="a comparison needs the FP32 model"):
         quantlab.compare(quantized(conv_net(), BATCHES).model, {}, BATCHES)

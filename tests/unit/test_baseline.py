@@ -65,9 +65,12 @@ def test_report_of_the_version_before_can_be_a_baseline(tmp_path: Path) -> None:
     [
         ('{"format": "quantlab.report", "version": 1}', "format 'quantlab.report' version 1, expected 3"),
         ('{"format": "quantlab.report", "version": 4}', "format 'quantlab.report' version 4, expected 3"),
-        ('{"format": "quantlab.report", "version": 3, "comparison": {}}', "is not a report of this version: 'models'"),
+        (
+            '{"format": "quantlab.report", "version": 3, "comparison": {}}',
+            "is not a report of this version: it has no 'title'",
+        ),
         ('{"format": "quantlab.calibration_table", "version": 2}', "format 'quantlab.calibration_table' version 2"),
-        ('{"version": 2}', "is not a report of this version: 'format'"),
+        ('{"version": 2}', "is not a report of this version: format None version 2"),
         ("[1, 2]", "is not a report of this version"),
         ("TRT-8600-EntropyCalibration2", "is not a report of this version: Expecting value"),
         ("", "is not a report of this version: Expecting value"),

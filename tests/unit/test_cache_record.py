@@ -61,9 +61,9 @@ def test_cache_without_or_with_a_broken_record_is_refused(cache: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"format": "quantlab.engine"}, "unknown format"),
-        ({"format": "quantlab.calibration_cache.2"}, "unknown format"),
-        ({"format": None}, "unknown format"),
+        ({"format": "quantlab.engine"}, "format 'quantlab.engine', expected"),
+        ({"format": "quantlab.calibration_cache.2"}, "format 'quantlab.calibration_cache.2'"),
+        ({"format": None}, "format null"),
         ({"color": "red"}, r"unknown keys \['color'\]"),
     ],
 )

@@ -130,9 +130,14 @@ def result(**changes: Any) -> Comparison:
         ({}, 0.91, 3, "below 91.00% of FP32: a keeps 90.00%"),
         ({"model": {"failed": "why", "errors": {}}}, None, 3, ""),
         ({"model": {"failed": "why", "errors": {}}}, 0.91, 3, ""),
-        ({"model": {"metric_failed": "why"}}, None, 2, "the metric failed"),
-        ({"partial": True}, None, 2, "interrupted: the report is partial"),
-        ({"partial": True}, 0.91, 2, "interrupted: the report is partial"),
+        (
+            {"model": {"metric_failed": "why"}},
+            None,
+            2,
+            "error: the metric failed on 'a': why\nhint: the report shows where it was raised",
+        ),
+        ({"partial": True}, None, 130, "interrupted: the report is partial"),
+        ({"partial": True}, 0.91, 130, "interrupted: the report is partial"),
     ],
 )
 def test_exit_code_is_2_for_what_is_incomplete_and_3_for_what_is_not_good_enough(
@@ -197,13 +202,13 @@ def test_lint_is_exit_3_for_errors_only(cli: Cli, work: Path) -> None:
     assert cli("lint", "bad.onnx", "--json").code == 3
 
 
-def test_interruption_is_one_line_and_exit_2(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_is_one_line_and_exit_130(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("quantlab.report.from_sample.open_sample", interrupted)
     done = cli("demo")
-    assert (done.code, done.out) == (2, "")
+    assert (done.code, done.out) == (130, "")
     assert done.err.strip() == "interrupted: unfinished results were not written"  # click ends the line of the ^C
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import threading
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from quantlab import files
 from quantlab.errors import ConfigError, DataError
 from quantlab.files import (
     check_folder,
@@ -21,6 +21,10 @@ from quantlab.files import (
     make_folder,
     read_bytes,
     read_text,
+    sets,
+    settle,
+    settling,
+    together,
     write_bytes,
     write_text,
 )
@@ -62,10 +66,21 @@ def test_file_is_written_whole_with_the_usual_permissions(tmp_path: Path) -> Non
     if os.name == "posix":
         umask = os.umask(0o027)
         try:
-            write_bytes(path, b"")
+            write_bytes(tmp_path / "new", b"")
         finally:
             os.umask(umask)
-        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs modes")
+def test_replaced_file_keeps_its_mode_and_a_link_its_target(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "out", b"old")
+    (tmp_path / "out").chmod(0o604)
+    (tmp_path / "link").symlink_to("out")
+    write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "out").read_bytes() == b"new"
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o604
 
 
 @pytest.mark.parametrize(
@@ -74,7 +89,7 @@ def test_file_is_written_whole_with_the_usual_permissions(tmp_path: Path) -> Non
         (
             OSError(28, "No space left on device"),
             ConfigError,
-            "out cannot be written: No space left on device Hint: is",
+            "cannot be written: No space left on device Hint: ",
         ),
         (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
     ],
@@ -85,10 +100,10 @@ def test_write_that_fails_leaves_the_old_file_and_no_other(
 ) -> None:
     write_bytes(tmp_path / "out", b"old")
 
-    def fail(written: Path, path: Path) -> None:
+    def fail(moves: object) -> None:
         raise error
 
-    monkeypatch.setattr(files, "publish", fail)
+    monkeypatch.setattr(sets, "rename_all", fail)
     with pytest.raises(raised, match=match):
         write_bytes(tmp_path / "out", b"new")
     assert (names(tmp_path), (tmp_path / "out").read_bytes()) == ({"out"}, b"old")
@@ -125,7 +140,7 @@ def test_folder_without_permission_raises(tmp_path: Path, monkeypatch: pytest.Mo
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr("quantlab.files.places.os.open", refuse)
     with pytest.raises(ConfigError, match="cannot be written: Permission denied Hint: choose another folder"):
         check_writable(tmp_path / "out")
 
@@ -188,3 +203,92 @@ def test_lock_keeps_others_out_until_the_block_ends(tmp_path: Path) -> None:
         order.append("first")
     thread.join(5)
     assert order == ["first", "other"]
+
+
+# --- sets
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def write_set(folder: Path, content: bytes) -> None:
+    with together():
+        make_folder(folder / "new")
+        for name in ("a", "b", "new/c"):
+            write_bytes(folder / name, content)
+
+
+def test_set_appears_at_the_end_of_its_block_or_not_at_all(tmp_path: Path) -> None:
+    def stop() -> None:
+        with together():
+            write_set(tmp_path, b"new")
+            assert {n for n in contents(tmp_path) if ".quantlab" not in n} == {"a"}
+            raise KeyboardInterrupt
+
+    write_bytes(tmp_path / "a", b"old")
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    assert contents(tmp_path) == {"a": b"old"}
+    assert names(tmp_path) == {"a"}
+    write_set(tmp_path, b"new")
+    assert contents(tmp_path) == {"a": b"new", "b": b"new", "new/c": b"new"}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing is cleaned up after it."""
+
+
+@pytest.mark.parametrize("calls", range(4))
+def test_set_that_a_kill_has_cut_off_is_completed_by_the_next_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    """Killed after the journal is there and `calls` of the renames are done."""
+    write_bytes(tmp_path / "a", b"old")
+    left = calls
+    move = settling._move
+
+    def kill(written: Path | None, path: Path) -> None:
+        nonlocal left
+        if left == 0:
+            (tmp_path / settling.JOURNAL).rename(tmp_path / "kept")  # what the process would not have removed
+            raise Killed
+        left -= 1
+        move(written, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(settling, "_move", kill)
+        patch.setattr(sets.FileSet, "drop", lambda self: None)
+        if calls < 3:
+            with pytest.raises(Killed):
+                write_set(tmp_path, b"new")
+            (tmp_path / "kept").rename(tmp_path / settling.JOURNAL)
+        else:
+            write_set(tmp_path, b"new")
+    assert read_bytes(tmp_path / "a", "file") == b"new"
+    assert contents(tmp_path) == {"a": b"new", "b": b"new", "new/c": b"new"}
+
+
+def test_journal_of_another_place_moves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"old")
+    (tmp_path / ".quantlab-01234567").write_bytes(b"evil")
+    inode = (tmp_path / ".quantlab-01234567").stat().st_ino
+    for folder, name in ((0, "precious"), (tmp_path.stat().st_ino, "../precious")):
+        content = {"format": settling.FORMAT, "home": ".", "others": [], "folder": folder}
+        content["moves"] = [[".quantlab-01234567", inode, name]]
+        (tmp_path / settling.JOURNAL).write_text(json.dumps(content))
+        with pytest.raises(DataError, match=r"journal is of a set of files that was cut off.*Hint: run it where"):
+            settle(tmp_path)
+        assert (tmp_path / "precious").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs locks that end with their process")
+def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    (tmp_path / ".quantlab-01234567").write_bytes(b"left by a kill")
+    (tmp_path / ".quantlab-89abcdef").mkdir()
+    (tmp_path / ".quantlab-notes").write_bytes(b"of the user")
+    with together():
+        write_bytes(tmp_path / "a", b"")
+        check_writable(tmp_path / "b")
+        assert sum(name.startswith(".quantlab-") for name in names(tmp_path)) == 2
+    assert names(tmp_path) == {"a", ".quantlab-notes"}

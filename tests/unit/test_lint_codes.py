@@ -64,6 +64,7 @@ SHOWN: dict[str, tuple[str, dict[str, np.ndarray], int]] = {
     "Q21": (DEPTHWISE.format(rest="h = HardSigmoid (a)  r = Mul (a, h)  " + pointwise("y", "r"), more=""),
             DEPTHWISE_CODES, 13),
     "Q22": (DEPTHWISE.format(rest="y = Relu (a)", more=""), DEPTHWISE_CODES, 13),
+    "Q23": ("m (float[N,4] x) => (float[N,4] y) { y = MatMul (x, w) }", {"w": np.full((4, 4), np.nan, np.float32)}, 13),
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from models import conv_net, parse
 from quantlab.data import BatchSize
-from quantlab.errors import GraphError, in_batch
+from quantlab.errors import ConfigError, GraphError, in_batch
 from quantlab.onnx_model import input_specs, load_model, output_specs
 from quantlab.ort import Session
 
@@ -55,7 +55,7 @@ def test_file_that_is_not_onnx_raises(tmp_path: Path, content: bytes) -> None:
 def test_invalid_graph_raises() -> None:
     model = conv_net()
     model.graph.node[1].input[0] = "nowhere"
-    with pytest.raises(GraphError, match="not a valid ONNX model"):
+    with pytest.raises(GraphError, match="'r' .Relu. reads 'nowhere', which nothing makes"):
         load_model(model)
 
 
@@ -70,7 +70,7 @@ def test_missing_external_data_raises(tmp_path: Path) -> None:
 def test_model_that_onnx_runtime_cannot_load_raises() -> None:
     header = '<ir_version: 8, opset_import: ["" : 13, "my.ops" : 1]>'
     model = parse("m (float[N,4] x) => (float[N,4] y) { y = my.ops.Magic (x) }", header=header)
-    with pytest.raises(GraphError, match="ONNX Runtime cannot load the model"):
+    with pytest.raises(GraphError, match=r"ONNX Runtime has no operator for 'y' \(Magic\), and nothing is computed without it"):
         Session(model)
 
 
@@ -81,7 +81,7 @@ def test_model_that_fails_at_run_time_raises() -> None:
 
 
 def test_what_is_neither_a_path_nor_a_model_is_refused() -> None:
-    with pytest.raises(GraphError, match=r"a model is a Graph, expected the path of an ONNX file.* Hint: export it"):
+    with pytest.raises(ConfigError, match="model is a Graph, expected str or Path or ModelProto"):
         load_model(type("Graph", (), {})())  # type: ignore[arg-type]
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import quantlab
-from quantlab.data.images import image_files
+from quantlab.data.folder import image_files
 from quantlab.data.sample import sample_folder
 from quantlab.errors import MissingDependencyError
 
@@ -81,7 +81,8 @@ def test_version_is_that_of_the_distribution() -> None:
 def test_sample_counts_labels_and_checksums() -> None:
     folder = sample_folder()
     for part, count in (("calibration", 512), ("test", 2000)):
-        files, labels = image_files(folder / part)
+        found = image_files(folder / part)
+        files, labels = found.files, found.labels
         assert len(files) == count
         assert labels is not None
         assert np.bincount(labels).min() >= count // 10

@@ -172,7 +172,7 @@ def test_weight_with_nan_is_named() -> None:
     w[0, 0] = np.nan
     model = parse("m (float[N,6] x) => (float[N,4] y) { y = MatMul (x, w) }", {"w": w})
     table = CalibrationTable({"x": np.float32(1)})
-    with pytest.raises(GraphError, match="weight 'w' of node .*NaN"):
+    with pytest.raises(GraphError, match="constant 'w' of node .* has NaN"):
         quantlab.quantize(model, table)
 
 

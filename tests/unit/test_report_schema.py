@@ -22,6 +22,8 @@ from quantlab.data import ArrayBatches
 from quantlab.observers import OBSERVERS
 from quantlab.ort import Session
 from quantlab.report import Evidence, build_document, load_document, render_csv, write_document
+from quantlab.report.hint import Hint
+from quantlab.tune.exclusion import Exclusion
 
 jsonschema = pytest.importorskip("jsonschema")
 FACTS = {
@@ -73,7 +75,8 @@ def full() -> dict[str, Any]:
     result = quantlab.compare(conv_net(), everything, labelled(), metric=largest)
     traces = {n: trace_error(conv_net(), q.model, image_batches(1)) for n, q in models.items()}
     older = build_document("older", quantlab.compare(conv_net(), {"mse": models["mse"].model}, labelled()))
-    evidence = Evidence(calibration, models["mse"].placement, traces, older)
+    hint = Hint("mse", Exclusion(("a", "b c"), 12.5, 21.0, 6))
+    evidence = Evidence(calibration, models["mse"].placement, traces, older, hint)
     return as_json(build_document("full", result, evidence, ["quantlab", "x"], ["a warning"]))
 
 
@@ -145,7 +148,7 @@ def test_document_with_everything_is_what_the_schema_says(full: dict[str, Any], 
     assert models["broken"]["failed"]
     assert models["engine"]["facts"] == FACTS
     assert models["mse"]["metric_difference"]
-    assert None not in (full["calibration"], full["placement"], full["error_trace"], full["baseline"])
+    assert None not in (full["calibration"], full["placement"], full["error_trace"], full["baseline"], full["hint"])
 
 
 def test_written_file_is_what_the_schema_says(

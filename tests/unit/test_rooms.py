@@ -19,8 +19,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "quantlab"
 ORDER = [
     "errors",
+    "arguments",
     "version",
+    "interruption",
     "files",
+    "strict_json",
+    "plain_text",
     "numerics",
     "onnx_model",
     "memory",
@@ -43,7 +47,7 @@ ORDER = [
 HOMES = {
     "click": "quantlab/cli",
     "cuda": "quantlab/memory",
-    "filelock": "quantlab/files.py",
+    "filelock": "quantlab/files",
     "flatbuffers": "quantlab/calibration/ep_table.py",
     "jinja2": "quantlab/report",
     "joblib": "quantlab/calibration/cluster.py",

@@ -191,7 +191,7 @@ def test_metric_without_labels_is_an_error_that_says_so() -> None:
 
 def test_metric_that_is_no_number_is_refused() -> None:
     options = SensitivityOptions(metric=lambda outputs, labels: np.full(len(outputs["logits"]), np.nan))
-    with pytest.raises(DataError, match="the metric is nan Hint: it has to be a number"):
+    with pytest.raises(DataError, match="the metric is nan for sample 0 of a batch Hint: it has to be a number"):
         sensitivity(conv_net(), table_of(conv_net()), image_batches(), options=options)
 
 

@@ -50,9 +50,9 @@ def test_table_comes_back_from_its_file(tmp_path: Path) -> None:
     [
         (lambda c: c.update(version=2), r"\(version 1\): format 'quantlab.sensitivity' version 2"),
         (lambda c: c.update(format="other"), "format 'other'"),
-        (lambda c: c["rows"][0].update(more=1), r"unknown keys \['more'\] in a row"),
-        (lambda c: c["rows"][0]["alone"].update(more=1), "unexpected keyword argument 'more'"),
-        (lambda c: c["provenance"].update(more=1), "unexpected keyword argument 'more'"),
+        (lambda c: c["rows"][0].update(more=1), r"rows.0: unknown keys \['more'\]"),
+        (lambda c: c["rows"][0]["alone"].update(more=1), r"rows.0.alone: unknown keys \['more'\]"),
+        (lambda c: c["provenance"].update(more=1), r"provenance: unknown keys \['more'\]"),
         (lambda c: c.pop("units"), "'units'"),
     ],
 )

@@ -11,8 +11,8 @@ from PIL import Image
 from models import floats
 from quantlab.data import ArrayBatches, ImageBatches, image_folder, read_arrays
 from quantlab.data.decode import open_image
-from quantlab.data.images import image_files
-from quantlab.data.labels import read_labels
+from quantlab.data.folder import image_files
+from quantlab.data.labels import Samples, read_labels
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.source import DataOptions, open_data, split_key
 from quantlab.errors import ConfigError, DataError
@@ -28,7 +28,8 @@ def test_class_folders_give_labels_and_take_turns(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         for k in range(3):
             save(tmp_path / name / f"{k}.png")
-    files, labels = image_files(tmp_path)
+    found = image_files(tmp_path)
+    files, labels = found.files, found.labels
     assert labels is not None
     assert [f"{f.parent.name}{f.stem}" for f in files] == ["cat0", "dog0", "cat1", "dog1", "cat2", "dog2"]
     assert labels.tolist() == [0, 1, 0, 1, 0, 1]
@@ -37,7 +38,8 @@ def test_class_folders_give_labels_and_take_turns(tmp_path: Path) -> None:
 def test_numbered_class_folders_are_labels_not_positions(tmp_path: Path) -> None:
     for name in ("2_cat", "10_dog"):
         save(tmp_path / name / "a.png")
-    files, labels = image_files(tmp_path)
+    found = image_files(tmp_path)
+    files, labels = found.files, found.labels
     assert labels is not None
     assert {f.parent.name: int(y) for f, y in zip(files, labels, strict=True)} == {"2_cat": 2, "10_dog": 10}
 
@@ -46,7 +48,8 @@ def test_flat_folder_has_no_labels_and_skips_hidden_and_text(tmp_path: Path) -> 
     save(tmp_path / "a.png")
     (tmp_path / ".hidden.png").write_bytes(b"x")
     (tmp_path / "notes.txt").write_text("x")
-    files, labels = image_files(tmp_path)
+    found = image_files(tmp_path)
+    files, labels = found.files, found.labels
     assert [f.name for f in files] == ["a.png"]
     assert labels is None
 
@@ -105,7 +108,7 @@ def test_sizes_that_differ_without_resize_raise(tmp_path: Path) -> None:
 
 def test_one_folder_inside_is_no_class(tmp_path: Path) -> None:
     save(tmp_path / "all" / "a.png")
-    assert image_files(tmp_path)[1] is None
+    assert image_files(tmp_path).labels is None
 
 
 # --- arrays
@@ -207,9 +210,13 @@ def test_split_key_only_after_npz() -> None:
 # --- labels
 
 
+def named(names: list[str]) -> Samples:
+    return Samples(len(names), len(names), names)
+
+
 def test_labels_from_csv_by_name_with_header(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("file,label\nb.png,7\nsub/a.png,3\n")
-    assert read_labels(tmp_path / "l.csv", "", ["sub/a.png", "b.png"]).tolist() == [3, 7]
+    assert read_labels(tmp_path / "l.csv", "", named(["sub/a.png", "b.png"])).tolist() == [3, 7]
 
 
 @pytest.mark.parametrize(
@@ -220,30 +227,28 @@ def test_labels_from_csv_by_name_with_header(tmp_path: Path) -> None:
         ("\ufeffclass\n4\n", [4]),
         ("\n1\n\n2\n", [1, 2]),
         (" 7 \n-1\n", [7, -1]),
-        ("label\n", []),
-        ("", []),
     ],
 )
 def test_labels_one_per_line_with_or_without_a_header(tmp_path: Path, text: str, wanted: list[int]) -> None:
     (tmp_path / "l.txt").write_text(text, encoding="utf-8")
-    labels = read_labels(tmp_path / "l.txt", "", None)
+    labels = read_labels(tmp_path / "l.txt", "", Samples(len(wanted), len(wanted)))
     assert (labels.tolist(), labels.dtype) == (wanted, np.int64)
 
 
 def test_labels_by_name_without_a_header_count_the_first_line(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("a.png,3\nb.png,7\n")
-    assert read_labels(tmp_path / "l.csv", "", ["b.png", "a.png"]).tolist() == [7, 3]
+    assert read_labels(tmp_path / "l.csv", "", named(["b.png", "a.png"])).tolist() == [7, 3]
 
 
 def test_only_the_first_line_may_be_a_header(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("file,label\nimage,class\na.png,3\n")
     with pytest.raises(DataError, match="'image,class' has no class number Hint: end the line with one"):
-        read_labels(tmp_path / "l.csv", "", ["a.png"])
+        read_labels(tmp_path / "l.csv", "", named(["a.png"]))
 
 
 def test_labels_are_found_by_file_name_where_the_path_is_not_named(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("a.png,3\nsub/b.png,7\nb.png,1\n")
-    assert read_labels(tmp_path / "l.csv", "", ["deep/a.png", "sub/b.png"]).tolist() == [3, 7]
+    assert read_labels(tmp_path / "l.csv", "", named(["deep/a.png", "sub/b.png"])).tolist() == [3, 7]
 
 
 def test_labels_beyond_the_limit_are_left_out(tmp_path: Path) -> None:
@@ -264,7 +269,7 @@ def test_labels_beyond_the_limit_are_left_out(tmp_path: Path) -> None:
 def test_bad_labels_file_raises(tmp_path: Path, text: str, names: list[str] | None, match: str) -> None:
     (tmp_path / "l.csv").write_text(text)
     with pytest.raises(DataError, match=match):
-        read_labels(tmp_path / "l.csv", "", names)
+        read_labels(tmp_path / "l.csv", "", Samples(9, 9) if names is None else named(names))
 
 
 def test_labels_of_wrong_number_type_or_place_raise(tmp_path: Path) -> None:
@@ -279,7 +284,7 @@ def test_labels_of_wrong_number_type_or_place_raise(tmp_path: Path) -> None:
         open_data(tmp_path / "images", ["x"], Preprocess(), DataOptions(labels=str(tmp_path / "l.npy")))
     (tmp_path / "l.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="cannot be read"):
-        read_labels(tmp_path / "l.csv", "", None)
+        read_labels(tmp_path / "l.csv", "", Samples(1, 1))
 
 
 def test_arrays_of_every_disguise_are_read_or_refused(tmp_path: Path) -> None:
@@ -327,10 +332,10 @@ def test_corrupt_array_files_never_crash(tmp_path: Path) -> None:
 def test_odd_numbers_are_no_labels(tmp_path: Path, line: str) -> None:
     (tmp_path / "l.csv").write_text(f"b.png,1\n{line}\n", encoding="utf-8")
     with pytest.raises(DataError, match="has no class number"):
-        read_labels(tmp_path / "l.csv", "", ["a.png"])
+        read_labels(tmp_path / "l.csv", "", named(["a.png"]))
 
 
 def test_file_with_two_labels_raises(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("a.png,1\na.png,2\n")
     with pytest.raises(DataError, match="names a file twice"):
-        read_labels(tmp_path / "l.csv", "", ["a.png"])
+        read_labels(tmp_path / "l.csv", "", named(["a.png"]))

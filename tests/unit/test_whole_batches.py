@@ -54,8 +54,8 @@ def read(batches: WholeBatches) -> list[int]:
         ([("N", 3)], "i0", None),
         ([(None, 3)], "i0", None),
         ([(6, 3), (6,)], "i0", 6),
-        ([(6, 3), (4, 3)], "i0", None),  # which of them is the batch cannot be known
-        ([(6, 3), ("N", 3)], "i0", None),
+        ([(6, 3), (4, 3)], "i0", 6),  # the first counts, the other is fed whole
+        ([(6, 3), ("N", 3)], "i1", None),
         ([(), (6, 3)], "i1", 6),  # a scalar has no samples
         ([()], "i0", None),
     ],
@@ -64,7 +64,8 @@ def test_batch_size_is_the_first_dimension_where_all_inputs_have_it(
     shapes: list[tuple[int | str | None, ...]], first: str, fixed: int | None
 ) -> None:
     inputs = [TensorSpec(f"i{k}", FLOAT, shape) for k, shape in enumerate(shapes)]
-    assert BatchSize.of(inputs) == BatchSize(first, fixed)
+    found = BatchSize.of(inputs)
+    assert (found.first, found.fixed) == (first, fixed)
 
 
 def test_network_without_inputs_raises() -> None:

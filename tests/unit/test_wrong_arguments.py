@@ -28,24 +28,24 @@ def table() -> quantlab.CalibrationTable:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda t: quantlab.correct_bias(conv_net(), t, BATCHES), "the quantized model is a CalibrationTable"),
+        (lambda t: quantlab.correct_bias(conv_net(), t, BATCHES), "quantized is a CalibrationTable, expected Quantized"),
         (lambda t: quantlab.quantize(conv_net(), t, selection="op:Gemm"), "selection is a str, expected Selection"),
         (lambda t: quantlab.quantize(conv_net(), t, weights="per-tensor"), "weights is a str, expected WeightStyle"),
-        (lambda t: quantlab.WeightStyle("per-tensor"), "per_channel of a WeightStyle is a str, expected bool"),
+        (lambda t: quantlab.WeightStyle("per-tensor"), "per_channel is a str, expected bool"),
         (lambda t: quantlab.migrate(conv_net(), t, "op:Gemm"), "selection is a str, expected Selection"),
-        (lambda t: quantlab.Selection(exclude="op:Gemm"), "exclude of a Selection is 'op:Gemm', expected patterns"),
-        (lambda t: quantlab.Selection(include=(1,)), "include of a Selection is (1,), expected patterns"),
+        (lambda t: quantlab.Selection(exclude="op:Gemm"), "exclude is a str, expected tuple of str"),
+        (lambda t: quantlab.Selection(include=(1,)), "include is a tuple of int, expected tuple of str"),
         (lambda t: quantlab.quantize(conv_net(), {"x": 1.0}), "table is a dict"),
-        (lambda t: quantlab.calibrate(conv_net(), None), "batches are a NoneType, expected a list"),
-        (lambda t: quantlab.calibrate(conv_net(), lambda: BATCHES), "batches are a function, expected a list"),
+        (lambda t: quantlab.calibrate(conv_net(), None), "batches is a NoneType, expected Iterable of Mapping"),
+        (lambda t: quantlab.calibrate(conv_net(), lambda: BATCHES), "batches is a function, expected Iterable of Mapping"),
         (
             lambda t: quantlab.calibrate(conv_net(), iter(BATCHES)),
             "a list_iterator, which can be read only once",
         ),
-        (lambda t: quantlab.compare(conv_net(), {}, None), "batches are a NoneType, expected a list"),
+        (lambda t: quantlab.compare(conv_net(), {}, None), "batches is a NoneType, expected Iterable of Mapping"),
         (
             lambda t: quantlab.image_folder(sample_folder(), "imagenet", input_name="x"),
-            "the preprocess is a str, expected",
+            "preprocess is a str, expected",
         ),
         (lambda t: ImageBatches([Path("a.png")], PRESET, input_name="x", batch_size=0), "batch size 0 is less than 1"),
         (lambda t: ArrayBatches({"x": np.ones((2, 1))}, batch_size=-1), "batch size -1 is less than 1"),
@@ -53,10 +53,10 @@ def table() -> quantlab.CalibrationTable:
         (lambda t: quantlab.calibrate(conv_net(), BATCHES, np.ones(3)), "algorithm is a ndarray"),
         (lambda t: quantlab.calibrate(conv_net(), BATCHES, "auto", tensors=["image"]), "auto chooses for the tensors"),
         (lambda t: calibrate_all(conv_net(), BATCHES, "mse"), "algorithms is a str, expected Mapping"),
-        (lambda t: quantlab.write_report({}, "r"), "what is reported is a dict, expected Comparison"),
+        (lambda t: quantlab.write_report({}, "r"), "comparison is a dict, expected Comparison"),
         (
             lambda t: quantlab.compare(conv_net(), {}, BATCHES, metric="top1"),
-            "the metric is a str, expected a func",
+            "metric is a str, expected a func",
         ),
     ],
 )
@@ -70,7 +70,7 @@ def test_wrong_argument_is_one_error_with_a_remedy(
 
 def test_report_needs_the_path_of_a_folder() -> None:
     comparison = quantlab.compare(conv_net(), {"same": conv_net()}, BATCHES)
-    with pytest.raises(ConfigError, match="the folder of the report is a NoneType, expected str or Path"):
+    with pytest.raises(ConfigError, match="folder is a NoneType, expected str or Path"):
         quantlab.write_report(comparison, None)  # type: ignore[arg-type]
 
 

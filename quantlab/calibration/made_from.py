@@ -1,0 +1,109 @@
+"""What numbers were made from and what they meet now: told wherever both are known and differ."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+
+from quantlab.calibration.table import Provenance
+from quantlab.calibration.trt_cache import version_digits
+from quantlab.errors import Notice
+
+_KEY = "quantlab.origin"
+"""Of the metadata of a Q/DQ model."""
+
+
+def preprocess_notices(
+    made: Mapping[str, Any] | None, now: Mapping[str, Any] | None, what: str = "the calibration table"
+) -> list[Notice]:
+    """Compare the preprocess of data with that of the calibration.
+
+    Args:
+        made: What was used for the calibration; None if that is not known.
+        now: What is used for the data; None if that is not known.
+        what: What was calibrated, as a noun.
+
+    Returns:
+        A notice where both are known, of one kind (a preset or file, a script), and differ.
+    """
+    if made is None or now is None or set(made) != set(now) or "script" in made:
+        return []  # a script for the calibration and another for the rest is how it is meant to be
+    other = [f"{key} is {now[key]}, there {made[key]}" for key in now if made[key] != now[key]]
+    if not other:
+        return []
+    return [Notice(f"the data have another preprocess than {what} was made with: {'; '.join(other)}", "other_origin")]
+
+
+def version_notices(header: str, tensorrt: str) -> list[Notice]:
+    """Compare the first line of a TensorRT cache with the version that takes its scales.
+
+    Args:
+        header: The first line, which is the algorithm of a table that was read from a cache.
+        tensorrt: The version, all three numbers.
+
+    Returns:
+        A notice where the scales are of another version.
+    """
+    found = re.fullmatch(r"TRT-(\d+)-\w+", header)
+    if found is None or not re.fullmatch(r"\d+\.\d+\.\d+.*", tensorrt):
+        return []
+    if found[1] == version_digits(tensorrt):
+        return []
+    return [
+        Notice(f"the scales are of another TensorRT ({header}) than {tensorrt}, which builds with them", "other_origin")
+    ]
+
+
+def write_origin(model: onnx.ModelProto, provenance: Provenance) -> None:
+    """Let a Q/DQ model say what its scales were made from; nothing is written where that is not known.
+
+    Args:
+        model: The model; its metadata are changed.
+        provenance: Of the table.
+    """
+    known = {
+        "algorithm": provenance.algorithm,
+        "model_hash": provenance.model_hash,
+        "data_hash": provenance.data_hash,
+        "preprocess": provenance.preprocess,
+    }
+    kept = [prop for prop in model.metadata_props if prop.key != _KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    if provenance.model_hash:
+        model.metadata_props.add(key=_KEY, value=json.dumps(known, sort_keys=True))
+
+
+def origin_notices(model: onnx.ModelProto, fp32_hash: str, preprocess: Mapping[str, Any] | None) -> list[Notice]:
+    """Compare what a Q/DQ model says of itself with what it meets.
+
+    Args:
+        model: The Q/DQ model.
+        fp32_hash: Of the FP32 model beside it.
+        preprocess: Of the data, None if it is not known.
+
+    Returns:
+        A notice for another FP32 model, and one for another preprocess.
+    """
+    text = next((prop.value for prop in model.metadata_props if prop.key == _KEY), "")
+    try:
+        known = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        known = {}
+    if not isinstance(known, dict):
+        return []
+    notices = []
+    made, given = known.get("model_hash"), known.get("preprocess")
+    if isinstance(made, str) and made and made != fp32_hash:
+        notices.append(
+            Notice(
+                f"it was made from another FP32 model ({made[:12]}) than this one ({fp32_hash[:12]})", "other_origin"
+            )
+        )
+    if isinstance(given, dict):
+        notices += preprocess_notices(given, preprocess, "it")
+    return notices

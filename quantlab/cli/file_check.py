@@ -1,0 +1,100 @@
+"""No output of a command is one of its inputs, or another of its outputs: checked before the command runs, for every
+parameter that names a file, by its type."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.cli.file_types import FileType, is_written_to
+from quantlab.errors import ConfigError, QuantlabError
+from quantlab.files import is_folder, is_same_file
+
+
+class FileCommand(click.Command):
+    """A command whose files are checked before it runs."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Check, then run."""
+        check_files(self, ctx.params)
+        return super().invoke(ctx)
+
+
+def check_files(command: click.Command, values: dict[str, Any]) -> None:
+    """Refuse a command that would replace one of its inputs or write two results to one file.
+
+    Args:
+        command: The command.
+        values: Of its parameters, by name.
+
+    Raises:
+        ConfigError: An output is an input or another output, would be taken for one of the images, or cannot be
+            written.
+    """
+    given = list(_given(command, values))
+    outputs = [path for kind, value in given for path in kind.writes(value)]
+    inputs = list(dict.fromkeys(path for kind, value in given for path in kind.reads(value)))
+    for first, second in combinations(outputs, 2):
+        if is_same_file(first, second):
+            raise ConfigError(f"outputs {first} and {second} are one file", hint="give two names")
+    _refuse([path for path in outputs if not is_folder(path)], [path for path in inputs if not is_folder(path)])
+    replaced = [path for path in outputs if is_written_to(path)]
+    if replaced:
+        _refuse(replaced, [path for kind, value in given for path in kind.read_if_asked(value)])
+    for folder in filter(is_folder, inputs):
+        _refuse_images(outputs, replaced, folder)
+    for kind, value in given:
+        kind.check(value)
+
+
+def _given(command: click.Command, values: dict[str, Any]) -> Iterator[tuple[FileType, Any]]:
+    """Every value of a parameter that names a file, with its type."""
+    for parameter in command.params:
+        value = values.get(parameter.name or "")
+        if isinstance(parameter.type, FileType) and value is not None:
+            for one in value if isinstance(value, tuple) else (value,):
+                yield parameter.type, one
+
+
+def _refuse(outputs: list[Path], inputs: list[Path]) -> None:
+    for output in outputs:
+        for file in inputs:
+            if is_same_file(output, file):
+                raise ConfigError(f"output {output} is the input {file}", hint="write to another file")
+
+
+def _refuse_images(outputs: list[Path], replaced: list[Path], folder: Path) -> None:
+    """An output must not be an image of the data, nor become one."""
+    from quantlab.data.folder import image_files, may_be_image
+
+    top = Path(os.path.realpath(folder))
+    for output in outputs:
+        place = Path(os.path.realpath(output))
+        if top in place.parents and may_be_image(place.relative_to(top)) and output not in replaced:
+            raise ConfigError(
+                f"output {output} is in the data folder {folder}, where it would be taken for an image",
+                hint="write it to another folder",
+            )
+    if replaced:
+        try:
+            images = image_files(folder).files
+        except QuantlabError:  # the command will say so itself
+            return
+        known = {(state.st_dev, state.st_ino): path for path in images if (state := _state(path))}
+        for output in replaced:
+            state = output.stat()
+            if (state.st_dev, state.st_ino) in known:
+                image = known[state.st_dev, state.st_ino]
+                raise ConfigError(f"output {output} is the input {image}", hint="write to another file")
+
+
+def _state(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None

@@ -1,0 +1,176 @@
+"""Files that appear together or not at all; `quantlab.files.settling` says how."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import BinaryIO
+
+from quantlab.errors import ConfigError
+from quantlab.files.locks import hold
+from quantlab.files.settling import Move, bring_to_disk, rename_all, temporary_name
+
+
+class FileSet:
+    """Files under temporary names until all of them are finished. Each is locked, so that no other run sweeps it."""
+
+    def __init__(self) -> None:
+        self._moves: list[Move] = []
+        self._drafts: dict[Path, Path] = {}
+        self._folders: dict[Path, Path] = {}
+        self._held: list[int] = []
+        self._modes: dict[Path, Path] = {}
+
+    def add_folder(self, folder: Path) -> None:
+        """A folder that is to exist with the set: nothing is made before, unless it has to be."""
+        target = Path(os.path.realpath(folder))
+        if not target.exists():
+            self._staged(target / "file").parent.mkdir(parents=True, exist_ok=True)
+
+    def has_folder(self, folder: Path) -> bool:
+        """Whether `add_folder` was told of it, or of one above it."""
+        target = Path(os.path.realpath(folder))
+        return any(top == target or top in target.parents for top in self._folders)
+
+    def _staged(self, target: Path) -> Path:
+        """Where a file is written whose folder does not exist: in a new folder beside the first that does not."""
+        top = next(p for p in (target, *target.parents) if p.parent.exists())
+        if top not in self._folders:
+            staging = _held_folder(top.parent, self._held)
+            self._folders[top] = staging
+            self._moves.append((staging, top))
+        return self._folders[top] / target.relative_to(top)
+
+    @contextmanager
+    def open(self, path: Path) -> Iterator[BinaryIO]:
+        """A file to be written from its start; on the disk when the block ends."""
+        target = Path(os.path.realpath(path))
+        draft = self._drafts.get(target)
+        if draft is None:
+            draft = self._beside(target) if target.parent.exists() else self._staged(target)
+            self._drafts[target] = draft
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _beside(self, target: Path) -> Path:
+        """Where a file is written whose folder exists."""
+        draft = _held_file(target.parent, self._held)
+        self._moves.append((draft, target))
+        if target.exists():
+            self._modes[draft] = target
+        return draft
+
+    def remove(self, path: Path) -> None:
+        """A file that is gone when the set is there."""
+        self._moves.append((None, Path(os.path.realpath(path))))
+
+    def publish(self) -> None:
+        """Give all files their names."""
+        for draft, replaced in self._modes.items():
+            with suppress(FileNotFoundError):
+                _keep_mode(draft, replaced)
+        for staging in self._folders.values():
+            for folder in (staging, *(path for path in staging.rglob("*") if path.is_dir())):
+                bring_to_disk(folder)
+        moves = [(draft, path) for draft, path in self._moves if draft is not None or path not in self._drafts]
+        if moves:
+            rename_all(moves)
+
+    def drop(self) -> None:
+        """Remove whatever has no name yet."""
+        for draft, _ in self._moves:
+            if draft is not None and draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            elif draft is not None:
+                draft.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of the locks."""
+        for descriptor in self._held:
+            os.close(descriptor)
+
+
+_CURRENT: ContextVar[FileSet | None] = ContextVar("quantlab_file_set", default=None)
+
+
+@contextmanager
+def together() -> Iterator[FileSet]:
+    """All files that are written in the block appear together when it ends, or none of them.
+
+    Blocks within the block belong to it.
+
+    Yields:
+        The set.
+
+    Raises:
+        ConfigError: They cannot be written.
+    """
+    outer = _CURRENT.get()
+    if outer is not None:
+        yield outer
+        return
+    files = FileSet()
+    token = _CURRENT.set(files)
+    try:
+        yield files
+        try:
+            files.publish()
+        except OSError as error:
+            name = error.filename2 or error.filename or "a file"
+            raise ConfigError(
+                f"output {name} cannot be written: {error.strerror}", hint="can the folder be written?"
+            ) from error
+    except BaseException:
+        files.drop()
+        raise
+    finally:
+        _CURRENT.reset(token)
+        files.close()
+
+
+def current_set() -> FileSet | None:
+    """The set of the block that is running, if there is one."""
+    return _CURRENT.get()
+
+
+def _held_file(folder: Path, held: list[int]) -> Path:
+    """A new file that is locked. A sweep between its making and its lock takes it away: then another is made."""
+    while True:
+        path = temporary_name(folder)
+        _hold(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), held)
+        if path.exists():
+            return path
+
+
+def _held_folder(parent: Path, held: list[int]) -> Path:
+    while True:
+        path = temporary_name(parent)
+        path.mkdir()
+        with suppress(OSError):  # where a folder cannot be opened, nothing is swept either
+            _hold(os.open(path, os.O_RDONLY), held)
+        if path.exists():
+            return path
+
+
+def _hold(descriptor: int, held: list[int]) -> None:
+    """Lock it and keep it open, where that is possible: elsewhere an open file could not be renamed."""
+    if hold(descriptor):
+        held.append(descriptor)
+    else:
+        os.close(descriptor)
+
+
+def _keep_mode(draft: Path, replaced: Path) -> None:
+    """A file that takes the place of another has its mode, and its owner where that may be given."""
+    state = replaced.stat()
+    with suppress(OSError, AttributeError):
+        if (state.st_uid, state.st_gid) != (os.getuid(), os.getgid()):
+            os.chown(draft, state.st_uid, state.st_gid)
+    draft.chmod(state.st_mode & 0o7777)

@@ -1,0 +1,250 @@
+"""Sets of files that appear together: how they get their names, and what becomes of a set when the process is killed.
+
+No file system renames several files at once. So:
+
+1. All files of a set are written to temporary names, and brought to the disk.
+2. A set in a folder that did not exist is a folder with a temporary name, and one rename: no reader ever sees half.
+3. Else a journal with all renames is written into the folder, itself by one rename. That is the moment from which the
+   set exists: a kill before it leaves the old files, and temporary ones that the next run sweeps; after it the renames
+   follow at once, and a kill among them leaves a journal. Whoever of quantlab next reads or writes in that folder
+   finds it, and completes the set first. Only other programs can see half a set, and only in that case.
+4. All of this is done under a lock of the folder, which no process keeps beyond its death: two writers never mix.
+5. A set in several folders has a journal in each, of which the first decides.
+
+A journal names files of its own folder only, and by inode numbers: one that was unpacked or copied moves nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from quantlab.errors import DataError
+from quantlab.files.locks import folders_locked, is_held
+from quantlab.files.names import is_file
+
+JOURNAL = ".quantlab-journal"
+FORMAT = "quantlab.journal"
+_TRIES = 100
+"""At one journal, where others complete it at the same time."""
+_TEMPORARY = re.compile(r"\.quantlab-[a-z0-9_]{8}")
+
+Move = tuple[Path | None, Path]
+"""What gets which name; None removes what has it."""
+
+
+def temporary_name(folder: Path) -> Path:
+    """A new name for something that is not finished."""
+    return folder / f".quantlab-{secrets.token_hex(4)}"
+
+
+def rename_all(moves: Sequence[Move]) -> None:
+    """Give finished temporary files their names, all or none.
+
+    Args:
+        moves: In this order; resolved paths.
+
+    Raises:
+        OSError: A name cannot be given.
+    """
+    folders = sorted({path.parent for path in _places(moves)})
+    while True:
+        for folder in folders:
+            settle(folder)
+        with folders_locked(folders), _uninterrupted():
+            if any((folder / JOURNAL).is_file() for folder in folders):
+                continue  # of another that was killed in between
+            several = len(moves) > 1
+            if several:
+                _write_journals(moves, folders)
+            try:
+                for written, path in moves:
+                    if written is not None and not written.exists():
+                        raise FileNotFoundError(2, "its temporary file is gone", str(path))
+                    _move(written, path)
+                for folder in folders:
+                    bring_to_disk(folder)
+            finally:
+                if several:
+                    for folder in reversed(folders):
+                        (folder / JOURNAL).unlink(missing_ok=True)
+            return
+
+
+def settle(folder: Path) -> None:
+    """Complete what a killed process has begun to publish in a folder; wait for one that is alive.
+
+    Args:
+        folder: Any folder.
+
+    Raises:
+        DataError: There is such a set, and it cannot be completed.
+    """
+    journal = folder / JOURNAL
+    for _ in range(_TRIES):
+        if not is_file(journal):
+            return
+        try:
+            home = _home_of(journal)
+            if home is None:
+                continue  # it was completed meanwhile
+            others = _read(home / JOURNAL)["others"] if (home / JOURNAL).exists() else []
+            folders = {Path(os.path.realpath(place)) for place in (folder, home, *(home / other for other in others))}
+            with folders_locked(f for f in folders if f.is_dir()), _uninterrupted():
+                _complete(home, journal, [f for f in folders if f.is_dir()])
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DataError(
+                f"{journal} is of a set of files that was cut off, and the set cannot be completed: {error}",
+                hint="run it where the folder can be written, or remove that file",
+            ) from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes have left in a folder; what belongs to living ones stays.
+
+    Args:
+        folder: Any folder.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries if _TEMPORARY.fullmatch(entry.name)]:
+            _remove_dead(folder / name)
+
+
+def _remove_dead(path: Path) -> None:
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            if is_held(descriptor) or not os.path.samestat(os.fstat(descriptor), path.lstat()):
+                return
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _places(moves: Sequence[Move]) -> Iterator[Path]:
+    return (path for move in moves for path in move if path is not None)
+
+
+def _write_journals(moves: Sequence[Move], folders: Sequence[Path]) -> None:
+    """One for each folder, that of the first last: when it is there, the set is."""
+    home = folders[0]
+    for folder in reversed(folders):
+        rows = [[w and w.name, w and w.stat().st_ino, path.name] for w, path in moves if path.parent == folder]
+        others = [os.path.relpath(other, home) for other in folders[1:]] if folder == home else []
+        content: dict[str, Any] = {"format": FORMAT, "home": os.path.relpath(home, folder), "others": others}
+        content |= {"folder": folder.stat().st_ino, "moves": rows}
+        temporary = temporary_name(folder)
+        try:
+            with temporary.open("x") as file:
+                json.dump(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(folder / JOURNAL)
+        except BaseException:
+            for place in (temporary, *(other / JOURNAL for other in folders)):
+                place.unlink(missing_ok=True)
+            raise
+        bring_to_disk(folder)
+
+
+def _read(journal: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(journal.read_bytes())
+    if content["format"] != FORMAT or content["folder"] != journal.parent.stat().st_ino:
+        raise ValueError("it was not written here")
+    return content
+
+
+def _home_of(journal: Path) -> Path | None:
+    """The folder whose journal decides; None where the journal is gone."""
+    try:
+        return Path(os.path.realpath(journal.parent / str(_read(journal)["home"])))
+    except FileNotFoundError:
+        return None
+
+
+def _complete(home: Path, journal: Path, folders: Sequence[Path]) -> None:
+    """Under the locks: do what the journals say, if the one that decides is there."""
+    if not (home / JOURNAL).exists():  # cut off before the set existed
+        journal.unlink(missing_ok=True)
+        return
+    here = [folder for folder in folders if (folder / JOURNAL).exists()]
+    for folder in here:
+        for name, inode, path in _read(folder / JOURNAL)["moves"]:
+            if Path(path).name != path or (name is not None and not _TEMPORARY.fullmatch(name)):
+                raise ValueError("it names other folders")
+            written = None if name is None else folder / name
+            if written is None:
+                _move(None, folder / path)
+            elif written.exists() and written.lstat().st_ino == inode:
+                _move(written, folder / path)
+        bring_to_disk(folder)
+    for folder in sorted(here, key=lambda f: f == home):
+        (folder / JOURNAL).unlink(missing_ok=True)
+
+
+def _move(written: Path | None, path: Path) -> None:
+    if written is None:
+        path.unlink(missing_ok=True)
+    elif written.is_dir():
+        _move_folder(written, path)
+    else:
+        written.replace(path)
+
+
+def _move_folder(written: Path, path: Path) -> None:
+    """One rename where the name is free; else somebody has made the folder meanwhile, and each file goes there."""
+    try:
+        written.rename(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+        for file in [f for f in sorted(written.rglob("*")) if not f.is_dir()]:
+            target = path / file.relative_to(written)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+        shutil.rmtree(written)
+
+
+def bring_to_disk(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where a folder can be opened."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block is done: it takes a moment only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is interrupted
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = [number for number, handler in before.items() if callable(handler)]
+    for number in ours:
+        signal.signal(number, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
+        for number, frame in came:
+            before[number](number, frame)

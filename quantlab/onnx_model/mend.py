@@ -1,0 +1,274 @@
+"""What exporters get wrong and has one meaning all the same is mended when a model is read; what has none is refused
+with the node or tensor that it is about. onnx's own checker sees some of this only, and names less."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from math import prod
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from quantlab.errors import GraphError
+from quantlab.onnx_model.nodes import all_nodes, inner_nodes, node_label, opset_of, subgraphs_of
+
+_EXPORT = "export the model again"
+_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
+_LARGEST = 2**31 - 1
+"""Of a dimension and of a tensor, in ONNX Runtime and TensorRT."""
+
+
+def mended(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Mend a model, or say why it cannot be.
+
+    Args:
+        proto: The model as it was read; it stays as it is.
+
+    Returns:
+        The model itself where nothing is wrong with it; else a copy with its nodes in order, every tensor and node that
+        was written twice in it once, sparse constants written out, and every domain imported.
+
+    Raises:
+        GraphError: Something has no meaning; it is named.
+    """
+    newest = onnx.defs.onnx_opset_version()
+    if not 1 <= opset_of(proto) <= newest:
+        raise GraphError(f"the model has opset {opset_of(proto)}, onnx {onnx.__version__} knows 1 to {newest}",
+                         hint=f"update onnx, or export the model with opset {newest} or older")  # fmt: skip
+    _check_values(proto)
+    _check_tensors(proto)
+    changes = [change for needed, change in _CHANGES if needed(proto)]
+    if changes:
+        copied = onnx.ModelProto()
+        copied.CopyFrom(proto)
+        proto = copied
+        for change in changes:
+            change(proto)
+    _check_makers(proto)
+    return proto
+
+
+def is_recursive(proto: onnx.ModelProto) -> bool:
+    """Whether a local function calls itself, at once or by way of others."""
+    called = {(f.domain, f.name): {(n.domain, n.op_type) for n in f.node} for f in proto.functions}
+    try:
+        TopologicalSorter({f: [g for g in calls if g in called] for f, calls in called.items()}).prepare()
+    except CycleError:
+        return True
+    return any(f in calls for f, calls in called.items())
+
+
+def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    yield proto.graph
+    for node in proto.graph.node:
+        yield from subgraphs_of(node)
+
+
+def _check_values(proto: onnx.ModelProto) -> None:
+    """Inputs and outputs: their types and dimensions."""
+    if not proto.graph.output:
+        raise GraphError("the model has no outputs, so it computes nothing", hint=_EXPORT)
+    for what, values in (("input", proto.graph.input), ("output", proto.graph.output)):
+        for name, count in Counter(value.name for value in values).items():
+            if count > 1:
+                raise GraphError(f"the model has {count} {what}s '{name}'", hint=f"give every {what} a name of its own")
+        for value in values:
+            kind = value.type.WhichOneof("value")
+            if what == "input" and (kind != "tensor_type" or not value.type.tensor_type.elem_type):
+                shown = kind.removesuffix("_type") if kind and kind != "tensor_type" else "value of unknown type"
+                raise GraphError(
+                    f"input '{value.name}' is a {shown}; only tensors can be fed",
+                    hint="export the model with tensors as inputs",
+                )
+            if kind != "tensor_type":
+                continue
+            if what == "input" and not value.type.tensor_type.HasField("shape"):
+                raise GraphError(f"input '{value.name}' has no shape, not even a number of dimensions",
+                                 hint="export the model with the shape of its inputs")  # fmt: skip
+            if value.type.tensor_type.elem_type not in TensorProto.DataType.values():
+                number = value.type.tensor_type.elem_type
+                raise GraphError(f"{what} '{value.name}' has element type {number}, which ONNX does not have",
+                                 hint="update onnx, or export the model again")  # fmt: skip
+            for size in value.type.tensor_type.shape.dim:
+                if size.HasField("dim_value") and not -1 <= size.dim_value <= _LARGEST:
+                    raise GraphError(
+                        f"{what} '{value.name}' has a dimension of {size.dim_value}, more than the 2^31 - 1 that "
+                        "ONNX Runtime and TensorRT take",
+                        hint="export the model with a dynamic or smaller dimension",
+                    )
+
+
+def _check_tensors(proto: onnx.ModelProto) -> None:
+    """Constants: their types, dimensions and the bytes that they hold."""
+    for graph in _graphs(proto):
+        for tensor in graph.initializer:
+            _check_tensor(tensor)
+    for node in all_nodes(proto.graph):
+        for value in node.attribute:
+            for tensor in (*([value.t] if value.HasField("t") else ()), *value.tensors):
+                _check_tensor(tensor, f"constant of node '{node_label(node)}'")
+
+
+def _check_tensor(tensor: TensorProto, what: str = "") -> None:
+    what = what or f"initializer '{tensor.name}'"
+    if tensor.data_type not in _TYPES:
+        raise GraphError(f"{what} has element type {tensor.data_type}, which ONNX does not have",
+                         hint="update onnx, or export the model again")  # fmt: skip
+    if tensor.HasField("segment"):
+        raise GraphError(f"{what} is stored in segments", hint="save the model with a current version of onnx")
+    if any(size < 0 for size in tensor.dims):
+        raise GraphError(f"{what} has the shape {list(tensor.dims)}", hint=_EXPORT)
+    if not tensor.HasField("raw_data") or tensor.data_location == TensorProto.EXTERNAL:
+        return
+    if tensor.data_type == TensorProto.STRING:
+        raise GraphError(f"{what} holds strings as raw bytes", hint=_EXPORT)
+    wanted = -(-prod(tensor.dims) * _bits(tensor.data_type) // 8)
+    if len(tensor.raw_data) != wanted:
+        raise GraphError(
+            f"{what} has {len(tensor.raw_data)} bytes, its shape {list(tensor.dims)} needs {wanted}",
+            hint="the file is damaged: download or export it again",
+        )
+
+
+def _bits(data_type: int) -> int:
+    name = TensorProto.DataType.Name(data_type)
+    packed = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+    return packed.get(name) or 8 * int(helper.tensor_dtype_to_np_dtype(data_type).itemsize)
+
+
+def _check_makers(proto: onnx.ModelProto) -> None:
+    """Every tensor of the main graph is made once, and before it is read."""
+    made = {value.name: "an input" for value in proto.graph.input}
+    for tensor in proto.graph.initializer:
+        if not tensor.name:
+            raise GraphError(f"an initializer of shape {list(tensor.dims)} has no name ('')", hint=_EXPORT)
+        made[tensor.name] = "an initializer"
+    for node in proto.graph.node:
+        if not node.op_type:
+            raise GraphError(f"node '{node_label(node)}' has no operator", hint=_EXPORT)
+        for name in node.input:
+            if name and name not in made:
+                raise GraphError(f"node '{node_label(node)}' ({node.op_type}) reads '{name}', which nothing makes",
+                                 hint="export the model again, or add the missing input or initializer")  # fmt: skip
+        for name in filter(None, node.output):
+            if name in made:
+                raise GraphError(
+                    f"tensor '{name}' is made by {made[name]} and again by node '{node_label(node)}' ({node.op_type})",
+                    hint="give the two different names",
+                )
+            made[name] = f"node '{node_label(node)}' ({node.op_type})"
+    for output in proto.graph.output:
+        if output.name not in made:
+            raise GraphError(f"output '{output.name}' is made by no node", hint=_EXPORT)
+
+
+def _is_doubled(proto: onnx.ModelProto) -> bool:
+    names = [t.name for t in proto.graph.initializer]
+    made = [name for node in proto.graph.node for name in node.output if name]
+    return len(set(names)) < len(names) or len(set(made)) < len(made)
+
+
+def _drop_doubles(proto: onnx.ModelProto) -> None:
+    """What is written twice, word by word, is there once."""
+    kept: dict[str, TensorProto] = {}
+    for tensor in proto.graph.initializer:
+        other = kept.setdefault(tensor.name, tensor)
+        if other is not tensor and other.SerializeToString() != tensor.SerializeToString():
+            raise GraphError(f"there are two initializers '{tensor.name}' with different values", hint=_EXPORT)
+    constants = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in kept.values()]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(constants)
+    seen: set[bytes] = set()
+    for index in reversed(range(len(proto.graph.node))):
+        plain = onnx.NodeProto()
+        plain.CopyFrom(proto.graph.node[index])
+        plain.ClearField("name")
+        plain.ClearField("doc_string")
+        text = plain.SerializeToString(deterministic=True)
+        if text in seen and any(plain.output):
+            del proto.graph.node[index]
+        seen.add(text)
+
+
+def _is_unsorted(proto: onnx.ModelProto) -> bool:
+    late = {name for node in proto.graph.node for name in node.output if name}
+    for node in proto.graph.node:
+        if any(name in late for name in _read(node)):
+            return True
+        late -= set(node.output)
+    return False
+
+
+def _read(node: onnx.NodeProto) -> set[str]:
+    """What a node reads of the graph around it, its subgraphs too; the names that those make are theirs."""
+    names, inner = {name for name in node.input if name}, set[str]()
+    for one in inner_nodes(node):
+        names |= {name for name in one.input if name}
+        inner |= set(one.output)
+    for graph in subgraphs_of(node):
+        names |= {output.name for output in graph.output}
+        inner |= {value.name for value in (*graph.input, *graph.initializer)}
+    return names - (inner - set(node.input))
+
+
+def _sort(proto: onnx.ModelProto) -> None:
+    nodes = list(proto.graph.node)
+    known = {value.name for value in (*proto.graph.input, *proto.graph.initializer)}
+    makers = {name: k for k, node in enumerate(nodes) for name in node.output if name and name not in known}
+    graph = {k: {makers[name] for name in _read(node) if name in makers} for k, node in enumerate(nodes)}
+    for k, before in graph.items():
+        if k in before:
+            raise GraphError(f"node '{node_label(nodes[k])}' ({nodes[k].op_type}) reads its own result: a cycle",
+                             hint=_EXPORT)  # fmt: skip
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        names = " -> ".join(f"'{node_label(nodes[k])}'" for k in error.args[1][:6])
+        raise GraphError(f"the nodes {names} read each other's results in a cycle", hint=_EXPORT) from None
+    copies = [onnx.NodeProto.FromString(nodes[k].SerializeToString()) for k in order]
+    del proto.graph.node[:]
+    proto.graph.node.extend(copies)
+
+
+def _has_sparse(proto: onnx.ModelProto) -> bool:
+    return bool(proto.graph.sparse_initializer)
+
+
+def _write_out(proto: onnx.ModelProto) -> None:
+    """Sparse constants as dense ones: what reads graphs knows no others."""
+    for sparse in proto.graph.sparse_initializer:
+        name, dims = sparse.values.name, list(sparse.dims)
+        try:
+            values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+            dense = np.zeros(prod(dims), values.dtype)
+            dense[indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), dims)] = values
+        except (ValueError, IndexError, TypeError, KeyError) as error:
+            raise GraphError(f"sparse initializer '{name}' cannot be read: {error}", hint=_EXPORT) from error
+        proto.graph.initializer.append(numpy_helper.from_array(dense.reshape(dims), name))
+    proto.graph.ClearField("sparse_initializer")
+
+
+def _domains(proto: onnx.ModelProto) -> set[str]:
+    names = {"" if node.domain == "ai.onnx" else node.domain for node in all_nodes(proto.graph)}
+    return names - {"" if opset.domain == "ai.onnx" else opset.domain for opset in proto.opset_import}
+
+
+def _lacks_domains(proto: onnx.ModelProto) -> bool:
+    return bool(_domains(proto) - {""})
+
+
+def _import_domains(proto: onnx.ModelProto) -> None:
+    for domain in sorted(_domains(proto) - {""}):
+        proto.opset_import.add(domain=domain, version=1)
+
+
+_CHANGES = (
+    (_is_doubled, _drop_doubles),
+    (_is_unsorted, _sort),
+    (_has_sparse, _write_out),
+    (_lacks_domains, _import_domains),
+)
+"""Whether something is to be mended -> what mends it, in place."""

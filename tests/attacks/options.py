@@ -1,0 +1,117 @@
+"""Options that would do nothing where they are given are refused, and so are values that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import quantlab
+from attack import Attack, Command
+from models import conv_net, floats, image_batches, quantized
+
+IDLE = {
+    "quantize --table t.json -o o.onnx": (
+        "--preset imagenet", "--preset nonsense", "--preprocess none.json", "--batch-size 0", "--batch-size 4", "--limit 0",
+        "--limit 5", "--skip-bad", "--data x.npy", "--correct-bias",
+    ),
+    "repair qd.onnx -o o.onnx": ("--preset nonsense", "--batch-size 4", "--limit 3", "--skip-bad", "--min-sqnr nan"),
+    "migrate m.onnx --table t.json -o o.onnx": (
+        "--preset nonsense", "--limit 3", "--calibrator MinMaxCalibration", "--tensorrt 10.3.0", "--calibrator Foo",
+    ),
+    "migrate m.onnx --table t.json -o o.flatbuffers": ("--tensorrt 10.3.0", "--data x.npy"),
+    "migrate m.onnx --table t.json -o o.cache": ("--calibrator Foo", "--tensorrt 10", "--data x.npy", "--limit 3"),
+    "calibrate m.onnx --data x.npy -o o.json": (
+        "--tensorrt 10.3.0", "--skip-bad", "--limit 0", "--limit -1", "--batch-size 0", "--batch-size -3",
+        "--preset nonsense", "--preset imagenet --preprocess p.json", "--algorithm nonsense",
+        "--algorithm auto --order-independent", "--algorithm auto --tensors all",
+    ),
+    "calibrate m.onnx --data x.npy --order-independent -o o.npz": ("--algorithm mse", "--tensorrt 10.3.0"),
+    "calibrate m.onnx --data s.py -o o.json": ("--batch-size 4", "--batch-size 0", "--skip-bad", "--preset imagenet"),
+    "calibrate fixed.onnx --data x.npy -o o.json": ("--batch-size 0", "--batch-size 3"),
+    "check-data m.onnx --data x.npy": ("--skip-bad", "--limit 0", "--batch-size 0", "--algorithm auto"),
+    "merge a.json -o o.json": ("--algorithm mse", "--algorithm entropy"),
+    "merge s.json -o o.json": ("--algorithm mse", "--algorithm minmax"),
+    "compare m.onnx qd.onnx --data x.npy -o report": (
+        "--skip-bad", "--limit 0", "--batch-size 0", "--fail-under 99%", "--timing-cache t.timing",
+        "--builder-optimization-level 3", "--backends ort:fp32 --calibration x.npy",
+        "--backends ort:qdq:mse --calibration x.npy --timing-cache t.timing", "--preset nonsense", "--labels none.txt",
+    ),
+    "sensitivity m.onnx --table t.json --data x.npy -o o.json": (
+        "--method estimate --jobs 2", "--method estimate --keep kept", "--jobs 0", "--skip-bad", "--metric top-1",
+        "--part 0/2", "--part 3/2",
+    ),
+    "build m.onnx -o o.engine": (
+        "--preset nonsense", "--limit 3", "--calibrator minmax", "--trust-cache", "--dynamic-ranges",
+        "--allow-gpu-fallback", "--precision-constraints obey", "--layer-precisions a:fp16",
+        "--table t.json --cache c.cache", "--mem-pool-size workspace:nan",
+    ),
+    "bench a.engine": ("--iterations 3 --duration 2", "--duration nan", "--duration inf", "--warm-up nan", "--streams 0"),
+    "trtexec qd.onnx --batch 4": ("--strongly-typed --no-fp16", "--tensorrt 11 --no-fp16"),
+    "inspect t.json": ("--placement",),
+    "audit a.engine m.onnx": ("--min-int8 nan", "--min-int8 2"),
+    "tune m.onnx --table t.json --data x.npy -o t": ("--max-drop nan", "--min-sqnr nan", "--objective accuracy"),
+}  # fmt: skip
+"""Command that works as it is, or lacks a GPU -> what must not be added to it."""
+EMPTY = ("--data", "--preset", "--labels", "--metric", "--fail-under", "--backends", "--calibration", "--limit")
+
+
+def FAMILY(folder: Path) -> Iterator[Attack]:
+    proto, data = conv_net(), image_batches()
+    onnx.save(proto, folder / "m.onnx")
+    onnx.save(conv_net("6"), folder / "fixed.onnx")
+    onnx.save(quantized(proto, data).model, folder / "qd.onnx")
+    np.save(folder / "x.npy", floats(24, 3, 8, 8))
+    (folder / "p.json").write_text("{}")
+    (folder / "s.py").write_text(
+        "import numpy as np\ndef load_data():\n    yield {'image': np.ones((2,3,8,8), np.float32)}\n"
+    )
+    quantlab.calibrate(proto, data, tensors="all").save(folder / "t.json")
+    quantlab.calibrate(proto, data, "minmax").save(folder / "a.json")
+    (folder / "a.engine").write_bytes(b"")
+    from quantlab.tune import measure_sensitivity
+
+    measure_sensitivity(proto, quantlab.calibrate(proto, data), data).save(folder / "s.json")
+    for command, additions in IDLE.items():
+        for more in additions:
+            yield Command(f"{command.split()[0]} {more}", [*command.split(), *more.split()], codes=(2,))
+    for option in EMPTY:
+        argv = ["compare", "m.onnx", "qd.onnx", "--data", "x.npy", "-o", "report"]
+        yield Command(f"{option} with nothing", [*argv, option, ""], codes=(2,), says="empty")
+        yield Command(f"{option}= with nothing", [*argv, f"{option}="], codes=(2,), says="empty")
+    yield Command("an empty model", ["inspect", ""], codes=(2,), says="empty")
+    works = {
+        "a part with all tensors": "calibrate m.onnx --data x.npy --order-independent --tensors all -o o.npz",
+        "a cache for a version": "calibrate m.onnx --data x.npy --tensorrt 10.16.1 -o o.cache",
+        "a cache of a calibrator": "migrate m.onnx --table t.json --calibrator MinMaxCalibration -o o.cache",
+        "tables of min-max": "merge a.json --algorithm minmax -o o.json",
+        "a bias corrected": "quantize m.onnx --table t.json --correct-bias --data x.npy --limit 6 -o o.onnx",
+    }
+    for name, line in works.items():
+        yield Command(f"works: {name}", line.split(), codes=(0,))
+    # what was made from something else
+    presets = {name: ["--preprocess", f"{name}.json", "--data", "u8.npy"] for name in ("one", "two")}
+    for name, scale in (("one", 0.01), ("two", 0.02)):
+        (folder / f"{name}.json").write_text(f'{{"scale": {scale}}}')
+    np.save(folder / "u8.npy", np.random.default_rng(0).integers(0, 255, (12, 8, 8, 3)).astype(np.uint8))
+    from quantlab.data import Preprocess, open_data
+
+    one = open_data(folder / "u8.npy", ["image"], Preprocess(scale=0.01))
+    table = quantlab.calibrate(proto, one)
+    table.save(folder / "one_table.json")
+    onnx.save(quantlab.quantize(proto, table).model, folder / "one.onnx")
+    for name, argv in {
+        "bias correction": ["quantize", "m.onnx", "--table", "one_table.json", "--correct-bias", "-o", "o.onnx"],
+        "sensitivity": ["sensitivity", "m.onnx", "--table", "one_table.json", "-o", "o.json"],
+        "migration": ["migrate", "m.onnx", "--table", "one_table.json", "-o", "o.onnx"],
+        "comparison": ["compare", "m.onnx", "one.onnx", "-o", "report"],
+    }.items():
+        yield Command(
+            f"{name} with another preprocess", [*argv, *presets["two"]], codes=(0,), says="another preprocess"
+        )
+    other = conv_net()
+    other.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(floats(8, 3, 3, 3, seed=99), "w1"))
+    onnx.save(other, folder / "other.onnx")
+    argv = ["compare", "other.onnx", "one.onnx", "--data", "x.npy", "-o", "report"]
+    yield Command("comparison with another FP32 model", argv, codes=(0,), says="another FP32 model")

@@ -1,0 +1,241 @@
+"""Measures one model of the zoo, stage by stage; what is measured is in the result file at once.
+
+    python tests/zoo/measure.py CACHE NAME --peers PYTHON
+
+Every Q/DQ model is judged alike: on ONNX Runtime with graph optimisation off, on data that nothing was calibrated on,
+by the SQNR of its worst output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import batches as data
+import export_list
+import fetch
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from rows import MOST_DB, worse_db
+from work import int8_nodes, multiply_adds
+
+import quantlab
+from quantlab.api import calibrate_all
+from quantlab.numerics import ErrorSums, error_sums
+from quantlab.observers import OBSERVERS
+from quantlab.qdq import exactly, prepare
+from quantlab.tune import calibrate_auto
+
+BENCH = Path(__file__).resolve().parents[1] / "bench"
+PEERS = ("onnxruntime-minmax", "onnxruntime-percentile", "modelopt-max", "modelopt-entropy")
+"""ONNX Runtime first: ModelOpt changes its calibrators when it is imported. ONNX Runtime's entropy has 128 bins for 128
+levels: the scales of its min-max, at ten times the cost."""
+PEERS_SECONDS, MEMORY = 600, 6 << 30
+"""Of all peers of a model together."""
+Result = dict[str, Any]
+
+
+class Measurement:
+    """One model: its file, its data, what FP32 gives, and the result so far."""
+
+    def __init__(self, name: str, cache: Path, peers: Path) -> None:
+        self.name, self.cache, self.peers = name, cache, peers
+        self.path = cache / "results" / f"{name}.json"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        known = json.loads(self.path.read_text()) if self.path.exists() else {}
+        empty: Result = {key: {} for key in ("facts", "sqnr_db", "spread_db", "share", "failed", "seconds")}
+        self.result = {"name": name} | empty | known
+
+    def run(self) -> None:
+        """All stages that are not done."""
+        self.stage("model", self.open)
+        if "model" in self.result["failed"]:
+            return
+        self.stage("quantlab", self.quantlab)
+        self.stage("peers", self.all_peers)
+        if "quantlab" not in self.result["failed"]:
+            self.stage("same layers", self.same_layers)
+        self.stage("auto", self.auto)
+
+    def stage(self, name: str, act: Callable[[], object]) -> None:
+        """Do a stage once, and note why it failed."""
+        if name != "model" and (name in self.result["seconds"] or name in self.result["failed"]):
+            return
+        self.result["running"] = name
+        self.save()
+        started = time.perf_counter()
+        try:
+            act()
+        except Exception as error:
+            self.result["failed"][name] = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+        self.result["seconds"].setdefault(name, round(time.perf_counter() - started, 1))
+        self.result["running"] = None
+        self.save()
+
+    def save(self) -> None:
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.result, indent=1) + "\n")
+        partial.replace(self.path)
+
+    def open(self) -> None:
+        """The model, its data, and what FP32 gives on those held back."""
+        self.result["failed"].pop("model", None)
+        self.entry = (fetch.MODELS | export_list.EXPORTS)[self.name]
+        if self.name in fetch.MODELS:
+            self.model = fetch.fetch(self.name, self.cache)
+        else:
+            self.model = self.cache / "models" / f"{self.name}.onnx"
+            self.model.parent.mkdir(parents=True, exist_ok=True)
+            if not self.model.exists():
+                command = [str(self.peers), str(Path(__file__).with_name("exports.py")), self.name, str(self.model)]
+                _ask(command, PEERS_SECONDS)
+        self.proto = onnx.load(self.model)
+        self.calibration = data.batches(self.entry, self.model, self.name, "calibration", self.cache)
+        self.test = data.batches(self.entry, self.model, self.name, "test", self.cache)
+        run = data.session(self.model)
+        self.floats = [o.name for o in run.get_outputs() if "float" in o.type or "double" in o.type]
+        self.wanted = [run.run(self.floats, batch) for batch in self.test]
+        opset = next(o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx"))
+        self.result["facts"] = {
+            "kind": self.entry["kind"],
+            "exporter": f"{self.proto.producer_name} {self.proto.producer_version}".strip(),
+            "opset": opset,
+            "nodes": len(self.proto.graph.node),
+            "parameters": sum(numpy_helper.to_array(t).size for t in self.proto.graph.initializer),
+            "multiply_adds": multiply_adds(self.proto, self.test[0])[0],
+            "samples": len(self.test) * (self.entry["batch"] or 1),
+        }
+
+    def judge(self, name: str, model: onnx.ModelProto) -> None:
+        """Note the SQNR of a model's worst output, and its share of multiply-adds in INT8."""
+        run = data.session(model)
+        given = {i.name for i in run.get_inputs()}
+        sums: list[list[ErrorSums]] = [[] for _ in self.floats]
+        for batch, wanted in zip(self.test, self.wanted, strict=True):
+            got = run.run(self.floats, {key: x for key, x in batch.items() if key in given})
+            for k, (a, b) in enumerate(zip(wanted, got, strict=True)):
+                sums[k].append(error_sums(a, b, self.floats[k], finite=False))
+        heard = [parts for parts in sums if any(part.reference2 for part in parts)]
+        worst = min(heard, key=lambda parts: sum(parts, ErrorSums()).sqnr_db)
+        self.result["sqnr_db"][name] = round(sum(worst, ErrorSums()).sqnr_db, 2)
+        self.result["spread_db"][name] = round(_jackknife(worst), 2)
+        total = self.result["facts"]["multiply_adds"]
+        self.result["share"][name] = round(multiply_adds(model, self.test[0])[1] / total, 4) if total else 0.0
+
+    def both(self, name: str, table: quantlab.CalibrationTable) -> None:
+        """Judge everything in INT8 and, for one algorithm, the default placement."""
+        self.judge(f"{name}:all", quantlab.quantize(self.model, table, selection=EVERYTHING).model)
+        if name == "mse":
+            self.judge(name, quantlab.quantize(self.model, table).model)
+
+    def quantlab(self) -> None:
+        started = time.perf_counter()
+        tables = calibrate_all(self.model, self.calibration, OBSERVERS).tables
+        self.result["seconds"]["calibrate"] = round(time.perf_counter() - started, 1)
+        for name, table in tables.items():
+            self.both(name, table)
+
+    def auto(self) -> None:
+        self.both("auto", calibrate_auto(self.model, self.calibration).table)
+
+    def all_peers(self) -> None:
+        """The peers' models, in a process with a limit of time and memory."""
+        folder = self.cache / "peers" / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        # scalars, which no peer takes, become constants; ModelOpt writes into the file that it is given
+        scalars = {key: x for key, x in self.calibration[0].items() if not x.ndim}
+        onnx.save(_bound(self.proto, scalars), folder / "given.onnx")
+        kept = [{key: x for key, x in batch.items() if key not in scalars} for batch in self.calibration]
+        np.savez(folder / "calibration.npz", **data.stacked(kept))
+        command = [str(self.peers), str(BENCH / "peers.py"), str(folder / "given.onnx")]
+        try:
+            said, end = _ask([*command, str(folder / "calibration.npz"), str(folder), *PEERS], PEERS_SECONDS), "no word"
+        except RuntimeError as error:
+            said, end = "", str(error)
+        reasons = dict(line.split(" failed: ", 1) for line in said.splitlines() if " failed: " in line)
+        for peer in PEERS:
+            made = folder / f"{peer}.onnx"
+            self.result["failed"].pop(peer, None)
+            try:
+                if not made.exists():
+                    raise RuntimeError(reasons.get(peer, end))
+                self.judge(peer, onnx.load(made))
+            except Exception as error:
+                self.result["failed"][peer] = " ".join(str(error).split())[:400]
+
+    def same_layers(self) -> None:
+        """The nodes that a peer has in INT8, which is closer to FP32: how close are they with the scales of here?"""
+        gap, _, peer = worse_db(self.result)
+        if gap <= MOST_DB:
+            return
+        layers, readers = int8_nodes(onnx.load(self.cache / "peers" / self.name / f"{peer}.onnx"))
+        tables = calibrate_all(self.model, self.calibration, OBSERVERS, tensors="all").tables
+        known = {node.name for node in prepare(onnx.load(self.model)).graph.node}
+        include = tuple(exactly(name) for name in layers if name in known)
+        placed = quantlab.quantize(
+            self.model, tables["mse"], selection=quantlab.Selection(include)
+        ).placement.activations
+        others = dict.fromkeys(node for node, _, _ in placed if node not in readers)
+        selection = quantlab.Selection(include, tuple(map(exactly, others)))
+        for name, table in tables.items():
+            self.judge(f"{name}:as {peer}", quantlab.quantize(self.model, table, selection=selection).model)
+
+
+def _jackknife(parts: Sequence[ErrorSums]) -> float:
+    """The standard error of the SQNR of some batches, by leaving out one at a time."""
+    if len(parts) < 2:
+        return math.inf
+    rest = np.array([sum((p for k, p in enumerate(parts) if k != j), ErrorSums()).sqnr_db for j in range(len(parts))])
+    return math.sqrt((len(rest) - 1) * float(np.var(rest))) if np.isfinite(rest).all() else math.inf
+
+
+def _bound(model: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    bound = onnx.ModelProto()
+    bound.CopyFrom(model)
+    kept = [i for i in bound.graph.input if i.name not in values]
+    del bound.graph.input[:]
+    bound.graph.input.extend(kept)
+    bound.graph.initializer.extend(numpy_helper.from_array(x, key) for key, x in values.items())
+    return bound
+
+
+def _ask(command: Sequence[str], seconds: int) -> str:
+    """What a process says that may take so long and so much memory; RuntimeError if it fails."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY)),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"no result after {seconds} s") from None
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise RuntimeError(lines[-1] if lines else f"ended with {done.returncode}")
+    return done.stdout + done.stderr
+
+
+EVERYTHING = quantlab.Selection(include=("*",))
+"""As the peers do, whether or not INT8 pays."""
+
+
+def main() -> None:
+    """See the top of the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--peers", type=Path, required=True)
+    options = parser.parse_args()
+    Measurement(options.name, options.cache.resolve(), options.peers.absolute()).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

