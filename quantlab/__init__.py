@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from quantlab.api import calibrate, compare, migrate, quantize
     from quantlab.calibration import CalibrationTable
-    from quantlab.comparison import Comparison
+    from quantlab.comparison import Backend, Comparison
     from quantlab.data import PRESETS, ImageBatches, IterableBatches, LoaderBatches, Preprocess, image_folder
     from quantlab.errors import QuantlabError
     from quantlab.observers import Entropy, MinMax, Mse, Observer, Percentile
@@ -45,6 +45,7 @@ _HOME = {
     "migrate": "api",
     "Migrated": "qdq",
     "compare": "api",
+    "Backend": "comparison",
     "Comparison": "comparison",
     "write_report": "report",
     "ReportPaths": "report",
@@ -73,6 +74,7 @@ _ROOMS = (
 
 __all__ = [
     "PRESETS",
+    "Backend",
     "CalibrationTable",
     "Comparison",
     "Entropy",

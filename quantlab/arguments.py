@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections.abc as abc
 import functools
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable
@@ -54,6 +55,8 @@ def _is_ours(public: type) -> bool:
 def _checked(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
+        if sys._getframe(1).f_globals.get("__name__", "").startswith("quantlab."):
+            return function(*args, **kwargs)  # no edge: mypy checks our own calls, some of them in hot loops
         hints = _hints(function)
         given = {**dict(zip(hints, args, strict=False)), **kwargs} if kwargs else dict(zip(hints, args, strict=False))
         for parameter, value in given.items():
@@ -147,6 +150,8 @@ def _holds(value: Any, base: type, args: tuple[Any, ...]) -> bool:
 def _is_one(value: object, kind: type) -> bool:
     if kind is object:
         return True
+    if issubclass(kind, str):
+        return isinstance(value, str)  # a plain text does for a text that says more
     if kind is bool:
         return isinstance(value, (bool, np.bool_))
     if kind is int:

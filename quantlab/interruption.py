@@ -23,12 +23,12 @@ class Terminated(KeyboardInterrupt):
 
 def exit_at_once() -> None:
     """From here on a signal ends the process with one line: nothing is being written."""
+    _handle(_exit)
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:  # closed by whoever started this: the next file that is opened must not become stdout
             os.open(os.devnull, os.O_RDWR)
-    _handle(_exit)
 
 
 def raise_in_place() -> None:

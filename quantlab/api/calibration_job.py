@@ -10,6 +10,7 @@ from quantlab.calibration import Progress
 from quantlab.calibration.trt_cache import check_version
 from quantlab.data import Batches
 from quantlab.errors import ConfigError, Notice
+from quantlab.files import check_output
 from quantlab.observers import resolve_algorithm
 from quantlab.onnx_model import Model, load_model
 from quantlab.qdq import QDQ_TENSORS
@@ -100,6 +101,8 @@ def calibrate_to_file(
         DataError: As `calibrate`.
         GraphError: As `calibrate`.
     """
+    if isinstance(model, (str, Path)):
+        check_output(path, Path(model))
     proto = load_model(model)
     if request.kind.save is None:
         shard = calibrate_shard(proto, batches, tensors=request.wanted, on_batch=on_batch)

@@ -10,6 +10,7 @@ from quantlab.calibration import CalibrationTable
 from quantlab.comparison import Candidate, compare_models
 from quantlab.data import Batches
 from quantlab.errors import ConfigError
+from quantlab.files import check_output
 from quantlab.numerics import OutputError
 from quantlab.onnx_model import Model, load_model, save_model
 from quantlab.qdq import Migrated, migrate_to_qdq
@@ -89,6 +90,8 @@ def migrate_to_file(model: Model, path: Path, request: MigrationRequest) -> Writ
         DataError: There are no scales, the table is of another model, or the data do not fit.
         GraphError: The model has Q/DQ and should not.
     """
+    if isinstance(model, (str, Path)):
+        check_output(path, Path(model))
     proto = load_model(model)
     if request.kind.save is not None:
         scales = Scales(proto, scales_of(proto, request.table), request.calibrator, request.tensorrt)

@@ -81,7 +81,7 @@ def compare(
     Args:
         model: The FP32 model.
         quantized: By name: models (paths, ModelProto or what `quantize` gives; run on ONNX Runtime as they are
-            written), or any function from a batch to the outputs by name.
+            written), any function from a batch to the outputs by name, or a `quantlab.Backend`, which has facts too.
         batches: The data.
         labels: int64 (N,) for all samples in order; without them a stream with labels brings its own.
         metric: A function (outputs of a batch, labels or None) -> a value per sample, or a class with `update` and

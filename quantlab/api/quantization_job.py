@@ -12,7 +12,7 @@ from quantlab.calibration import CalibrationTable, Progress
 from quantlab.calibration.made_from import preprocess_notices
 from quantlab.data import Batches, stream_facts
 from quantlab.errors import ConfigError
-from quantlab.files import together, write_text
+from quantlab.files import check_output, together, write_text
 from quantlab.onnx_model import Model, load_model, save_model
 from quantlab.qdq import EVERYTHING, Placement, Selection, WeightError, WeightStyle, quantize_model, requantize
 from quantlab.tune import correct_bias
@@ -96,6 +96,8 @@ def quantize_to_file(
         DataError: The table is of another model or lacks a tensor, or the data do not fit.
         GraphError: The model has Q/DQ and should not, or has none and should.
     """
+    if isinstance(model, (str, Path)):
+        check_output(path, Path(model))
     proto = load_model(model)
     made, written = _made(proto, request, on_batch, on_stage)
     with together():

@@ -3,6 +3,7 @@ that was not reached, 130 and 143 an interruption (Ctrl-C, SIGTERM), 1 a bug (wi
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ COMMANDS = (
 )
 
 
-class _Interrupted(Exception):
+class _InterruptedError(Exception):
     """Ctrl-C or SIGTERM."""
 
 
@@ -53,7 +54,7 @@ def _past_click() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        raise _Interrupted from error
+        raise _InterruptedError from error
 
 
 class _Commands(click.Group):
@@ -126,7 +127,7 @@ def run_command() -> int:
         if code != INTERRUPTED:  # a library has kept the interruption to itself
             return _interrupted()
         return received() or code
-    except _Interrupted:
+    except _InterruptedError:
         return _interrupted()
     except QuantlabError as error:
         return _fail(error.message, error.hint)
@@ -135,10 +136,15 @@ def run_command() -> int:
         return _fail(error.format_message(), f"{context.command_path if context else 'quantlab'} --help")
     except (click.Abort, KeyboardInterrupt):
         return _interrupted()
-    except Exception:
+    except Exception as error:
+        if received() is None and isinstance(error, OSError) and error.errno in _FULL:
+            return _fail(f"{error.filename or 'a temporary file'} cannot be written: {error.strerror}", "free the disk")
         if received() is None:
             raise
         return _interrupted()  # a library has turned it into something else
+
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def _interrupted() -> int:

@@ -24,7 +24,16 @@ class FileType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
-        """The path as given."""
+        """The path as given: nothing is looked at before all parameters are known.
+
+        Args:
+            value: What was typed.
+            param: As click's.
+            ctx: As click's.
+
+        Returns:
+            Its path.
+        """
         return Path(value)
 
     def reads(self, value: Any) -> Iterator[Path]:  # noqa: ARG002
@@ -77,7 +86,16 @@ class InputText(FileType):
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
-        """The text as given."""
+        """The text as given.
+
+        Args:
+            value: What was typed.
+            param: As click's.
+            ctx: As click's.
+
+        Returns:
+            The text.
+        """
         return str(value)
 
     def reads(self, value: Any) -> Iterator[Path]:
@@ -95,7 +113,16 @@ class NamedInput(InputModel):
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
-        """The text as given."""
+        """The text as given.
+
+        Args:
+            value: What was typed.
+            param: As click's.
+            ctx: As click's.
+
+        Returns:
+            The text.
+        """
         return str(value)
 
     def reads(self, value: Any) -> Iterator[Path]:

@@ -10,7 +10,8 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import IO, Any
 
 from quantlab.cli.say import echo
 from quantlab.cli.streams import Stream
@@ -41,7 +42,7 @@ def counted_noise() -> Iterator[None]:
     traceback of a bug, which it may explain."""
     heard = _Heard()
     shown, last = warnings.showwarning, logging.lastResort
-    with tempfile.TemporaryFile() as file, ExitStack() as stack:
+    with _scratch_file() as file, ExitStack() as stack:
         stack.callback(setattr, warnings, "showwarning", shown)
         stack.callback(setattr, logging, "lastResort", last)
         setattr(warnings, "showwarning", heard.show)  # noqa: B010  mypy wants the same signature
@@ -60,6 +61,13 @@ def counted_noise() -> Iterator[None]:
             stack.callback(_print, file, heard)
 
 
+def _scratch_file() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:  # the disk is full: the lines are lost, the work goes on
+        return Path(os.devnull).open("w+b")
+
+
 def _is_plain_stderr() -> bool:
     try:
         return sys.stderr is not None and sys.stderr.fileno() == _STDERR and bool(os.fstat(_STDERR))
@@ -68,7 +76,7 @@ def _is_plain_stderr() -> bool:
 
 
 @contextmanager
-def _redirected(file: BinaryIO) -> Iterator[None]:
+def _redirected(file: IO[bytes]) -> Iterator[None]:
     """The descriptor goes to a file, Python's own stream to where it went."""
     before = sys.stderr
     before.flush()
@@ -85,13 +93,13 @@ def _redirected(file: BinaryIO) -> Iterator[None]:
         os.close(kept)
 
 
-def _lines(file: BinaryIO, heard: _Heard) -> list[str]:
+def _lines(file: IO[bytes], heard: _Heard) -> list[str]:
     file.seek(0)
     written = file.read().decode(errors="replace").splitlines()
     return [line for line in (*heard.lines, *written) if line.strip()]
 
 
-def _print(file: BinaryIO, heard: _Heard) -> None:
+def _print(file: IO[bytes], heard: _Heard) -> None:
     lines = _lines(file, heard)
     if lines:
         first = " ".join(lines[0].split())
@@ -99,6 +107,6 @@ def _print(file: BinaryIO, heard: _Heard) -> None:
         echo(f"note: {len(lines)} lines of other libraries are not shown, the first: {shown}", err=True)
 
 
-def _print_all(file: BinaryIO, heard: _Heard) -> None:
+def _print_all(file: IO[bytes], heard: _Heard) -> None:
     for line in _lines(file, heard):
         echo(line, err=True)

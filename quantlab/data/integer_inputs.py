@@ -112,7 +112,7 @@ def _uses(view: GraphView, name: str) -> Iterator[tuple[onnx.NodeProto, int, str
             elif op in _MEASURES and state in ("given", "computed"):
                 yield node, slot, QUANTITY, False
             elif op in ("Loop", "Scan"):
-                queue.append((attribute(node, "body").input[slot].name, state))
+                queue.append((attribute(node, "body", None).input[slot].name, state))
             elif op in _MOVES:
                 queue += [(out, state) for out in node.output]
             elif op in _COMPARES:

@@ -49,8 +49,16 @@ def _try_to_write(folder: Path) -> None:
 
 
 def is_same_file(one: Path, other: Path) -> bool:
-    """Whether two names are of one file, by links of either kind too; if neither exists, also by names that differ in
-    case alone, which some systems take for one."""
+    """Compare what two names stand for.
+
+    Args:
+        one: A file.
+        other: A file.
+
+    Returns:
+        Whether they are one file, by links of either kind too; if neither exists, also where they differ in case
+        alone, which some systems take for one.
+    """
     if is_there(one) or is_there(other):
         return is_there(one) and is_there(other) and one.samefile(other)
     return _folded(one) == _folded(other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ import onnx_graphsurgeon as gs
 
 from quantlab.onnx_model import STANDARD_DOMAINS
 from quantlab.ort import beyond, is_known
-from quantlab.qdq.activations import activation_of, is_fused, kind_of
+from quantlab.qdq.activations import LONGEST, activation_of, is_fused, kind_of
 from quantlab.qdq.draft import Draft
 from quantlab.qdq.graph import feeds_one_reader, import_graph, makers, other_type, walk
 from quantlab.qdq.lonely import lonely_layers
@@ -120,7 +121,7 @@ def _plan(
         if not lonely:
             break
         given |= lonely  # what read their results, or made their inputs, is looked at again
-    share_int8(draft)
+    share_int8(draft, Selection(exclude=selection.exclude).left_out(names))
     return draft.placement(groups, reasons)
 
 
@@ -223,7 +224,8 @@ def _are_written_in_int8(draft: Draft, branches: Sequence[gs.Tensor]) -> bool:
 
 def _is_activated(draft: Draft, tensor: gs.Tensor) -> bool:
     """Whether a tensor leaves a quantized convolution whose INT8 kernel takes the activation on the way."""
-    for maker in walk(tensor, makers, lambda n: n.inputs if row_of(n.op, n.domain).pointwise else ()):
+    before = walk(tensor, makers, lambda n: n.inputs if row_of(n.op, n.domain).pointwise else ())
+    for maker in islice(before, LONGEST + 1):
         if row_of(maker.op, maker.domain).epilogue and (maker.name, 0) in draft.reads:
             activation = activation_of(draft.graph, maker.outputs[0])
             if activation is not None and activation.result is tensor and is_fused(maker, activation):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quantlab.onnx_model import infer_shapes, opset_of, raise_opset
 from quantlab.ort import is_known
+from quantlab.qdq.branches import inline_branches
 from quantlab.qdq.graph import export_graph, feeds_one_reader, fresh_names, import_graph, name_nodes, other_type
 from quantlab.qdq.rules import row_of
 from quantlab.qdq.shuffles import absorb_shuffles
@@ -53,7 +54,10 @@ def _folded(proto: onnx.ModelProto) -> gs.Graph:
         proto = raise_opset(proto, OPSET)
         _LOG.info("converted to opset %d", OPSET)
     graph = import_graph(infer_shapes(proto))
-    return graph.fold_constants(should_exclude_node=lambda n: not is_known(n.op, n.domain)).cleanup()
+    while True:  # what decides inside of a branch is known once its own decision is
+        graph.fold_constants(flatten_subgraphs=False, should_exclude_node=lambda n: not is_known(n.op, n.domain))
+        if not inline_branches(graph):
+            return graph.cleanup()
 
 
 def _drop_casts(graph: gs.Graph) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx_graphsurgeon as gs
 
 from quantlab.qdq.activations import activation_of, is_fused, kind_of
@@ -10,7 +12,7 @@ from quantlab.qdq.graph import other_type
 from quantlab.qdq.measured import INT8_OUTPUT_ONLY
 
 
-def share_int8(draft: Draft) -> None:
+def share_int8(draft: Draft, excluded: Collection[str] = ()) -> None:
     """Let the readers of what INT8 kernels make read INT8 where a float copy beside it would cost.
 
     An activation that TensorRT does not fuse into its convolution reads INT8. What reads the result of a depthwise or
@@ -18,6 +20,7 @@ def share_int8(draft: Draft) -> None:
 
     Args:
         draft: With everything that reads INT8; what shares it is added.
+        excluded: Nodes that the user wants in float.
     """
     for conv in draft.graph.nodes:
         if (conv.name, 0) not in draft.reads or not kind_of(conv):
@@ -28,9 +31,10 @@ def share_int8(draft: Draft) -> None:
                 unfused = last, activation.name
             last = activation.result
         if unfused is not None and last.name in draft.int8:
-            _read_by_all(draft, unfused[0], f"{unfused[1]} does not fuse into a {kind_of(conv)} convolution")
+            why = f"{unfused[1]} does not fuse into a {kind_of(conv)} convolution"
+            _read_by_all(draft, unfused[0], why, excluded)
         if kind_of(conv) in INT8_OUTPUT_ONLY and last.name in draft.int8 and _has_float_reader(draft, last):
-            _read_by_all(draft, last, f"a {kind_of(conv)} convolution writes INT8 only")
+            _read_by_all(draft, last, f"a {kind_of(conv)} convolution writes INT8 only", excluded)
 
 
 def _has_float_reader(draft: Draft, tensor: gs.Tensor) -> bool:
@@ -43,10 +47,10 @@ def _has_float_reader(draft: Draft, tensor: gs.Tensor) -> bool:
     )
 
 
-def _read_by_all(draft: Draft, tensor: gs.Tensor, why: str) -> None:
+def _read_by_all(draft: Draft, tensor: gs.Tensor, why: str, excluded: Collection[str]) -> None:
     if draft.missing_scale([tensor]) is not None or other_type(tensor) is not None:
         return
     for reader in tensor.outputs:
         for index, read in enumerate(reader.inputs):
-            if read is tensor and draft.holds(reader):
+            if read is tensor and draft.holds(reader) and reader.name not in excluded:
                 draft.read(reader, index, why)

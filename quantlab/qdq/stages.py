@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator
 from math import prod
 
 import onnx_graphsurgeon as gs
@@ -55,15 +56,39 @@ def beside_recurrent(graph: gs.Graph) -> Iterator[gs.Node]:
 
 def few_channels(graph: gs.Graph) -> Iterator[gs.Node]:
     """Convolutions of few channels that follow each other, where there are enough of them."""
-    few = {node.name: node for node in graph.nodes if kind_of(node) == ORDINARY and _has_few_channels(node)}
-    stages: list[set[str]] = []
-    for name, node in few.items():
-        stage = {name, *(other.name for other in layers_behind(node.outputs[0]) if other.name in few)}
-        for joined in [one for one in stages if one & stage]:
-            stage |= joined
-            stages.remove(joined)
-        stages.append(stage)
-    yield from (few[name] for stage in stages if len(stage) >= FEW_LAYERS for name in sorted(stage))
+    few = {node.name for node in graph.nodes if kind_of(node) == ORDINARY and _has_few_channels(node)}
+    stages = _rows_of(graph, few)
+    sizes = Counter(stages.values())
+    yield from (node for node in graph.nodes if node.name in few and sizes[stages[node.name]] >= FEW_LAYERS)
+
+
+def _rows_of(graph: gs.Graph, layers: Collection[str]) -> dict[str, str]:
+    """Layer -> the row it stands in: layers that read what others of them made, through activations and sums.
+
+    In three passes over the network, however long its rows of sums are.
+    """
+    ahead, behind = set[str](), set[str]()  # tensors before a layer, and behind one
+    for node in reversed(graph.nodes):
+        if node.name in layers or (_leads_on(node) and any(t.name in ahead for t in node.outputs)):
+            ahead.update(t.name for t in node.inputs if t.name)
+    rows: dict[str, str] = {}
+
+    def row(name: str) -> str:
+        while rows.setdefault(name, name) != name:
+            rows[name] = rows[rows[name]]
+            name = rows[name]
+        return name
+
+    for node in graph.nodes:
+        read = [t.name for t in node.inputs if t.name in behind]
+        made = [t.name for t in node.outputs if t.name in ahead]
+        if node.name not in layers and not (_leads_on(node) and read):
+            continue
+        behind.update(made)
+        ends = [f"/{node.name}"] * (node.name in layers) + [f".{name}" for name in (*read, *made)]
+        for other in ends[1:]:
+            rows[row(other)] = row(ends[0])
+    return {name: row(f"/{name}") for name in layers}
 
 
 def _has_few_channels(conv: gs.Node) -> bool:
@@ -106,12 +131,13 @@ def layers_before(tensor: gs.Tensor) -> Iterator[gs.Node]:
 def layers_behind(tensor: gs.Tensor) -> Iterator[gs.Node]:
     """The weighted nodes behind a tensor, through activations, sums and what takes tensors apart."""
 
-    def on(node: gs.Node) -> Sequence[gs.Tensor]:
-        joins = row_of(node.op, node.domain).all_inputs or ends_of_shuffle(node) is not None
-        return node.outputs if _passes_values(node) and not joins else ()
-
-    found = walk(tensor, readers, on)
+    found = walk(tensor, readers, lambda node: node.outputs if _leads_on(node) else ())
     return (node for node in found if row_of(node.op, node.domain).weight_input is not None)
+
+
+def _leads_on(node: gs.Node) -> bool:
+    """Whether what a node makes is of the same stage as what it reads."""
+    return _passes_values(node) and not row_of(node.op, node.domain).all_inputs and ends_of_shuffle(node) is None
 
 
 def _passes_values(node: gs.Node) -> bool:

@@ -111,7 +111,7 @@ def correct_bias(
         for batch in (*split.search, *split.proof):
             held.add(batch)
         rest = shifts.without(held)
-    kept, said = _kept(prepared, quantized.model, rest.means(), split, whole, on_stage)
+    kept, text = _kept(prepared, quantized.model, rest.means(), split, whole, on_stage)
     means = shifts.means()
     corrected, _ = _corrected(quantized.model, {name: means[name] for name in outputs if name in kept})
     require_finite(corrected, "the corrected model")
@@ -119,7 +119,7 @@ def correct_bias(
     if reason is not None:
         raise GraphError(f"the corrected model is not valid ONNX: {reason}", hint="please report this model")
     note = f"the biases of {len(kept)} layers were corrected with {shifts.samples} samples"
-    return replace(quantized, model=corrected, warnings=(*quantized.warnings, said, *([note] * bool(kept)), *notices))
+    return replace(quantized, model=corrected, warnings=(*quantized.warnings, text, *([note] * bool(kept)), *notices))
 
 
 ON, OFF = "corrected", "as it is"
@@ -165,7 +165,15 @@ def _kept(
 
 
 def parts_db(errors: NDArray[np.float64], parts: Sequence[Samples]) -> float:
-    """The SQNR of all parts, whose errors are weighted by their samples."""
+    """The SQNR of all parts together.
+
+    Args:
+        errors: The error sum of every part.
+        parts: The samples they come from, whose numbers are their weights.
+
+    Returns:
+        The SQNR, in dB.
+    """
     return error_db(errors / sum(part.count for part in parts))
 
 

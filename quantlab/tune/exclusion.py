@@ -107,7 +107,8 @@ def _closed(
 
 def _few(fp32: onnx.ModelProto, batches: Sequence[Batch]) -> list[Batch]:
     """Batches of at most `SAMPLES` samples in all, but one at least."""
-    size, found, samples = BatchSize.of(input_specs(fp32)), [], 0
+    size, samples = BatchSize.of(input_specs(fp32)), 0
+    found: list[Batch] = []
     for batch in batches:
         samples += size.count(batch)
         if found and samples > SAMPLES:

@@ -11,5 +11,13 @@ Stages = Callable[[str, int], Progress]
 
 
 def no_stages(label: str, total: int) -> Progress:  # noqa: ARG001
-    """Tells nobody."""
+    """For those who need not be told.
+
+    Args:
+        label: What is done.
+        total: How many samples it takes at most.
+
+    Returns:
+        A function that does nothing.
+    """
     return lambda done: None  # noqa: ARG005

@@ -1048,7 +1048,7 @@ def tasks() -> Iterator[Case]:
     yield Case("nms_standard", text("""d (float[1,6,4] boxes, float[1,2,6] scores) => (int64[K,3] picked) {
         picked = NonMaxSuppression (boxes, scores, most)
     }""", {"most": np.array(3, np.int64)}), {"boxes": floats(1, 6, 4), "scores": floats(1, 2, 6)})  # fmt: skip
-    yield Case("random", net(HEAD.replace("logits", "l0") + "    n = RandomNormalLike (l0)\n    logits = Add (l0, n)\n"),
-               IMAGES)  # fmt: skip
+    noise = "    n = RandomNormalLike (l0)\n    logits = Add (l0, n)\n"
+    yield Case("random", net(HEAD.replace("logits", "l0") + noise), IMAGES)  # fmt: skip
     yield Case("constant_output", net(HEAD + "    k = Relu (b3)\n", "float[N,5] logits, float[5] k"), IMAGES, FLOW)
     yield Case("nothing_for_int8", text("t (float[N,3] x) => (float[N,3] y) { y = Tanh (x) }"), {"x": floats(4, 3)})

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from attack import Attack, Command
-from models import conv_net, image_batches, quantized
 from PIL import Image
+
+from models import conv_net, image_batches, quantized
 
 METRIC = """import json, numpy as np
 def seen(outputs, labels):

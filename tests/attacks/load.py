@@ -23,7 +23,7 @@ def within(seconds: float, call: Callable[[], object]) -> Callable[[], None]:
     return timed
 
 
-def FAMILY(folder: Path) -> Iterator[Attack]:  # noqa: N802
+def FAMILY(folder: Path) -> Iterator[Attack]:
     """Large inputs of every kind."""
     from quantlab.calibration.trt_cache import TrtCache, cache_from_table, table_from_cache
     from quantlab.data.folder import image_files

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import quantlab
 from attack import Attack, Command
+
+import quantlab
 from models import coloured, conv_net, quantized
 
 FUNCTIONS = {
@@ -38,7 +39,9 @@ FUNCTIONS = {
     "raises an error without text": "raise ValueError",
     "raises a group": "raise BaseException('odd')",
     "raises what cannot be shown": "class E(Exception):\n        def __str__(self): sys.exit(0)\n    raise E()",
-    "exits on quantized models only": "wrong.n = getattr(wrong, 'n', 0) + 1\n    if wrong.n > 1: sys.exit(0)\n    return np.ones(len(labels))",
+    "exits on quantized models only": (
+        "wrong.n = getattr(wrong, 'n', 0) + 1\n    if wrong.n > 1: sys.exit(0)\n    return np.ones(len(labels))"
+    ),
 }
 VALUES = {
     "exits": "sys.exit(0)",

@@ -95,7 +95,7 @@ def _prepared(name: str, folder: Path) -> None:
     prepare(case, folder / case.name)
 
 
-def FAMILY(folder: Path) -> Iterator[Attack]:  # noqa: N802
+def FAMILY(folder: Path) -> Iterator[Attack]:
     only = os.environ.get("MODELS", "").split()
     cases = [case for case in corpus() if not only or any(word in case.name for word in only)]
     with multiprocessing.get_context("fork").Pool() as pool:  # what forks later must not have run a network itself

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import quantlab
 from attack import Attack, Command
+
+import quantlab
 from models import conv_net, floats, image_batches, quantized
 
 IDLE = {
     "quantize --table t.json -o o.onnx": (
-        "--preset imagenet", "--preset nonsense", "--preprocess none.json", "--batch-size 0", "--batch-size 4", "--limit 0",
-        "--limit 5", "--skip-bad", "--data x.npy", "--correct-bias",
+        "--preset imagenet", "--preset nonsense", "--preprocess none.json", "--batch-size 0", "--batch-size 4",
+        "--limit 0", "--limit 5", "--skip-bad", "--data x.npy", "--correct-bias",
     ),
     "repair qd.onnx -o o.onnx": ("--preset nonsense", "--batch-size 4", "--limit 3", "--skip-bad", "--min-sqnr nan"),
     "migrate m.onnx --table t.json -o o.onnx": (
@@ -47,7 +48,9 @@ IDLE = {
         "--allow-gpu-fallback", "--precision-constraints obey", "--layer-precisions a:fp16",
         "--table t.json --cache c.cache", "--mem-pool-size workspace:nan",
     ),
-    "bench a.engine": ("--iterations 3 --duration 2", "--duration nan", "--duration inf", "--warm-up nan", "--streams 0"),
+    "bench a.engine": (
+        "--iterations 3 --duration 2", "--duration nan", "--duration inf", "--warm-up nan", "--streams 0",
+    ),
     "trtexec qd.onnx --batch 4": ("--strongly-typed --no-fp16", "--tensorrt 11 --no-fp16"),
     "inspect t.json": ("--placement",),
     "audit a.engine m.onnx": ("--min-int8 nan", "--min-int8 2"),

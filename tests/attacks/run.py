@@ -167,7 +167,7 @@ def _start_anew(attack: Command, folder: Path, argv: list[str]) -> int:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (accident.file_bytes, accident.file_bytes))
 
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""} | dict(attack.env)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | dict(attack.env)
     reader, writer = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-c", STARTED.format(writer), *argv], cwd=folder, env=environment, preexec_fn=prepare,

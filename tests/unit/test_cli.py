@@ -141,7 +141,7 @@ BAD = {
     "pickled": ((C, "m.onnx", "--data", "pickled.npz"), "pickled objects"),
     "algorithm": ((C, "m.onnx", "--data", "calib.npy", "--algorithm", "percentile-x"), "no algorithm 'percentile-x'"),
     "limit": ((C, "m.onnx", "--data", "calib.npy", "--limit", "0"), "limit 0"),
-    "batch size": ((C, "m.onnx", "--data", "calib.npy", "--batch-size", "0"), "batch size 0"),
+    "batch size": ((C, "m.onnx", "--data", "calib.npy", "--batch-size", "0"), "--batch-size 0 is less than 1"),
     "table broken": (
         ("quantize", "m.onnx", "--table", "bad.json", "-o", "out.onnx"),
         "bad.json is not a quantlab calibration table",
@@ -150,7 +150,7 @@ BAD = {
     "cache of other": (("quantize", "m.onnx", "--table", "other.cache"), "of another model"),
     "labels": (
         ("compare", "m.onnx", "m.onnx", "--data", "calib.npy", "--labels", "few.txt"),
-        "labels have shape (2,), expected (20,)",
+        "there are 2 labels for 20 samples",
     ),
 }
 

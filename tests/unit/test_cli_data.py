@@ -76,8 +76,9 @@ def test_short_last_batch_of_a_fixed_batch_model_is_compared_whole(cli: Cli, wor
 
 
 def test_what_was_left_out_is_not_in_the_scales(cli: Cli, work: Path) -> None:
-    for case in ("calibrate to a table", "calibrate to a cache", "calibrate to flatbuffers", "calibrate a part"):
+    for case in ("calibrate to a table", "calibrate to a cache", "calibrate to flatbuffers"):
         assert cli(*DROPS[case], "--algorithm", "minmax").code == 0
+    assert cli(*DROPS["calibrate a part"]).code == 0
     x = np.load("x.npz")["images"][:20]
     expected = np.float32(np.abs(x).max())
     table = CalibrationTable.load("out.json")

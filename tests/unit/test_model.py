@@ -70,7 +70,9 @@ def test_missing_external_data_raises(tmp_path: Path) -> None:
 def test_model_that_onnx_runtime_cannot_load_raises() -> None:
     header = '<ir_version: 8, opset_import: ["" : 13, "my.ops" : 1]>'
     model = parse("m (float[N,4] x) => (float[N,4] y) { y = my.ops.Magic (x) }", header=header)
-    with pytest.raises(GraphError, match=r"ONNX Runtime has no operator for 'y' \(Magic\), and nothing is computed without it"):
+    with pytest.raises(
+        GraphError, match=r"ONNX Runtime has no operator for 'y' \(Magic\), and nothing is computed without it"
+    ):
         Session(model)
 
 

@@ -92,7 +92,7 @@ def test_operator_of_another_domain_with_a_known_name_is_left_alone() -> None:
     )
     placement = plan(prepare(model))
     assert not placement.activations
-    assert placement.skipped[0].reason == "custom domain 'my'"
+    assert "ONNX Runtime does not have this operator" in placement.skipped[0].reason
 
 
 def test_placement_is_described_line_by_line() -> None:

@@ -195,7 +195,10 @@ def test_integers_that_are_a_quantity_are_asked_for_by_name() -> None:
         y = MatMul (d, w)
     }"""
     model = parse(text, {n: np.asarray(v) for n, v in INT8.items()} | {"w": floats(4, 4)})
-    with pytest.raises(GraphError, match="values of input 'x' cannot be made up: it is a quantity that QuantizeLinear reads Hint: give --data"):
+    with pytest.raises(
+        GraphError,
+        match="values of input 'x' cannot be made up: it is a quantity that QuantizeLinear reads Hint: give --data",
+    ):
         repair(model)
     result = repair(model, [{"x": np.arange(8).reshape(2, 4)}])
     assert (result.samples, result.made_up) == (2, False)

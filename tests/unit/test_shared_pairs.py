@@ -46,6 +46,13 @@ def test_activation_that_does_not_fuse_reads_int8(kind: str, form: str) -> None:
         assert result.placement.why["s", 0] == f"{name} does not fuse into a {kind} convolution"
 
 
+def test_activation_that_the_user_wants_in_float_gets_no_pair() -> None:
+    model = named(f"{IN} ({OUT}) {{ {DW}  {HARD}  y = Conv (r, v) }}", DEPTHWISE)
+    placed = plan(prepare(model), Selection(exclude=("op:HardSigmoid", "op:Mul")))
+    assert "a" not in placed.tensors
+    assert "a" in plan(prepare(model), Selection(exclude=("op:Mul",))).tensors  # the other still reads it in INT8
+
+
 def test_pair_stands_before_the_first_of_two_activations_that_does_not_fuse() -> None:
     text = f"{IN} ({OUT}) {{ {DW}  b = Relu (a)  c = LeakyRelu (b)  e = LeakyRelu (c)  y = Conv (e, v) }}"
     result = on_normal_values(named(text, DEPTHWISE))

@@ -250,7 +250,7 @@ def test_choice_of_tensorrt_has_a_plain_command_and_no_layers(tmp_path: Path) ->
 
 
 def test_what_is_no_result_of_a_search_is_not_reported(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="what is reported is a dict, expected Tuned"):
+    with pytest.raises(ConfigError, match="found is a dict, expected Tuned"):
         write_tuning({}, tmp_path / "new", "t")  # type: ignore[arg-type]
     assert not (tmp_path / "new").exists()
 

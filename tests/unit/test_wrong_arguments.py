@@ -28,7 +28,10 @@ def table() -> quantlab.CalibrationTable:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda t: quantlab.correct_bias(conv_net(), t, BATCHES), "quantized is a CalibrationTable, expected Quantized"),
+        (
+            lambda t: quantlab.correct_bias(conv_net(), t, BATCHES),
+            "quantized is a CalibrationTable, expected Quantized",
+        ),
         (lambda t: quantlab.quantize(conv_net(), t, selection="op:Gemm"), "selection is a str, expected Selection"),
         (lambda t: quantlab.quantize(conv_net(), t, weights="per-tensor"), "weights is a str, expected WeightStyle"),
         (lambda t: quantlab.WeightStyle("per-tensor"), "per_channel is a str, expected bool"),
@@ -37,7 +40,10 @@ def table() -> quantlab.CalibrationTable:
         (lambda t: quantlab.Selection(include=(1,)), "include is a tuple of int, expected tuple of str"),
         (lambda t: quantlab.quantize(conv_net(), {"x": 1.0}), "table is a dict"),
         (lambda t: quantlab.calibrate(conv_net(), None), "batches is a NoneType, expected Iterable of Mapping"),
-        (lambda t: quantlab.calibrate(conv_net(), lambda: BATCHES), "batches is a function, expected Iterable of Mapping"),
+        (
+            lambda t: quantlab.calibrate(conv_net(), lambda: BATCHES),
+            "batches is a function, expected Iterable of Mapping",
+        ),
         (
             lambda t: quantlab.calibrate(conv_net(), iter(BATCHES)),
             "a list_iterator, which can be read only once",

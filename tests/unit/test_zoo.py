@@ -47,7 +47,7 @@ def test_share_in_int8_is_that_of_the_products_that_read_codes() -> None:
 
 ROWS = {
     "closer": ({"mse:all": 20.0, "modelopt-max": 21.0}, {"mse:all": 1.0, "modelopt-max": 1.0}, 1.0),
-    "less of it in INT8": ({"mse:all": 20.0, "modelopt-max": 21.0}, {"mse:all": 0.5, "modelopt-max": 0.9}, np.inf),
+    "less of it in INT8": ({"mse:all": 20.0, "modelopt-max": 21.0}, {"mse:all": 0.5, "modelopt-max": 0.9}, -np.inf),
     "our default is as large": (
         {"mse:all": 20.0, "mse": 24.0, "modelopt-max": 21.0}, {"mse:all": 1.0, "mse": 0.9, "modelopt-max": 0.9}, -3.0,
     ),
@@ -60,7 +60,7 @@ def test_peers_are_beaten_at_their_own_share(sqnr: dict[str, float], share: dict
     row = {"sqnr_db": sqnr, "share": share, "spread_db": dict.fromkeys(sqnr, 0.3)}
     gap, doubt, peer = rows.worse_db(row)
     assert (gap, peer) == (pytest.approx(expected), "" if expected == -np.inf else "modelopt-max")
-    assert doubt == pytest.approx(0 if np.isinf(expected) and expected < 0 else 0.6 * (1 if gap == np.inf else 2**0.5))
+    assert doubt == pytest.approx(0 if np.isinf(expected) else 0.6 * 2**0.5)
 
 
 def recipes() -> list[dict[str, Any]]:

@@ -40,13 +40,13 @@ def summary(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def worse_db(row: Mapping[str, Any]) -> tuple[float, float, str]:
     """(by how much a peer is closer to FP32, at most, than all here that has as large a share in INT8; twice the
-    standard error of that; the peer)."""
+    standard error of that; the peer). Infinite where no peer has a share that is reached here."""
     sqnr, share = row["sqnr_db"], row["share"]
     spread = {name: row["spread_db"].get(name, 0.0) for name in sqnr}
     gaps = [(-math.inf, 0.0, "")]
     for peer in (n for n in sqnr if n.startswith(PEERS) and share[n] > 0):
         as_large = [n for n in sqnr if not n.startswith(PEERS) and share[n] >= share[peer] - SAME_SHARE]
-        ours = max(as_large, key=lambda n: sqnr[n], default=None)
-        gap = math.inf if ours is None else sqnr[peer] - sqnr[ours]
-        gaps.append((gap, 2 * math.hypot(spread[peer], 0.0 if ours is None else spread[ours]), peer))
+        if as_large:
+            ours = max(as_large, key=lambda n: sqnr[n])
+            gaps.append((sqnr[peer] - sqnr[ours], 2 * math.hypot(spread[peer], spread[ours]), peer))
     return max(gaps)

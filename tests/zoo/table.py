@@ -20,7 +20,7 @@ from typing import Any
 
 import export_list
 import fetch
-from rows import MOST_DB, OURS, summary
+from rows import MOST_DB, OURS, SAME_SHARE, summary
 
 HERE = Path(__file__).resolve().parent
 NAMES = [*fetch.MODELS, *export_list.EXPORTS]
@@ -53,8 +53,11 @@ def show(row: Mapping[str, Any]) -> str:
     for peer, share in s["peer_share"].items():
         cells.append("–" if share is None else f"{_db(s['peers'][peer])} ({_percent(share)})")
     gap, doubt, _ = s["worse_db"]
-    mark = "" if gap <= MOST_DB else f"worse by {gap:.1f}" + (" (noise)" if gap < doubt else "")
-    return "| " + " | ".join([*cells, mark]) + " |"
+    smaller = any((share or 0) > (s["share_all"] or 0) + SAME_SHARE for share in s["peer_share"].values())
+    marks = ["less in INT8"] if smaller else []
+    if gap > MOST_DB:
+        marks.append(f"worse by {gap:.1f}" + (" (noise)" if gap < doubt else ""))
+    return "| " + " | ".join([*cells, ", ".join(marks)]) + " |"
 
 
 def _db(value: float) -> str:
@@ -71,7 +74,7 @@ def main() -> None:
     parser.add_argument("cache", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME", default=NAMES)
     parser.add_argument("--peers", type=Path, default=HERE.parents[1] / ".venv-peers" / "bin" / "python")
-    parser.add_argument("--again", nargs="+", default=[], metavar="STAGE", help="model, quantlab, auto, a peer's name")
+    parser.add_argument("--again", nargs="+", default=[], metavar="STAGE", help="quantlab, peers, 'same layers', auto")
     parser.add_argument("--seconds", type=int, default=1500, help="of a model")
     parser.add_argument("--only-print", action="store_true")
     options = parser.parse_args()
