@@ -136,8 +136,14 @@ class LoaderBatches:
                 hint=f"input names given: {', '.join(self._names)}",
             )
         batch = {n: as_array(p, f"input '{n}'") for n, p in zip(self._names, parts, strict=False)}
-        has_labels = len(parts) > len(self._names)
-        return batch, as_array(parts[-1], "the last element (labels)").astype(np.int64) if has_labels else None
+        if len(parts) == len(self._names):
+            return batch, None
+        labels = as_array(parts[-1], "the last element (labels)")
+        if labels.dtype.kind not in "iub":
+            raise DataError(
+                f"the last element (labels) is {labels.dtype}, expected integers", hint="give the number of each class"
+            )
+        return batch, labels.astype(np.int64)
 
 
 def as_array(value: Any, what: str) -> NDArray[Any]:

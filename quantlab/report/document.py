@@ -23,7 +23,7 @@ from quantlab.observers import Histogram
 from quantlab.plain_text import without_folders
 from quantlab.qdq import Placement, WeightError
 from quantlab.report.baseline import changes_since
-from quantlab.report.format import FORMAT, VERSION
+from quantlab.report.format import FORMAT, VERSION, number
 from quantlab.report.hint import Hint
 from quantlab.report.verdict import chosen, verdict
 from quantlab.version import __version__
@@ -121,12 +121,6 @@ def _provenance(
     }
 
 
-def _number(value: float) -> float | str:
-    if math.isfinite(value):
-        return float(value)
-    return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
-
-
 def _model(result: ModelResult, fp32: ModelResult) -> dict[str, Any]:
     retained = result.retained(fp32)
     return {
@@ -141,11 +135,11 @@ def _model(result: ModelResult, fp32: ModelResult) -> dict[str, Any]:
         "metric_failed": without_folders(result.metric_failed) or None,
         "retained": retained,
         "passes": None if retained is None else reaches(retained, MLPERF),
-        "sqnr_db": _number(result.worst_sqnr_db),
-        "runtime_sqnr_db": None if result.runtime_sqnr_db is None else _number(result.runtime_sqnr_db),
+        "sqnr_db": number(result.worst_sqnr_db),
+        "runtime_sqnr_db": None if result.runtime_sqnr_db is None else number(result.runtime_sqnr_db),
         "size_bytes": result.size_bytes,
-        "outputs": {name: {k: _number(v) for k, v in asdict(e).items()} for name, e in result.errors.items()},
-        "worst": [asdict(w) | {"sqnr_db": _number(w.sqnr_db)} for w in result.worst],
+        "outputs": {name: {k: number(v) for k, v in asdict(e).items()} for name, e in result.errors.items()},
+        "worst": [asdict(w) | {"sqnr_db": number(w.sqnr_db)} for w in result.worst],
         "classes": [{"class": c, "samples": n, "agreed": same} for c, (n, same) in result.classes.items()],
         "int8": result.int8,
         "facts": {key: float(value) for key, value in result.facts.items() if math.isfinite(value)},
@@ -157,7 +151,7 @@ def _error_trace(traces: Mapping[str, ErrorTrace], best: ModelResult | None) -> 
     chosen = best.name if best is not None and best.name in traces else next(iter(traces))
     return {
         "tensors": [
-            {"name": name, "sqnr_db": {m: _number(t.tensors[name]) for m, t in traces.items() if name in t.tensors}}
+            {"name": name, "sqnr_db": {m: number(t.tensors[name]) for m, t in traces.items() if name in t.tensors}}
             for name in names
         ],
         "model": chosen,
@@ -185,7 +179,7 @@ def _weight(error: WeightError) -> dict[str, Any]:
         "channels": int(error.sqnr_db.size),
         "dead": error.dead,
         "worst_channel": error.worst_channel,
-        "sqnr_db": {"min": _number(low), "median": _number(median), "max": _number(high)},
+        "sqnr_db": {"min": number(low), "median": number(median), "max": number(high)},
         "scale": {
             "min": float(error.scale.min()), "median": float(np.median(error.scale)), "max": float(error.scale.max())
         },

@@ -12,6 +12,7 @@ import onnx
 from quantlab.comparison import Comparison, ErrorTrace
 from quantlab.data import Batch
 from quantlab.qdq import exactly
+from quantlab.report.format import number
 from quantlab.tune.exclusion import LOW_DB, Exclusion, propose_exclusion
 
 
@@ -48,8 +49,8 @@ class Hint:
         return {
             "model": self.model,
             "layers": list(found.layers),
-            "sqnr_db": found.sqnr_db,
-            "without_db": found.without_db,
+            "sqnr_db": number(found.sqnr_db),
+            "without_db": number(found.without_db),
             "samples": found.samples,
             "options": self.options,
             "text": self.text,

@@ -384,3 +384,9 @@ def test_leaving_the_loop_stops_the_work() -> None:
 def test_preprocess_values_of_wrong_type_raise(values: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="wrong type|layout is"):
         Preprocess.from_dict(values)
+
+
+def test_labels_of_a_loader_that_are_no_integers_are_refused_not_cut() -> None:
+    loader = LoaderBatches([(np.zeros((2, 3), np.float32), np.array([0.9, 1.9]))], ["x"])
+    with pytest.raises(DataError, match=r"labels\) is float64, expected integers"):
+        list(loader.labeled())

@@ -174,6 +174,8 @@ class Measurement:
 
     def same_layers(self) -> None:
         """The nodes that a peer has in INT8, which is closer to FP32: how close are they with the scales of here?"""
+        for kept in ("sqnr_db", "spread_db", "share"):
+            self.result[kept] = {name: value for name, value in self.result[kept].items() if ":as " not in name}
         gap, _, peer = worse_db(self.result)
         if gap <= MOST_DB:
             return
@@ -181,6 +183,8 @@ class Measurement:
         tables = calibrate_all(self.model, self.calibration, OBSERVERS, tensors="all").tables
         known = {node.name for node in prepare(onnx.load(self.model)).graph.node}
         include = tuple(exactly(name) for name in layers if name in known)
+        if not include:
+            raise RuntimeError(f"{peer} has given all of its layers other names")
         placed = quantlab.quantize(
             self.model, tables["mse"], selection=quantlab.Selection(include)
         ).placement.activations
