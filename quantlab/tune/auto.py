@@ -25,8 +25,10 @@ FORWARDS = 5
 """Samples that are run through the INT8 network for each calibration sample, at most: with the two calibrations it
 comes to 4 to 9 times one calibration, whatever the model."""
 PREFERRED = ("percentile-99.999", "mse", "minmax")
-"""Where an algorithm is better than one of these by less than a standard error, few samples would decide by chance:
-these lose least on other data, in this order."""
+"""Where an algorithm is better than one of these by less than a standard error and `TIE_DB`, few samples would decide by
+chance: these lose least on other data, in this order."""
+TIE_DB = 0.3
+"""More than that is not given away for want of samples."""
 MOST_OTHERS = 3
 """So many of the next best algorithms are tried for a part of the network."""
 
@@ -158,7 +160,9 @@ def _choose(judge: _Judge, search: Samples, proof: Samples, budget: int, on_stag
         for name in judge.algorithms
     }
     ranked = sorted(errors, key=lambda name: float(errors[name].sum()))
-    base = _preferred([name for name in ranked if not is_better(errors[ranked[0]], errors[name], LIKELY)])
+    best = errors[ranked[0]]
+    near = [name for name in ranked if error_db(best) - error_db(errors[name]) <= TIE_DB]
+    base = _preferred([name for name in near if not is_better(best, errors[name], LIKELY)] or ranked)
     others = [name for name in ranked if name != base][:MOST_OTHERS]
     if not np.isfinite(errors[base]).all():
         raise DataError("an output has NaN or infinity on the held-back batches", hint="choose one algorithm")
