@@ -98,11 +98,15 @@ def ort_backend(name: str, proto: onnx.ModelProto, facts: Mapping[str, float] | 
     notes: tuple[str, ...] = tuple(beyond(proto).notices())
     if quantized and not activation_qdq(proto):
         notes += constant_qdq_notices(proto)
-    left = [o.name for o in proto.graph.output if not _is_compared(o)]
-    if left:
-        notes += (f"output '{left[0]}' is no tensor of numbers: it is not compared ({len(left)} such)",)
+    notes += left_out_notices(proto)
     notes += () if quantized else ("it has no Q/DQ nodes: it is compared, but it is not an INT8 model",)
     return Backend(name, OrtBackend(proto), model_bytes(proto), int8=quantized, notes=notes, facts=facts or {})
+
+
+def left_out_notices(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """What is to be said of outputs that `comparable` leaves out."""
+    left = [o.name for o in proto.graph.output if not _is_compared(o)]
+    return (f"output '{left[0]}' is no tensor of numbers: it is not compared ({len(left)} such)",) if left else ()
 
 
 def comparable(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -25,8 +25,8 @@ FORWARDS = 5
 """Samples that are run through the INT8 network for each calibration sample, at most: with the two calibrations it
 comes to 4 to 9 times one calibration, whatever the model."""
 PREFERRED = ("percentile-99.999", "mse", "minmax")
-"""Where an algorithm is better than one of these by less than a standard error and `TIE_DB`, few samples would decide by
-chance: these lose least on other data, in this order."""
+"""Where an algorithm is better than one of these by less than a standard error and `TIE_DB`, few samples would decide
+by chance: these lose least on other data, in this order."""
 TIE_DB = 0.3
 """More than that is not given away for want of samples."""
 MOST_OTHERS = 3

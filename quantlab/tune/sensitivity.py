@@ -13,6 +13,7 @@ import onnx
 
 from quantlab.calibration import CalibrationTable, Progress
 from quantlab.calibration.made_from import preprocess_notices
+from quantlab.comparison.backend import left_out_notices
 from quantlab.comparison.task import Metric
 from quantlab.data import Batches, BatchSize, IterableBatches, Labels, stream_facts
 from quantlab.errors import ConfigError, expect_type
@@ -113,7 +114,7 @@ def measure_sensitivity(
         )
     rows = tuple(_row(unit, graph, estimate, *effects.get(unit.key, (None, None))) for unit in mine)
     other = preprocess_notices(table.provenance.preprocess, stream_facts(batches).preprocess)
-    warnings = (*other, *reference.warnings)
+    warnings = (*left_out_notices(proto), *other, *reference.warnings)
     return SensitivityTable(rows, tuple(unit.key for unit in units), provenance, warnings)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quantlab.comparison.backend import comparable
 from quantlab.data import Batch
 from quantlab.onnx_model import copy_model, input_specs
 from quantlab.ort import Session
@@ -27,7 +28,7 @@ class SwitchedModel:
         graph: The network with its switches.
 
     Attributes:
-        outputs: The names of its outputs.
+        outputs: The names of its outputs, without sequences, maps and strings.
         float_outputs: The names of those of floating point type.
 
     Raises:
@@ -44,7 +45,7 @@ class SwitchedModel:
         exposed.graph.output.extend(onnx.ValueInfoProto(name=t) for t in self._cuts if t not in known)
         self._whole = Session(exposed, optimize=False, shares_cores=True)
         self._parts: dict[str, Session] = {}
-        self.outputs = [o.name for o in graph.model.graph.output]
+        self.outputs = [o.name for o in comparable(graph.model).graph.output]
         self.float_outputs = [name for name in self.outputs if name in self._whole.float_outputs]
 
     def run_fp32(self, batch: Batch) -> tuple[Outputs, Outputs]:

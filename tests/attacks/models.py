@@ -46,7 +46,7 @@ COMMANDS = {
     "merge": "merge part.npz part.npz --algorithm mse -o out.json",
     "trtexec": "trtexec model.onnx",
     "build": "build model.onnx -o out.engine",
-    "tune": f"tune model.onnx --calibration data.npz {DATA} -o out",
+    "tune": f"tune model.onnx --table table.json {DATA} -o out",
 }
 """By the name that `Case.works` has: the words of a command in the folder of a case."""
 FLOW = ("calibrate", "quantize", "compare")
