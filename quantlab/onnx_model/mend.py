@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from itertools import count
 from math import prod
 
 import numpy as np
@@ -29,7 +30,8 @@ def mended(proto: onnx.ModelProto) -> onnx.ModelProto:
 
     Returns:
         The model itself where nothing is wrong with it; else a copy with its nodes in order, every tensor and node that
-        was written twice in it once, sparse constants written out, and every domain imported.
+        was written twice in it once, every node with a name of its own, sparse constants and those of plain numbers
+        written out, and every domain imported.
 
     Raises:
         GraphError: Something has no meaning; it is named.
@@ -72,9 +74,9 @@ def _check_values(proto: onnx.ModelProto) -> None:
     if not proto.graph.output:
         raise GraphError("the model has no outputs, so it computes nothing", hint=_EXPORT)
     for what, values in (("input", proto.graph.input), ("output", proto.graph.output)):
-        for name, count in Counter(value.name for value in values).items():
-            if count > 1:
-                raise GraphError(f"the model has {count} {what}s '{name}'", hint=f"give every {what} a name of its own")
+        for name, times in Counter(value.name for value in values).items():
+            if times > 1:
+                raise GraphError(f"the model has {times} {what}s '{name}'", hint=f"give every {what} a name of its own")
         for value in values:
             kind = value.type.WhichOneof("value")
             if what == "input" and (kind != "tensor_type" or not value.type.tensor_type.elem_type):
@@ -144,7 +146,10 @@ def _check_makers(proto: onnx.ModelProto) -> None:
     made = {value.name: "an input" for value in proto.graph.input}
     for tensor in proto.graph.initializer:
         if not tensor.name:
-            raise GraphError(f"an initializer of shape {list(tensor.dims)} has no name ('')", hint=_EXPORT)
+            raise GraphError(
+                f"an initializer of shape {list(tensor.dims)} of graph '{proto.graph.name or 'main'}' has no name",
+                hint=_EXPORT,
+            )
         made[tensor.name] = "an initializer"
     for node in proto.graph.node:
         if not node.op_type:
@@ -181,16 +186,18 @@ def _drop_doubles(proto: onnx.ModelProto) -> None:
     constants = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in kept.values()]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(constants)
-    seen: set[bytes] = set()
-    for index in reversed(range(len(proto.graph.node))):
+    seen, again = set[bytes](), list[int]()
+    for index, node in enumerate(proto.graph.node):
         plain = onnx.NodeProto()
-        plain.CopyFrom(proto.graph.node[index])
+        plain.CopyFrom(node)
         plain.ClearField("name")
         plain.ClearField("doc_string")
         text = plain.SerializeToString(deterministic=True)
         if text in seen and any(plain.output):
-            del proto.graph.node[index]
+            again.append(index)
         seen.add(text)
+    for index in reversed(again):
+        del proto.graph.node[index]
 
 
 def _is_unsorted(proto: onnx.ModelProto) -> bool:
@@ -265,10 +272,68 @@ def _import_domains(proto: onnx.ModelProto) -> None:
         proto.opset_import.add(domain=domain, version=1)
 
 
+def _has_alias(proto: onnx.ModelProto) -> bool:
+    return any(one.domain == "ai.onnx" for one in (*proto.opset_import, *all_nodes(proto.graph)))
+
+
+def _drop_alias(proto: onnx.ModelProto) -> None:
+    """The standard domain has two names, and not all who read graphs know both."""
+    for node in all_nodes(proto.graph):
+        node.domain = "" if node.domain == "ai.onnx" else node.domain
+    versions = {o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")}
+    if len(versions) > 1:
+        raise GraphError(f"the model imports its operators in the versions {sorted(versions)}", hint=_EXPORT)
+    others = [(o.domain, o.version) for o in proto.opset_import if o.domain not in ("", "ai.onnx")]
+    del proto.opset_import[:]
+    for domain, version in [*(("", version) for version in versions), *others]:
+        proto.opset_import.add(domain=domain, version=version)
+
+
+_PLAIN = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+"""Attributes of Constant -> the type of the tensor that it makes of them (ONNX, Constant-12)."""
+
+
+def _plain_constants(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    for node in all_nodes(proto.graph):
+        if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].name in _PLAIN:
+            yield node
+
+
+def _has_plain_constants(proto: onnx.ModelProto) -> bool:
+    return any(True for _ in _plain_constants(proto))
+
+
+def _write_constants(proto: onnx.ModelProto) -> None:
+    """Constants given as plain numbers as tensors: their type is lost on the way otherwise."""
+    for node in _plain_constants(proto):
+        given = node.attribute[0]
+        value = np.array(helper.get_attribute_value(given), _PLAIN[given.name])
+        del node.attribute[:]
+        node.attribute.append(helper.make_attribute("value", numpy_helper.from_array(value)))
+
+
+def _has_namesakes(proto: onnx.ModelProto) -> bool:
+    names = [node.name for node in proto.graph.node if node.name]
+    return len(set(names)) < len(names)
+
+
+def _rename_nodes(proto: onnx.ModelProto) -> None:
+    """Of nodes with one name all but the first get another: ONNX Runtime takes names once, and so do placements."""
+    taken, seen = {node.name for node in proto.graph.node}, set[str]()
+    for node in proto.graph.node:
+        if node.name and node.name in seen:
+            node.name = next(n for n in (f"{node.name}_{k}" for k in count(2)) if n not in taken)
+            taken.add(node.name)
+        seen.add(node.name)
+
+
 _CHANGES = (
+    (_has_alias, _drop_alias),
+    (_has_plain_constants, _write_constants),
     (_is_doubled, _drop_doubles),
     (_is_unsorted, _sort),
     (_has_sparse, _write_out),
     (_lacks_domains, _import_domains),
+    (_has_namesakes, _rename_nodes),
 )
 """Whether something is to be mended -> what mends it, in place."""

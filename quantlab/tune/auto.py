@@ -9,7 +9,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab.calibration import CalibrationTable, Progress, RunOptions, run_calibration
+from quantlab.calibration import (
+    CalibrationRun,
+    CalibrationTable,
+    CalibrationTarget,
+    Progress,
+    RunOptions,
+    run_calibration,
+)
 from quantlab.data import Batch, Batches, BatchSize, notices_of
 from quantlab.errors import DataError, Notice, QuantlabError
 from quantlab.numerics import scale_from_amax
@@ -17,13 +24,13 @@ from quantlab.observers import OBSERVERS, Observer
 from quantlab.onnx_model import Model, input_specs, load_model
 from quantlab.qdq import EVERYTHING, Placement, calibrated_name, calibration_target, quantize_model
 from quantlab.tune.fed_model import FedModel, Samples
-from quantlab.tune.held_back import Split, first_few
+from quantlab.tune.held_back import ENOUGH, Split, first_few, how_many
 from quantlab.tune.refine import FEWEST_TO_REFINE, LIKELY, error_db, is_better, refine
 from quantlab.tune.stage import Stages, no_stages
 
-FORWARDS = 5
+FORWARDS = 6
 """Samples that are run through the INT8 network for each calibration sample, at most: with the two calibrations it
-comes to 4 to 9 times one calibration, whatever the model."""
+comes to 3 to 9 times one calibration, whatever the model."""
 PREFERRED = ("percentile-99.999", "mse", "minmax")
 """Where an algorithm is better than one of these by less than a standard error and `TIE_DB`, few samples would decide
 by chance: these lose least on other data, in this order."""
@@ -83,8 +90,9 @@ def calibrate_auto(
 ) -> AutoResult:
     """Calibrate with several algorithms, and choose by the outputs of the network on samples that were held back.
 
-    All algorithms come from one pass over all samples. A second pass leaves out a third of them; there each algorithm
-    as a whole is judged, with scales from the rest. From the best one parts of the network go to another
+    All algorithms come from one pass over all samples. A second pass leaves out a third of them (half of few); there
+    each algorithm as a whole is judged, with scales from the rest; where that is fewer than 96, a third pass does the
+    same with others. From the best one parts of the network go to another
     algorithm where half of what was held back shows a clear gain, and the other half confirms all of them together;
     else the best algorithm is taken as it is. Tensors that share a scale move together. With too few samples to hold
     any back the algorithms are judged on those that they come from.
@@ -109,28 +117,37 @@ def calibrate_auto(
     target, observers = calibration_target(proto), observers or OBSERVERS
     run = run_calibration(target, whole, observers, RunOptions(), on_batch)
     left_out = notices_of(whole)
-    judged, split = run, Split(whole, inputs, run.provenance.samples, run.provenance.batches)
-    if split.holds_back:
-        on_rest = on_stage("calibrating without those held back", run.provenance.samples)
-        try:
-            judged = run_calibration(target, split, observers, RunOptions(), on_rest)
-        except QuantlabError as error:
-            error.batch = None  # among the rest it has another number
-            raise
+    size = run.provenance.samples, run.provenance.batches
+    splits = [Split(whole, inputs, *size)]
+    if splits[0].holds_back and how_many(size[0]) < ENOUGH:
+        splits.append(Split(whole, inputs, *size, others=True))
+    runs = [run]
+    if splits[0].holds_back:
+        stage = "calibrating without those held back"
+        runs = [_run_on_rest(target, split, observers, on_stage(stage, size[0])) for split in splits]
     quantized = quantize_model(proto, next(iter(run.tables.values())), EVERYTHING)  # so that any selection can use it
     placement = quantized.placement
-    shared = {name: placement.shared_amax(table.amax) for name, table in judged.tables.items()}
-    judge = _Judge(proto, quantized.model, _units(placement), shared)
+    judges = [
+        _Judge(
+            proto, quantized.model, _units(placement),
+            {name: placement.shared_amax(table.amax) for name, table in judged.tables.items()},
+        )
+        for judged in runs
+    ]  # fmt: skip
+    judge, split = judges[0], splits[0]
     search, proof = judge.samples(split.search), judge.samples(split.proof or first_few(whole))
-    chosen = _choose(judge, search, proof, FORWARDS * run.provenance.samples, on_stage)
+    more = [(j, j.samples([*s.search, *s.proof])) for j, s in zip(judges[1:], splits[1:], strict=True)]
+    chosen = _choose(judge, search, proof, more, FORWARDS * size[0], on_stage)
     final = {name: placement.shared_amax(table.amax) for name, table in run.tables.items()}
     table = run.tables[chosen.base]
     amax = {calibrated_name(t, table.amax): final[chosen.algorithm[u]][t] for u in judge.units for t in u}
-    held_back = search.forwards + proof.forwards if split.holds_back else 0
+    parts = (search, proof, *(part for _, part in more))
+    held_back = sum(part.forwards for part in parts) if split.holds_back else 0
+    forwards = sum(one.forwards for one in judges)
     warnings = tuple(w for w in table.warnings if w.kind != "saturated")
-    notices = (*left_out, *warnings, *_notices(chosen, held_back, judge.forwards))
+    notices = (*left_out, *warnings, *_notices(chosen, held_back, len(runs) + split.holds_back, forwards))
     table = CalibrationTable(dict(table.amax) | amax, replace(table.provenance, algorithm="auto"), notices)
-    return AutoResult(table, chosen.base, chosen.sqnr_db, chosen.choices, held_back, judge.forwards)
+    return AutoResult(table, chosen.base, chosen.sqnr_db, chosen.choices, held_back, forwards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +167,30 @@ class _Chosen:
     choices: tuple[Choice, ...]
 
 
-def _choose(judge: _Judge, search: Samples, proof: Samples, budget: int, on_stage: Stages) -> _Chosen:
+def _run_on_rest(
+    target: CalibrationTarget, split: Split, observers: Mapping[str, Observer], on_batch: Progress
+) -> CalibrationRun:
+    try:
+        return run_calibration(target, split, observers, RunOptions(), on_batch)
+    except QuantlabError as error:
+        error.batch = None  # among the rest it has another number
+        raise
+
+
+def _choose(
+    judge: _Judge,
+    search: Samples,
+    proof: Samples,
+    more: Sequence[tuple[_Judge, Samples]],
+    budget: int,
+    on_stage: Stages,
+) -> _Chosen:
     """The best algorithm, and what is better than it in parts of the network."""
     judge.on_forwards = on_stage("comparing scales", budget)
-    parts = [part for part in (search, proof) if part.count]
-    share = [part.count / sum(p.count for p in parts) for part in parts]
+    parts = [(one, part) for one, part in ((judge, search), (judge, proof), *more) if part.count]
+    share = [part.count / sum(p.count for _, p in parts) for _, part in parts]
     errors = {
-        name: np.concatenate([w * judge.errors(name, p) for w, p in zip(share, parts, strict=True)])
+        name: np.concatenate([w * one.errors(name, p) for w, (one, p) in zip(share, parts, strict=True)])
         for name in judge.algorithms
     }
     ranked = sorted(errors, key=lambda name: float(errors[name].sum()))
@@ -190,7 +224,7 @@ def _preferred(tied: Sequence[str]) -> str:
     return min(tied, key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
 
 
-def _notices(chosen: _Chosen, held_back: int, forwards: int) -> Iterator[Notice]:
+def _notices(chosen: _Chosen, held_back: int, passes: int, forwards: int) -> Iterator[Notice]:
     """What was chosen and by what, in words."""
     base, sqnr = chosen.base, chosen.sqnr_db
     by = f"{held_back} held-back samples" if held_back else "the samples themselves: too few to hold any back"
@@ -207,8 +241,8 @@ def _notices(chosen: _Chosen, held_back: int, forwards: int) -> Iterator[Notice]
     if chosen.choices:
         gained = sqnr["auto"] - sqnr[base]
         yield Notice(f"auto: {gained:+.2f} dB on held-back samples that had no part in these choices", "choice")
-    passes = "2 calibrations" if held_back else "1 calibration"
-    yield Notice(f"auto: took {passes} and {forwards} samples through the INT8 network", "choice")
+    calibrations = "1 calibration" if passes == 1 else f"{passes} calibrations"
+    yield Notice(f"auto: took {calibrations} and {forwards} samples through the INT8 network", "choice")
 
 
 class _Judge:

@@ -86,9 +86,9 @@ class FedModel:
             samples: What to measure on.
 
         Returns:
-            float64 (samples,), whose sum is squared error over power, the mean over the outputs (`10 ** (-SQNR / 10)`
-            for a single one); infinity where an output is not finite. A batch whose outputs have no row per sample
-            counts as one.
+            float64 (samples,), whose sum is squared error over power of the worst output (`10 ** (-SQNR / 10)`), by
+            which reports judge too; infinity where it is not finite. A batch whose outputs have no row per sample counts
+            as one.
         """
         found = []
         for batch, wanted, count in samples.batches:
@@ -98,7 +98,8 @@ class FedModel:
         error = np.concatenate(found)
         power = np.array([samples.power[name] for name in self._outputs])
         share = np.where(power > 0, error / np.where(power > 0, power, 1.0), (error > 0) / len(error))
-        return np.asarray(np.nan_to_num(share.mean(axis=1), nan=np.inf, posinf=np.inf), np.float64)
+        share = np.nan_to_num(share, nan=np.inf, posinf=np.inf)
+        return np.asarray(share[:, share.sum(axis=0).argmax()], np.float64)
 
 
 def _per_unit(

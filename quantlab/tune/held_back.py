@@ -38,13 +38,16 @@ class Split(DerivedBatches):
         inputs: What the network is fed.
         samples: How many it has.
         batches: How many it has.
+        others: Hold back as many others: together the two judge by more samples.
 
     Attributes:
         search: To choose by: batches of held-back samples, of the last pass.
         proof: To prove the choice on: others.
     """
 
-    def __init__(self, source: Batches, inputs: Sequence[TensorSpec], samples: int, batches: int) -> None:
+    def __init__(
+        self, source: Batches, inputs: Sequence[TensorSpec], samples: int, batches: int, others: bool = False
+    ) -> None:
         super().__init__(source)
         self._inputs, self._size = inputs, BatchSize.of(inputs)
         self._in_rows = _are_rows(inputs)
@@ -52,7 +55,8 @@ class Split(DerivedBatches):
         units = samples if self._in_rows else batches
         if not self._in_rows and samples:
             wanted = min(-(-wanted * batches // samples), batches // 2)
-        drawn = np.random.default_rng(0).permutation(units)[:wanted]
+        order = np.random.default_rng(0).permutation(units)
+        drawn = order[wanted : 2 * wanted] if others else order[:wanted]
         self._part = np.zeros(units, np.int8)  # 0 the rest, 1 search, 2 proof
         self._part[drawn[: wanted // 2]] = 1
         self._part[drawn[wanted // 2 :]] = 2

@@ -29,11 +29,11 @@ def test_auto_is_no_worse_than_any_single_algorithm_but_by_chance() -> None:
     assert result.sqnr_db["auto"] >= result.sqnr_db[result.base]
     assert result.sqnr_db["auto"] > max(result.sqnr_db.values()) - 1
     assert (result.table.provenance.algorithm, result.table.provenance.samples) == ("auto", 60)
-    assert result.held_back == 20
+    assert result.held_back == 40
     assert 0 < result.forwards <= 5 * 60
     said = [w for w in result.table.warnings if w.kind == "choice"]
     assert said[0].startswith(f"auto: {result.base} for ")
-    assert said[-1] == f"auto: took 2 calibrations and {result.forwards} samples through the INT8 network"
+    assert said[-1] == f"auto: took 3 calibrations and {result.forwards} samples through the INT8 network"
     model = quantlab.quantize(conv_net(), result.table).model
     assert quantlab.compare(conv_net(), {"auto": model}, image_batches(2, seed=60)).results[1].worst_sqnr_db > 25
 
@@ -84,9 +84,12 @@ def test_auto_tells_what_it_is_at() -> None:
         return stages[-1][2].append
 
     result = calibrate_auto(conv_net(), image_batches(10), on_stage=on_stage)
-    assert [label for label, _, _ in stages] == ["calibrating without those held back", "comparing scales"]
+    assert [label for label, _, _ in stages] == [
+        *["calibrating without those held back"] * 2,
+        "comparing scales",
+    ]
     assert all(done and done == sorted(done) and done[-1] <= total for _, total, done in stages)
-    assert stages[1][2][-1] == result.forwards
+    assert 0 < stages[2][2][-1] < result.forwards  # the others are judged by others
 
 
 def test_auto_from_the_command_line(cli, tmp_path) -> None:  # type: ignore[no-untyped-def]
