@@ -87,8 +87,8 @@ class FedModel:
 
         Returns:
             float64 (samples,), whose sum is squared error over power of the worst output (`10 ** (-SQNR / 10)`), by
-            which reports judge too; infinity where it is not finite. A batch whose outputs have no row per sample counts
-            as one.
+            which reports judge too; infinity where it is not finite. A batch whose outputs have no row per sample
+            counts as one.
         """
         found = []
         for batch, wanted, count in samples.batches:

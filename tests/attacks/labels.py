@@ -49,9 +49,9 @@ def FAMILY(folder: Path) -> Iterator[Attack]:
     lines = [str(k) for k in truth]
     for k, first in enumerate(FIRST):
         file = put(f"first{k}.txt", "\n".join([first, *lines]) + "\n")
-        yield Command(f"first line {first!r}, one line too many", [*arrays, "--labels", file], says="line 1")
+        yield Command(f"first line {first!r}, one line too many", [*arrays, "--labels", file], says="line [12]")
         file = put(f"instead{k}.txt", "\n".join([first, *lines[1:]]) + "\n")
-        yield Command(f"first line {first!r} in place of a label", [*arrays, "--labels", file], says="line 1")
+        yield Command(f"first line {first!r} in place of a label", [*arrays, "--labels", file], says="line [12]")
         file = put(f"middle{k}.txt", "\n".join([*lines[:4], first, *lines[5:]]) + "\n")
         yield Command(f"line 5 is {first!r}", [*arrays, "--labels", file], says="line 5")
     for k, header in enumerate(HEADERS):
