@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,14 @@ from hypothesis import settings
 
 settings.register_profile("quantlab", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("quantlab")  # a slow machine is no failure, and what fails in CI fails again
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_fsync() -> Iterator[None]:
+    """No test pulls the plug; waiting for the disk at every file is most of what writing one takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 class CliResult(NamedTuple):

@@ -66,7 +66,8 @@ def fastest(model: LatencyModel, noise: Sequence[float], budget: float, fixed: S
             high[k] = 0.0
     constraints = []
     if budget > 0:  # in units of the budget: noises are far below the solver's tolerances
-        shares = np.minimum(np.asarray(noise, float) / budget, 2.0)
+        with np.errstate(over="ignore"):  # of a budget of next to nothing: more than all of it
+            shares = np.minimum(np.asarray(noise, float) / budget, 2.0)
         total = np.concatenate([shares, np.zeros(2 * len(borders))])
         constraints.append(LinearConstraint(total[None], -np.inf, 1.0))
     if borders:

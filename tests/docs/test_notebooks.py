@@ -119,6 +119,7 @@ def text(cell: dict[str, Any]) -> str:
     return "".join(parts)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(250)
 @each_notebook
 def test_notebook_runs_and_its_stable_cells_print_what_is_stored(path: Path, tmp_path: Path) -> None:

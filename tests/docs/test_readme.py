@@ -49,6 +49,7 @@ def test_python_of_the_readme_runs(project: Path, capsys: pytest.CaptureFixture[
     assert (project / "calibration.cache").read_text().startswith("TRT-8600-EntropyCalibration2\ninput: ")
 
 
+@pytest.mark.long
 def test_python_of_the_readme_passes_a_strict_type_checker(tmp_path: Path) -> None:
     (tmp_path / "snippets.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)))
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "snippets.py"]

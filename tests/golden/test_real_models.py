@@ -20,6 +20,7 @@ from quantlab.qdq import EVERYTHING, prepare, tensorrt_cache
 pytestmark = pytest.mark.models
 
 
+@pytest.mark.long
 def test_resnet20_int8_stays_within_one_point(real_data: Path) -> None:
     npz, model = real_data / "cifar10_jpeg.npz", real_data / "models" / "resnet20_cifar10.onnx"
     preset = quantlab.PRESETS["cifar10"]
@@ -40,6 +41,7 @@ def test_resnet20_int8_stays_within_one_point(real_data: Path) -> None:
     assert abs(result.best.top1 - result.fp32.top1) <= 0.01
 
 
+@pytest.mark.long
 def test_efficientnet_lite0_pads_fold_and_int8_stays_close(real_data: Path) -> None:
     model = load_model(real_data / "models" / "efficientnet_lite0.onnx")
     assert not {"ConstantOfShape", "Cast", "Transpose"} & {n.op_type for n in prepare(model).graph.node}

@@ -29,6 +29,7 @@ def check_cluster(backend: str, folder: Path) -> None:
     assert len(list(folder.glob("*.json"))) == 2
 
 
+@pytest.mark.long
 def test_dask_workers_measure_the_same(tmp_path: Path) -> None:
     pytest.importorskip("joblib")
     distributed = pytest.importorskip("dask.distributed")
@@ -39,6 +40,7 @@ def test_dask_workers_measure_the_same(tmp_path: Path) -> None:
         check_cluster("dask", tmp_path)
 
 
+@pytest.mark.long
 def test_ray_workers_measure_the_same(tmp_path: Path) -> None:
     pytest.importorskip("joblib")
     ray = pytest.importorskip("ray")

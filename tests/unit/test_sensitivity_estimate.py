@@ -87,6 +87,7 @@ def test_estimate_ranks_the_layers_of_the_sample_as_the_truth_does() -> None:
     assert tensors >= 0.8
 
 
+@pytest.mark.long
 @pytest.mark.models
 def test_estimate_ranks_the_layers_of_resnet20_as_the_truth_does(real_data: Path) -> None:
     npz, model = real_data / "cifar10_jpeg.npz", real_data / "models" / "resnet20_cifar10.onnx"

@@ -279,6 +279,7 @@ take(GivesText())  # type: ignore[arg-type]
 """
 
 
+@pytest.mark.long
 def test_observers_that_users_annotate_satisfy_the_protocol_under_strict_mypy(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     (tmp_path / "snippet.py").write_text(SNIPPET)
