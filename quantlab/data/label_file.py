@@ -92,11 +92,13 @@ def _rows(text: str, source: Path) -> list[tuple[int, list[str]]]:
 
 
 def _is_header(row: list[str]) -> bool:
-    """Whether a line is a heading: its last cell is a word for labels, and no cell looks like a number."""
+    """Whether a line is a heading: a cell is a word for files or labels, and none looks like a number."""
     if any(_DIGIT.search(cell) for cell in row):
         return False
     label, others = _words(row[-1]), [_words(cell) for cell in row[:-1]]
     known = _LABEL_WORDS | _FILE_WORDS | _OTHER_WORDS
+    if others and others[0] & _FILE_WORDS and others[0] <= known:
+        return True  # above a column of files; what the other is called is their owner's business
     return bool(label & _LABEL_WORDS) and label <= known and all(words & known or not words for words in others)
 
 

@@ -11,7 +11,8 @@ No file system renames several files at once. So:
 4. All of this is done under a lock of the folder, which no process keeps beyond its death: two writers never mix.
 5. A set in several folders has a journal in each, of which the first decides.
 
-A journal names files of its own folder only, and by inode numbers: one that was unpacked or copied moves nothing.
+A journal names files of its own folder only, and by inode numbers: one that was unpacked or copied moves nothing, and
+what was written under a name since is not touched. Another user's is left alone.
 """
 
 from __future__ import annotations
@@ -62,16 +63,16 @@ def rename_all(moves: Sequence[Move]) -> None:
         for folder in folders:
             settle(folder)
         with folders_locked(folders), _uninterrupted():
-            if any((folder / JOURNAL).is_file() for folder in folders):
-                continue  # of another that was killed in between
+            journals = [folder / JOURNAL for folder in folders if (folder / JOURNAL).is_file()]
+            if any(map(_is_of_another_user, journals)):
+                raise PermissionError(13, f"a set of another user was cut off there ({JOURNAL})", str(journals[0]))
+            if journals:
+                continue  # of another process that was killed in between
             several = len(moves) > 1
             if several:
                 _write_journals(moves, folders)
             try:
-                for written, path in moves:
-                    if written is not None and not written.exists():
-                        raise FileNotFoundError(2, "its temporary file is gone", str(path))
-                    _move(written, path)
+                _move_all(moves)
                 for folder in folders:
                     bring_to_disk(folder)
             finally:
@@ -79,6 +80,35 @@ def rename_all(moves: Sequence[Move]) -> None:
                     for folder in reversed(folders):
                         (folder / JOURNAL).unlink(missing_ok=True)
             return
+
+
+def _move_all(moves: Sequence[Move]) -> None:
+    """All renames; where one fails (a file that another program keeps open, on Windows), those before it are undone."""
+    kept: dict[Path, Path] = {}
+    done: list[Move] = []
+    try:
+        for written, path in moves:
+            if written is not None and not written.exists():
+                raise FileNotFoundError(2, "its temporary file is gone", str(path))
+            if len(moves) > 1 and path.is_file():
+                with suppress(OSError):  # a file system without hard links
+                    backup = temporary_name(path.parent)
+                    os.link(path, backup)
+                    kept[path] = backup
+            _move(written, path)
+            done.append((written, path))
+    except OSError:
+        for written, path in reversed(done):
+            if path in kept:
+                kept.pop(path).replace(path)
+            elif written is not None and path.is_dir() and not written.exists():
+                path.rename(written)
+            elif written is not None:
+                path.unlink(missing_ok=True)
+        raise
+    finally:
+        for backup in kept.values():
+            backup.unlink(missing_ok=True)
 
 
 def settle(folder: Path) -> None:
@@ -92,9 +122,13 @@ def settle(folder: Path) -> None:
     """
     journal = folder / JOURNAL
     for _ in range(_TRIES):
-        if not is_file(journal):
+        if not is_file(journal) or _is_of_another_user(journal):
             return
         try:
+            if _is_from_elsewhere(journal):
+                with suppress(OSError):
+                    journal.unlink()
+                return
             home = _home_of(journal)
             if home is None:
                 continue  # it was completed meanwhile
@@ -144,9 +178,9 @@ def _write_journals(moves: Sequence[Move], folders: Sequence[Path]) -> None:
     """One for each folder, that of the first last: when it is there, the set is."""
     home = folders[0]
     for folder in reversed(folders):
-        rows = [[w and w.name, w and w.stat().st_ino, path.name] for w, path in moves if path.parent == folder]
-        others = [os.path.relpath(other, home) for other in folders[1:]] if folder == home else []
-        content: dict[str, Any] = {"format": FORMAT, "home": os.path.relpath(home, folder), "others": others}
+        rows = [[w and w.name, _inode(w or path), path.name] for w, path in moves if path.parent == folder]
+        others = [_from(home, other) for other in folders[1:]] if folder == home else []
+        content: dict[str, Any] = {"format": FORMAT, "home": _from(folder, home), "others": others}
         content |= {"folder": folder.stat().st_ino, "moves": rows}
         temporary = temporary_name(folder)
         try:
@@ -160,6 +194,31 @@ def _write_journals(moves: Sequence[Move], folders: Sequence[Path]) -> None:
                 place.unlink(missing_ok=True)
             raise
         bring_to_disk(folder)
+
+
+def _inode(path: Path) -> int | None:
+    return path.lstat().st_ino if os.path.lexists(path) else None
+
+
+def _from(folder: Path, other: Path) -> str:
+    """The way from a folder to another: absolute where there is none, as between drives of Windows."""
+    try:
+        return os.path.relpath(other, folder)
+    except ValueError:
+        return str(other)
+
+
+def _is_of_another_user(journal: Path) -> bool:
+    """Whether somebody else wrote it, who could have anything renamed or removed by it; root may."""
+    with suppress(OSError):
+        return hasattr(os, "getuid") and journal.lstat().st_uid not in (os.getuid(), 0)
+    return False
+
+
+def _is_from_elsewhere(journal: Path) -> bool:
+    """Whether it came with a copy of a folder: the files that it names are not these."""
+    content = json.loads(journal.read_bytes())
+    return bool(content["format"] == FORMAT and content["folder"] != journal.parent.stat().st_ino)
 
 
 def _read(journal: Path) -> dict[str, Any]:
@@ -189,7 +248,8 @@ def _complete(home: Path, journal: Path, folders: Sequence[Path]) -> None:
                 raise ValueError("it names other folders")
             written = None if name is None else folder / name
             if written is None:
-                _move(None, folder / path)
+                if inode is not None and _inode(folder / path) == inode:
+                    _move(None, folder / path)
             elif written.exists() and written.lstat().st_ino == inode:
                 _move(written, folder / path)
         bring_to_disk(folder)

@@ -319,12 +319,13 @@ def _has_namesakes(proto: onnx.ModelProto) -> bool:
 
 def _rename_nodes(proto: onnx.ModelProto) -> None:
     """Of nodes with one name all but the first get another: ONNX Runtime takes names once, and so do placements."""
-    taken, seen = {node.name for node in proto.graph.node}, set[str]()
+    taken, seen = {node.name for node in proto.graph.node}, dict[str, Iterator[int]]()
     for node in proto.graph.node:
-        if node.name and node.name in seen:
-            node.name = next(n for n in (f"{node.name}_{k}" for k in count(2)) if n not in taken)
+        if node.name in seen:
+            node.name = next(n for n in (f"{node.name}_{k}" for k in seen[node.name]) if n not in taken)
             taken.add(node.name)
-        seen.add(node.name)
+        elif node.name:
+            seen[node.name] = count(2)
 
 
 _CHANGES = (

@@ -17,8 +17,11 @@ _SHOWN = 3
 
 
 @cache
-def _operators() -> frozenset[tuple[str, str]]:
-    """(domain, operator) of all that runs on the CPU: with a kernel, or written out by ONNX as other operators."""
+def _operators() -> frozenset[tuple[str, str]] | None:
+    """(domain, operator) of all that runs on the CPU: with a kernel, or written out by ONNX as other operators; None of
+    a build of ONNX Runtime that does not tell."""
+    if not hasattr(state, "get_all_opkernel_def"):
+        return None
     kernels = {(k.domain, k.op_name) for k in state.get_all_opkernel_def() if k.provider == "CPUExecutionProvider"}
     schemas: list[Any] = list(onnx.defs.get_all_schemas_with_history())
     functions = {(s.domain, s.name) for s in schemas if s.has_function or s.has_context_dependent_function}
@@ -33,9 +36,10 @@ def is_known(op: str, domain: str | None) -> bool:
         domain: Of the node, None for the default one.
 
     Returns:
-        Whether it does.
+        Whether it does; True where that cannot be known.
     """
-    return ("" if domain in STANDARD_DOMAINS else str(domain), op) in _operators()
+    known = _operators()
+    return known is None or ("" if domain in STANDARD_DOMAINS else str(domain), op) in known
 
 
 @dataclass(frozen=True, slots=True)

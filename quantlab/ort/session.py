@@ -19,8 +19,7 @@ from quantlab.ort.part import runnable_part
 
 VERSION: str = onnxruntime.__version__
 FATAL = 4
-"""Below this ONNX Runtime's own log is silent, in sessions that other libraries open too."""
-onnxruntime.set_default_logger_severity(FATAL)
+"""Below this ONNX Runtime's own log is silent."""
 
 
 class Session:

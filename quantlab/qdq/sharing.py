@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import onnx_graphsurgeon as gs
 
 from quantlab.qdq.activations import activation_of, is_fused, kind_of
 from quantlab.qdq.draft import Draft
-from quantlab.qdq.graph import other_type
+from quantlab.qdq.graph import other_type, readers, walk
 from quantlab.qdq.measured import INT8_OUTPUT_ONLY
 
 
@@ -33,8 +33,17 @@ def share_int8(draft: Draft, excluded: Collection[str] = ()) -> None:
         if unfused is not None and last.name in draft.int8:
             why = f"{unfused[1]} does not fuse into a {kind_of(conv)} convolution"
             _read_by_all(draft, unfused[0], why, excluded)
-        if kind_of(conv) in INT8_OUTPUT_ONLY and last.name in draft.int8 and _has_float_reader(draft, last):
-            _read_by_all(draft, last, f"a {kind_of(conv)} convolution writes INT8 only", excluded)
+        for result in _moved(draft, last) if kind_of(conv) in INT8_OUTPUT_ONLY else ():
+            if result.name in draft.int8 and _has_float_reader(draft, result):
+                _read_by_all(draft, result, f"a {kind_of(conv)} convolution writes INT8 only", excluded)
+
+
+def _moved(draft: Draft, tensor: gs.Tensor) -> Iterator[gs.Tensor]:
+    """A tensor, and what nodes make of it that only move its values."""
+    yield tensor
+    for reader in walk(tensor, readers, lambda node: node.outputs if draft.is_moved(node) else ()):
+        if draft.is_moved(reader):
+            yield from reader.outputs
 
 
 def _has_float_reader(draft: Draft, tensor: gs.Tensor) -> bool:

@@ -29,8 +29,8 @@ from quantlab.tune.refine import FEWEST_TO_REFINE, LIKELY, error_db, is_better, 
 from quantlab.tune.stage import Stages, no_stages
 
 FORWARDS = 6
-"""Samples that are run through the INT8 network for each calibration sample, at most: with the two calibrations it
-comes to 3 to 9 times one calibration, whatever the model."""
+"""Samples that are run through the INT8 network for each calibration sample, at most: with the other calibrations, one
+or two, it comes to 4 to 10 times one calibration, whatever the model."""
 PREFERRED = ("percentile-99.999", "mse", "minmax")
 """Where an algorithm is better than one of these by less than a standard error and `TIE_DB`, few samples would decide
 by chance: these lose least on other data, in this order."""
@@ -195,8 +195,8 @@ def _choose(
     }
     ranked = sorted(errors, key=lambda name: float(errors[name].sum()))
     best = errors[ranked[0]]
-    near = [name for name in ranked if error_db(best) - error_db(errors[name]) <= TIE_DB]
-    base = _preferred([name for name in near if not is_better(best, errors[name], LIKELY)] or ranked)
+    near = [name for name in ranked[1:] if error_db(best) - error_db(errors[name]) <= TIE_DB]
+    base = _preferred([ranked[0], *(name for name in near if not is_better(best, errors[name], LIKELY))])
     others = [name for name in ranked if name != base][:MOST_OTHERS]
     if not np.isfinite(errors[base]).all():
         raise DataError("an output has NaN or infinity on the held-back batches", hint="choose one algorithm")

@@ -273,13 +273,44 @@ def test_journal_of_another_place_moves_nothing(tmp_path: Path) -> None:
     (tmp_path / "precious").write_bytes(b"old")
     (tmp_path / ".quantlab-01234567").write_bytes(b"evil")
     inode = (tmp_path / ".quantlab-01234567").stat().st_ino
-    for folder, name in ((0, "precious"), (tmp_path.stat().st_ino, "../precious")):
+    for is_here, name in ((False, "precious"), (True, "../precious")):
+        folder = tmp_path.stat().st_ino if is_here else 0
         content = {"format": settling.FORMAT, "home": ".", "others": [], "folder": folder}
         content["moves"] = [[".quantlab-01234567", inode, name]]
         (tmp_path / settling.JOURNAL).write_text(json.dumps(content))
-        with pytest.raises(DataError, match=r"journal is of a set of files that was cut off.*Hint: run it where"):
+        if is_here:
+            with pytest.raises(DataError, match=r"journal is of a set of files that was cut off.*Hint: run it where"):
+                settle(tmp_path)
+        else:  # it came with a copy of its folder, and says nothing here
             settle(tmp_path)
+            assert not (tmp_path / settling.JOURNAL).exists()
         assert (tmp_path / "precious").read_bytes() == b"old"
+
+
+def test_set_of_which_a_name_cannot_be_given_leaves_what_was_there(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"old")
+
+    def stop() -> None:
+        with together():
+            for name in ("a", "new", "b"):
+                write_bytes(tmp_path / name, b"new")
+            (tmp_path / "b").mkdir()  # as if another program kept the file open
+
+    with pytest.raises(ConfigError):
+        stop()
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == {"a", "b"}
+
+
+def test_file_written_after_a_kill_under_a_name_that_was_to_be_removed_stays(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    content = {"format": settling.FORMAT, "home": ".", "others": [], "folder": tmp_path.stat().st_ino}
+    content["moves"] = [[None, (tmp_path / "old").stat().st_ino, "old"]]
+    (tmp_path / "kept").write_bytes(b"new")
+    os.replace(tmp_path / "kept", tmp_path / "old")
+    (tmp_path / settling.JOURNAL).write_text(json.dumps(content))
+    settle(tmp_path)
+    assert contents(tmp_path) == {"old": b"new"}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs locks that end with their process")

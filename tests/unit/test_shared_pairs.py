@@ -237,3 +237,16 @@ def test_pair_before_an_activation_has_the_range_of_what_is_there() -> None:
     constants = {t.name: t for t in result.model.graph.initializer}
     scale = np.frombuffer(constants["a_scale"].raw_data, np.float32)
     np.testing.assert_allclose(scale, largest / 127, rtol=1e-6)
+
+
+def test_float_reader_behind_a_node_that_only_moves_values_reads_the_pair_too() -> None:
+    text = """m (float[N,8,8,8] x) => (float[N,8,8,8] y, float[A,B,C,D] z) {
+        c = Conv <group = 8, pads = [1,1,1,1]> (x, w)
+        i = Identity (c)
+        z = Conv (i, v)
+        y = Exp (i)
+    }"""
+    model = named(text, {"w": floats(8, 1, 3, 3), "v": floats(4, 8, 1, 1)})
+    result = on_normal_values(model, size=4)
+    assert {(node, tensor) for node, _, tensor in result.placement.activations} >= {("z", "i"), ("y", "i")}
+    assert lint(result.model) == []

@@ -12,6 +12,7 @@ from models import floats
 from quantlab.data import ArrayBatches, ImageBatches, image_folder, read_arrays
 from quantlab.data.decode import open_image
 from quantlab.data.folder import image_files
+from quantlab.data.label_file import read_label_lines
 from quantlab.data.labels import Samples, read_labels
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.source import DataOptions, open_data, split_key
@@ -238,6 +239,13 @@ def test_labels_one_per_line_with_or_without_a_header(tmp_path: Path, text: str,
 def test_labels_by_name_without_a_header_count_the_first_line(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("a.png,3\nb.png,7\n")
     assert read_labels(tmp_path / "l.csv", "", named(["b.png", "a.png"])).tolist() == [7, 3]
+
+
+@pytest.mark.parametrize("header", ["file,emotion", "img,species", "Image Path,cls", "filename,what it shows"])
+def test_column_of_labels_may_have_any_name_beside_a_column_of_files(tmp_path: Path, header: str) -> None:
+    (tmp_path / "labels.csv").write_text(f"{header}\na.png,3\n")
+    (line,) = read_label_lines((tmp_path / "labels.csv").read_text(), tmp_path / "labels.csv")
+    assert (line.number, line.file, line.label) == (2, "a.png", 3)
 
 
 def test_only_the_first_line_may_be_a_header(tmp_path: Path) -> None:
