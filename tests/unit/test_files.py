@@ -307,7 +307,7 @@ def test_file_written_after_a_kill_under_a_name_that_was_to_be_removed_stays(tmp
     content = {"format": settling.FORMAT, "home": ".", "others": [], "folder": tmp_path.stat().st_ino}
     content["moves"] = [[None, (tmp_path / "old").stat().st_ino, "old"]]
     (tmp_path / "kept").write_bytes(b"new")
-    os.replace(tmp_path / "kept", tmp_path / "old")
+    (tmp_path / "kept").replace(tmp_path / "old")
     (tmp_path / settling.JOURNAL).write_text(json.dumps(content))
     settle(tmp_path)
     assert contents(tmp_path) == {"old": b"new"}
