@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import logging
 import os
@@ -81,6 +82,7 @@ def _redirected(file: IO[bytes]) -> Iterator[None]:
     before = sys.stderr
     before.flush()
     kept = os.dup(_STDERR)
+    faulthandler.enable(kept)  # a crash in a library has no other way to be seen
     buffer = io.BufferedWriter(Stream(kept))
     sys.stderr = io.TextIOWrapper(buffer, before.encoding, before.errors, line_buffering=True)
     os.dup2(file.fileno(), _STDERR)
@@ -89,6 +91,7 @@ def _redirected(file: IO[bytes]) -> Iterator[None]:
     finally:
         sys.stderr.flush()
         sys.stderr = before
+        faulthandler.disable()
         os.dup2(kept, _STDERR)
         os.close(kept)
 

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from quantlab.errors import GraphError
-from quantlab.onnx_model.nodes import all_nodes, inner_nodes, node_label, opset_of, subgraphs_of
+from quantlab.onnx_model.nodes import all_nodes, names_read, node_label, opset_of, subgraphs_of
 
 _EXPORT = "export the model again"
 _TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
@@ -203,29 +203,17 @@ def _drop_doubles(proto: onnx.ModelProto) -> None:
 def _is_unsorted(proto: onnx.ModelProto) -> bool:
     late = {name for node in proto.graph.node for name in node.output if name}
     for node in proto.graph.node:
-        if any(name in late for name in _read(node)):
+        if any(name in late for name in names_read(node)):
             return True
         late -= set(node.output)
     return False
-
-
-def _read(node: onnx.NodeProto) -> set[str]:
-    """What a node reads of the graph around it, its subgraphs too; the names that those make are theirs."""
-    names, inner = {name for name in node.input if name}, set[str]()
-    for one in inner_nodes(node):
-        names |= {name for name in one.input if name}
-        inner |= set(one.output)
-    for graph in subgraphs_of(node):
-        names |= {output.name for output in graph.output}
-        inner |= {value.name for value in (*graph.input, *graph.initializer)}
-    return names - (inner - set(node.input))
 
 
 def _sort(proto: onnx.ModelProto) -> None:
     nodes = list(proto.graph.node)
     known = {value.name for value in (*proto.graph.input, *proto.graph.initializer)}
     makers = {name: k for k, node in enumerate(nodes) for name in node.output if name and name not in known}
-    graph = {k: {makers[name] for name in _read(node) if name in makers} for k, node in enumerate(nodes)}
+    graph = {k: {makers[name] for name in names_read(node) if name in makers} for k, node in enumerate(nodes)}
     for k, before in graph.items():
         if k in before:
             raise GraphError(f"node '{node_label(nodes[k])}' ({nodes[k].op_type}) reads its own result: a cycle",

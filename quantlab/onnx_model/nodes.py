@@ -76,3 +76,15 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 def node_attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """All attributes of a node by name."""
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+def names_read(node: onnx.NodeProto) -> set[str]:
+    """What a node reads of the graph around it, its subgraphs too; the names that those make are theirs."""
+    names, inner = {name for name in node.input if name}, set[str]()
+    for one in inner_nodes(node):
+        names |= {name for name in one.input if name}
+        inner |= set(one.output)
+    for graph in subgraphs_of(node):
+        names |= {output.name for output in graph.output}
+        inner |= {value.name for value in (*graph.input, *graph.initializer)}
+    return names - (inner - set(node.input))

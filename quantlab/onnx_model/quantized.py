@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from quantlab.errors import GraphError, Notice
-from quantlab.onnx_model.nodes import QDQ_OPS, all_nodes, inner_nodes, node_label
+from quantlab.onnx_model.nodes import QDQ_OPS, all_nodes, inner_nodes, names_read, node_label
 from quantlab.onnx_model.specs import input_specs
 
 
@@ -23,7 +23,8 @@ def constant_tensors(proto: onnx.ModelProto) -> set[str]:
     """The tensors of the main graph that depend on no input: initializers, and what is computed from them."""
     names = {tensor.name for tensor in proto.graph.initializer} - {value.name for value in input_specs(proto)}
     for node in proto.graph.node:
-        if node.op_type == "Constant" or (any(node.input) and all(n in names for n in node.input if n)):
+        read = names_read(node)  # by a body too: that of a Loop reads activations without naming them as inputs
+        if node.op_type == "Constant" or (read and read <= names):
             names |= set(node.output)
     return names
 

@@ -11,6 +11,7 @@ from models import conv_net, floats, image_batches, initializers, parse, quantiz
 from quantlab.calibration import CalibrationTable
 from quantlab.errors import DataError, GraphError
 from quantlab.numerics import PerChannel, amax_of, fake_quantize
+from quantlab.onnx_model import activation_qdq
 from quantlab.qdq import EVERYTHING, Selection, plan, prepare
 
 
@@ -216,3 +217,19 @@ def test_tensor_that_was_all_zero_has_scale_one_and_is_named() -> None:
     result = quantlab.quantize(conv_net(), table)
     assert result.warnings == ("tensor 't' was all zero in calibration; its scale is 1",)
     assert initializers(result.model)["t_scale"] == 1
+
+
+def test_pair_behind_a_loop_that_reads_an_activation_in_its_body_is_no_constants() -> None:
+    """The loop's own inputs are constants: what it reads besides stands in its body only."""
+    text = """m (float[N,4] x) => (float[N,4] y) {
+        a = Relu (x)
+        l = Loop (two, yes, zeros) <body = b (int64 i, bool c, float[N,4] s) => (bool d, float[N,4] t) {
+            d = Identity (c)
+            t = Add (s, a)
+        }>
+        q = QuantizeLinear (l, scale, zero)
+        y = DequantizeLinear (q, scale, zero)
+    }"""
+    constants = {"two": np.array(2), "yes": np.array(True), "zeros": np.zeros((1, 4), np.float32)}
+    model = parse(text, constants | {"scale": np.float32(0.1), "zero": np.int8(0)})
+    assert [node.op_type for node in activation_qdq(model)] == ["QuantizeLinear", "DequantizeLinear"]
