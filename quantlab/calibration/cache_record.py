@@ -14,7 +14,8 @@ from typing import Any
 from quantlab.calibration.trt_cache import TrtCache
 from quantlab.errors import DataError
 from quantlab.files import is_file, read_bytes, read_text, together, write_bytes, write_text
-from quantlab.strict_json import Count, json_text, read_document
+from quantlab.strict_json import json_text
+from quantlab.typed_json import Count, read_document
 
 FORMAT = "quantlab.calibration_cache"
 

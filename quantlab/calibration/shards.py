@@ -33,7 +33,8 @@ from quantlab.observers import (
 )
 from quantlab.observers.binning import BINS
 from quantlab.observers.histogram import SMALLEST_RANGE
-from quantlab.strict_json import json_text, read_document
+from quantlab.strict_json import json_text
+from quantlab.typed_json import read_document
 
 FORMAT = "quantlab.calibration_shard"
 VERSION = 1

@@ -15,7 +15,8 @@ from quantlab.errors import DataError, Notice, NoticeKind
 from quantlab.files import read_text, write_text
 from quantlab.numerics import scale_from_amax
 from quantlab.onnx_model import input_specs, model_hash
-from quantlab.strict_json import Count, json_text, read_document
+from quantlab.strict_json import json_text
+from quantlab.typed_json import Count, read_document
 
 FORMAT = "quantlab.calibration_table"
 VERSION = 1

@@ -13,7 +13,7 @@ from quantlab.engines.messages import Warned, explain
 from quantlab.engines.options import MIB
 from quantlab.errors import BuildError, DataError
 from quantlab.files import is_file, read_bytes, read_text, together, write_bytes, write_text
-from quantlab.strict_json import Amount, Count, read_document
+from quantlab.typed_json import Amount, Count, read_document
 
 FORMAT = "quantlab.engine"
 

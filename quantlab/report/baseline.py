@@ -13,7 +13,8 @@ from quantlab.comparison import Comparison
 from quantlab.errors import DataError
 from quantlab.files import read_text
 from quantlab.report.format import FORMAT, READABLE, VERSION
-from quantlab.strict_json import Check, Positive, Share, parse_json, typed
+from quantlab.strict_json import parse_json
+from quantlab.typed_json import Check, Positive, Share, typed
 
 
 def load_document(path: Path) -> dict[str, Any]:

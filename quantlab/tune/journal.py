@@ -11,7 +11,8 @@ from typing import Any
 
 from quantlab.errors import ConfigError, DataError
 from quantlab.files import is_there, read_bytes
-from quantlab.strict_json import parse_json, typed
+from quantlab.strict_json import parse_json
+from quantlab.typed_json import typed
 
 FORMAT = "quantlab-tune"
 VERSION = 1

@@ -8,9 +8,10 @@ from typing import Annotated
 
 from quantlab.errors import ConfigError, DataError
 from quantlab.files import read_text, write_text
-from quantlab.strict_json import Check, Positive, json_text, parse_json, typed
+from quantlab.strict_json import json_text, parse_json
 from quantlab.tune.latency import Choice, Observation, first_choices
 from quantlab.tune.regions import Regions
+from quantlab.typed_json import Check, Positive, typed
 
 FORMAT = "quantlab-latency"
 VERSION = 1

@@ -16,13 +16,14 @@ from quantlab.calibration import Progress
 from quantlab.calibration.cluster import run_parallel
 from quantlab.errors import DataError
 from quantlab.files import make_folder, read_text, write_text
-from quantlab.strict_json import json_text, read_document
+from quantlab.strict_json import json_text
 from quantlab.tune.sensitivity_feed import Judged
 from quantlab.tune.sensitivity_measure import Reference, measure_effects
 from quantlab.tune.sensitivity_table import Effect
 from quantlab.tune.sensitivity_units import Unit, rest_of
 from quantlab.tune.switched_graph import SwitchedGraph
 from quantlab.tune.switched_model import SwitchedModel
+from quantlab.typed_json import read_document
 
 FORMAT, VERSION = "quantlab.sensitivity_chunk", 1
 CHUNK = 8

@@ -12,8 +12,9 @@ from quantlab.errors import DataError
 from quantlab.files import read_text, write_text
 from quantlab.numerics import sqnr_db
 from quantlab.plain_text import csv_text
-from quantlab.strict_json import Amount, Check, Count, Share, json_text, read_document
+from quantlab.strict_json import json_text
 from quantlab.tune.rank import spearman
+from quantlab.typed_json import Amount, Check, Count, Share, read_document
 
 FORMAT = "quantlab.sensitivity"
 VERSION = 1

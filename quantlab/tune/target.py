@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from quantlab.errors import ConfigError
-from quantlab.strict_json import Decibel
+from quantlab.typed_json import Decibel
 
 OBJECTIVES = ("latency", "accuracy")
 _UNITS_MS = {"ms": 1.0, "us": 0.001, "s": 1000.0}

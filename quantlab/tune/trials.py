@@ -23,13 +23,13 @@ from quantlab.errors import BuildError, ConfigError, DataError
 from quantlab.files import is_there, make_folder
 from quantlab.onnx_model import input_specs
 from quantlab.ort import Session
-from quantlab.strict_json import Amount
 from quantlab.tune.journal import Journal
 from quantlab.tune.latency import Observation
 from quantlab.tune.latency_table import LatencyTable
 from quantlab.tune.problem import FLOAT, IMPLICIT, Problem, Trial
 from quantlab.tune.regions import times_us
 from quantlab.tune.target import Accuracy
+from quantlab.typed_json import Amount
 
 ENGINES = "engines"
 """Where they are, in the folder of a search."""

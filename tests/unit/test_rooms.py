@@ -24,6 +24,7 @@ ORDER = [
     "interruption",
     "files",
     "strict_json",
+    "typed_json",
     "plain_text",
     "numerics",
     "onnx_model",

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantlab.strict_json import Count, Decibel, Share, json_text, parse_json, read_document, typed
+from quantlab.strict_json import json_text, parse_json
+from quantlab.typed_json import Count, Decibel, Share, read_document, typed
 
 
 @dataclass(frozen=True)
