@@ -81,9 +81,11 @@ def read_npz(file: IO[bytes], *, texts: bool = False) -> dict[str, NDArray[Any]]
         Numbers, with as many dimensions as they have.
 
     Raises:
-        ValueError: A member is no plain array, is there twice, is encrypted, or all together unpack to more than
-            UNPACKED.
+        ValueError: It begins with something else; a member is no plain array, is there twice, is encrypted, or all
+            together unpack to more than UNPACKED.
     """
+    if not is_zip(file):  # zipfile looks for the end of an archive only, NumPy for its beginning
+        raise ValueError("it does not begin as an .npz does")
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         names = [member.filename for member in members]

@@ -172,7 +172,7 @@ def mutate(kind: str, seeds: tuple[bytes, ...], random: Random) -> bytes:
         return _bytes(content, seeds, random)
     try:
         content = by_structure(content, random)
-    except (ValueError, IndexError):  # what was changed before has no structure any more
+    except (ValueError, IndexError, RecursionError):  # what was changed before has no structure any more, or too much
         return _bytes(content, seeds, random)
     return _bytes(content, seeds, random) if random.random() < 0.05 else content
 

@@ -102,7 +102,8 @@ def test_shard_comes_back_from_its_file(shards: list[CalibrationShard], tmp_path
     back = CalibrationShard.load(tmp_path / "a.npz")
     assert back.provenance == shards[0].provenance
     assert {n: state(h) for n, h in back.histograms.items()} == {n: state(h) for n, h in shards[0].histograms.items()}
-    for content in (b"", b"PK no archive", (tmp_path / "a.npz").read_bytes()[:300]):
+    whole = (tmp_path / "a.npz").read_bytes()
+    for content in (b"", b"PK no archive", whole[:300], b"\xc0" + whole):
         (tmp_path / "b.npz").write_bytes(content)
         with pytest.raises(quantlab.QuantlabError, match="is not a calibration shard"):
             CalibrationShard.load(tmp_path / "b.npz")
