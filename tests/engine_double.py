@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quantlab.calibration import CalibrationTable
-from quantlab.data import Batch, Batches, BatchSize, check_batch
+from quantlab.data import Batch, Batches, BatchSize, check_batch, narrowed
 from quantlab.engines.choose_int8 import build_source
 from quantlab.engines.engine import Engine, EngineRecord
 from quantlab.engines.features import Features
@@ -42,7 +42,7 @@ TENSORRT = "8.6.0"
 GPU = "host double"
 FEATURES = Features(
     calibrators=True, weak_typing=True, strong_typing=False, dynamic_range=True, optimization_level=True,
-    version_compatible=True,
+    version_compatible=True, int64=False,
 )  # fmt: skip
 INT8 = "Thirty-two wide channel vectorized row major Int8 format"
 FP16 = "Row major linear FP16 format"
@@ -117,6 +117,11 @@ def layers_of(proto: onnx.ModelProto) -> tuple[NetworkLayer, ...]:
     )
 
 
+def as_parsed(specs: list[TensorSpec]) -> list[TensorSpec]:
+    """As TensorRT 8.6's parser makes them: it has no int64."""
+    return [replace(s, dtype=np.dtype(np.int32)) if s.dtype == np.int64 else s for s in specs]
+
+
 def parsed(proto: onnx.ModelProto, options: BuildOptions | None = None, features: Features = FEATURES) -> ParsedNetwork:
     """A model as a source of ranges sees it; the tensors are the same at every call."""
     options = options or BuildOptions()
@@ -125,7 +130,7 @@ def parsed(proto: onnx.ModelProto, options: BuildOptions | None = None, features
     }
     shapes = options.calibration_shapes
     return ParsedNetwork(
-        inputs=lambda: [replace(s, shape=shapes.get(s.name, s.shape)) for s in input_specs(proto)],
+        inputs=lambda: [replace(s, shape=shapes.get(s.name, s.shape)) for s in as_parsed(input_specs(proto))],
         layers=lambda: layers_of(proto),
         tensors=lambda: tensors,
         model_hash=model_hash(proto),
@@ -236,8 +241,8 @@ class HostEngine:
         self.memory_bytes = runtime.memory_bytes
         self.lanes: list[HostLane] = []
         self.proto = onnx.load_from_string(engine.plan)
-        self.inputs: list[TensorSpec] = input_specs(self.proto)
-        self.outputs: list[TensorSpec] = output_specs(self.proto)
+        self.inputs: list[TensorSpec] = as_parsed(input_specs(self.proto))
+        self.outputs: list[TensorSpec] = as_parsed(output_specs(self.proto))
         self._stack = ExitStack()
         self._driver = runtime.driver
 
@@ -294,6 +299,7 @@ class HostLane:
         self.runs = 0
 
     def __call__(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        batch = narrowed(batch, self._running.inputs)
         check_batch(batch, self._running.inputs)
         choose_profile(self._running.profiles, {name: x.shape for name, x in batch.items()})
         for name, x in batch.items():
@@ -311,12 +317,14 @@ class HostLane:
     def enqueue(self) -> None:
         self.runs += 1
         batch = {}
+        types = {spec.name: spec.dtype for spec in input_specs(self._running.proto)}
         for spec in self._running.inputs:
             like = self._memory.staging(self._prefix + spec.name)
             batch[spec.name] = (
                 self.driver.live[self._addresses[spec.name]][: like.nbytes].view(like.dtype).reshape(like.shape)
-            )
+            ).astype(types[spec.name])
         for name, y in self._running.session.run(batch).items():
+            y = y.astype(np.int32) if y.dtype == np.int64 else y
             address = self._memory.reserve(self._prefix + name, y.shape, y.dtype)
             self.driver.live[address][: y.nbytes] = np.ascontiguousarray(y).reshape(-1).view(np.uint8)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from quantlab.data import Batch, Batches, BatchSize, WholeBatches, check_batch, stream_facts
 from quantlab.data.batches import batch_length
-from quantlab.data.check import check_names, check_shape
+from quantlab.data.check import check_names, check_shape, narrowed
 from quantlab.data.hash import hash_batch
 from quantlab.errors import DataError, Notice, QuantlabError
 from quantlab.memory.buffers import DeviceMemory, device_address
@@ -123,8 +123,10 @@ class BatchFeeder:
             self._memory.driver.synchronize_device()  # whatever still writes the batch, in any stream
             self._digest.update(ON_DEVICE)
         else:
-            check_batch(batch, self.specs)
-            hash_batch(self._digest, batch)
+            fed = narrowed(batch, self.specs)
+            check_batch(fed, self.specs)
+            hash_batch(self._digest, batch)  # as it is: the same data have the same hash wherever they calibrate
+            batch = fed
         addresses = [self._address(name, batch[name]) for name in names]
         self.batch_size = self.batch_size or _size(batch)
         self.samples += _size(batch)

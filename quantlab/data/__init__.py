@@ -3,7 +3,7 @@
 from quantlab.arguments import guard
 from quantlab.data.arrays import ArrayBatches, read_arrays
 from quantlab.data.batches import Batch, Batches, IterableBatches, LabeledBatches, Labels, LoaderBatches
-from quantlab.data.check import check_batch
+from quantlab.data.check import check_batch, narrowed
 from quantlab.data.facts import DerivedBatches, StreamFacts, stream_facts
 from quantlab.data.images import ImageBatches, image_folder
 from quantlab.data.integer_inputs import IntegerUse, integer_uses
@@ -36,6 +36,7 @@ __all__ = [
     "image_folder",
     "integer_uses",
     "made_up_batch",
+    "narrowed",
     "notices_of",
     "open_data",
     "read_arrays",

@@ -35,6 +35,35 @@ def check_batch(batch: Batch, specs: Sequence[TensorSpec]) -> None:
             raise DataError(f"input '{spec.name}' contains {kind}", hint="clean the data")
 
 
+def narrowed(batch: Batch, specs: Sequence[TensorSpec]) -> Batch:
+    """A batch as TensorRT's network takes it: int64 as int32 where the parser made int32 of an input.
+
+    Args:
+        batch: Input name -> array, as the ONNX model takes it.
+        specs: The inputs of the network.
+
+    Returns:
+        Equal numbers; the batch itself where nothing is to do.
+
+    Raises:
+        DataError: A number does not fit into 32 bits.
+    """
+    limits = np.iinfo(np.int32)
+    changed = {}
+    for spec in specs:
+        x = batch.get(spec.name)
+        if not isinstance(x, np.ndarray) or x.dtype != np.int64 or spec.dtype != np.int32:
+            continue
+        if x.size and (x.min() < limits.min or x.max() > limits.max):
+            worst = max(int(x.max()), int(x.min()), key=abs)
+            raise DataError(
+                f"input '{spec.name}': {worst} does not fit into int32, which this TensorRT makes of int64",
+                hint="change the data, or use TensorRT 10 or later, which has int64",
+            )
+        changed[spec.name] = x.astype(np.int32)
+    return {**batch, **changed} if changed else batch
+
+
 def check_names(batch: Batch, specs: Sequence[TensorSpec]) -> None:
     """Refuse a batch that has other inputs than the network.
 

@@ -17,6 +17,7 @@ class Features:
         dynamic_range: `ITensor.set_dynamic_range`, up to 10.x.
         optimization_level: Levels of the builder.
         version_compatible: Engines that later versions load.
+        int64: 64-bit integers, since 9; before, the parser makes int32 of them.
     """
 
     calibrators: bool
@@ -25,6 +26,7 @@ class Features:
     dynamic_range: bool
     optimization_level: bool
     version_compatible: bool
+    int64: bool
 
 
 def features_of(module: Any) -> Features:
@@ -39,4 +41,5 @@ def features_of(module: Any) -> Features:
         dynamic_range="set_dynamic_range" in dir(module.ITensor),
         optimization_level="builder_optimization_level" in config,
         version_compatible="VERSION_COMPATIBLE" in flags,
+        int64="INT64" in module.DataType.__members__,
     )

@@ -59,6 +59,8 @@ class StreamCalibrator:
     algorithm = ""
     tensorrt = ""
     """The version that calibrates; it stands in caches and their records."""
+    int64 = False
+    """Whether it has 64-bit integers; without them its parser makes int32 of such inputs."""
 
     def __init__(
         self,
@@ -89,9 +91,19 @@ class StreamCalibrator:
             self.bind(inputs)
 
     def bind(self, inputs: Sequence[TensorSpec]) -> None:
-        """Fix the network's inputs, before TensorRT asks for the first batch."""
+        """Fix the network's inputs, before TensorRT asks for the first batch; those of the ONNX model will do."""
+        inputs = [self._parsed(spec) for spec in inputs]
         self._feeder = BatchFeeder(self.batches, inputs, self.options.open_memory, self.options.expected_batches)
         self._batch_size = BatchSize.of(inputs).fixed or 0
+
+    def _parsed(self, spec: TensorSpec) -> TensorSpec:
+        """An input as TensorRT's parser makes it. A calibrator hands over bare addresses: another type than the
+        network's would be read as other numbers, in silence."""
+        if spec.dtype == np.float64:
+            raise DataError(
+                f"input '{spec.name}': TensorRT has no float64", hint="convert the batches with astype(numpy.float32)"
+            )
+        return replace(spec, dtype=np.dtype(np.int32)) if spec.dtype == np.int64 and not self.int64 else spec
 
     def prepare(self, network: ParsedNetwork, config: CalibratorConfig) -> None:
         """Become the calibrator of a build; DataError if the cache file exists and does not fit.

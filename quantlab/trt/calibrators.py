@@ -12,7 +12,7 @@ from typing import Any
 from quantlab.engines.legacy_calibrator import LegacyStreamCalibrator
 from quantlab.engines.stream_calibrator import CalibratorOptions, StreamCalibrator
 from quantlab.engines.table_calibrator import TableScalesCalibrator
-from quantlab.trt.features import VERSION, require_calibrators, trt
+from quantlab.trt.features import FEATURES, VERSION, require_calibrators, trt
 from quantlab.trt.network import network_layers
 
 require_calibrators()
@@ -35,6 +35,7 @@ class EntropyCalibrator2(StreamCalibrator, trt.IInt8EntropyCalibrator2):  # type
     trt_base = trt.IInt8EntropyCalibrator2
     algorithm = "EntropyCalibration2"
     tensorrt = VERSION
+    int64 = FEATURES.int64
 
 
 class MinMaxCalibrator(StreamCalibrator, trt.IInt8MinMaxCalibrator):  # type: ignore[misc]
@@ -43,6 +44,7 @@ class MinMaxCalibrator(StreamCalibrator, trt.IInt8MinMaxCalibrator):  # type: ig
     trt_base = trt.IInt8MinMaxCalibrator
     algorithm = "MinMaxCalibration"
     tensorrt = VERSION
+    int64 = FEATURES.int64
 
 
 class EntropyCalibrator(StreamCalibrator, trt.IInt8EntropyCalibrator):  # type: ignore[misc]
@@ -51,6 +53,7 @@ class EntropyCalibrator(StreamCalibrator, trt.IInt8EntropyCalibrator):  # type: 
     trt_base = trt.IInt8EntropyCalibrator
     algorithm = "EntropyCalibration"
     tensorrt = VERSION
+    int64 = FEATURES.int64
 
 
 class LegacyCalibrator(LegacyStreamCalibrator, trt.IInt8LegacyCalibrator):  # type: ignore[misc]
@@ -58,6 +61,7 @@ class LegacyCalibrator(LegacyStreamCalibrator, trt.IInt8LegacyCalibrator):  # ty
 
     trt_base = trt.IInt8LegacyCalibrator
     tensorrt = VERSION
+    int64 = FEATURES.int64
 
 
 class TableCalibrator(TableScalesCalibrator, trt.IInt8EntropyCalibrator2):  # type: ignore[misc]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data import Batch, BatchSize, check_batch
+from quantlab.data import Batch, BatchSize, check_batch, narrowed
 from quantlab.engines.engine import Engine
 from quantlab.engines.messages import Messages
 from quantlab.engines.options import Shape
@@ -148,6 +148,7 @@ class Lane:
 
     def bind(self, batch: Batch) -> None:
         """Choose a profile, set shapes and addresses, and fill the staging memory of the inputs."""
+        batch = narrowed(batch, self._runner.inputs)
         check_batch(batch, self._runner.inputs)
         shapes = {name: tuple(x.shape) for name, x in batch.items()}
         if shapes != self._shapes:

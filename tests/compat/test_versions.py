@@ -74,7 +74,7 @@ def test_messages_reach_whoever_collects_them(major: str) -> None:
 
 
 def test_features_are_those_of_the_version() -> None:
-    both = {"strong_typing": True, "optimization_level": True, "version_compatible": True}
+    both = {"strong_typing": True, "optimization_level": True, "version_compatible": True, "int64": True}
     assert probe("10", "features") == both | {"calibrators": True, "weak_typing": True, "dynamic_range": True}
     assert probe("11", "features") == both | {"calibrators": False, "weak_typing": False, "dynamic_range": False}
 

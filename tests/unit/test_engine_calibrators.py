@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx.parser
 import pytest
 
 from engine_double import CALIBRATORS, GPU, TENSORRT, HostBase, HostConfig, HostEntropy2, HostLegacy, HostTable, parsed
@@ -266,6 +267,45 @@ def test_empty_stream_is_an_error_after_the_build(callback: str, options: Make) 
 def test_batch_size_is_the_networks_where_it_is_fixed(options: Make) -> None:
     assert HostEntropy2(image_batches(1, 2), options(), inputs=input_specs(conv_net("6"))).get_batch_size() == 6
     assert HostEntropy2(image_batches(1, 2), options(), inputs=input_specs(conv_net())).get_batch_size() == 2
+
+
+TOKENS = onnx.parser.parse_model(
+    """
+    <ir_version: 8, opset_import: ["" : 13]>
+    tokens (int64[N, 3] ids) => (float[N, 3, 4] y) <float[5, 4] table = {
+      0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}>
+    { y = Gather <axis = 0> (table, ids) }
+    """
+)
+
+
+@pytest.mark.parametrize("inputs", [None, input_specs(TOKENS)], ids=["of the first batch", "of the ONNX model"])
+def test_int64_is_handed_over_as_tensorrts_parser_reads_it(
+    inputs: list[TensorSpec] | None, options: Make, driver: HostDriver
+) -> None:
+    ids = np.array([[4, 0, 2], [1, 3, 3]])
+    calibrator = HostEntropy2([{"ids": ids}], options(), inputs=inputs)
+    (address,) = calibrator.get_batch(["ids"]) or [0]
+    np.testing.assert_array_equal(driver.live[address][:24].view(np.int32), ids.ravel())
+    whole = HostEntropy2([{"ids": ids + 2**32}], options(), inputs=inputs)
+    assert whole.get_batch(["ids"]) is None
+    assert "input 'ids': 4294967300 does not fit into int32" in str(whole.error)
+
+
+class HasInt64(HostEntropy2):
+    int64 = True
+
+
+def test_int64_stays_where_tensorrt_has_it(options: Make, driver: HostDriver) -> None:
+    ids = np.array([[4, 0, 2**40]])
+    (address,) = HasInt64([{"ids": ids}], options(), inputs=input_specs(TOKENS)).get_batch(["ids"]) or [0]
+    np.testing.assert_array_equal(driver.live[address][:24].view(np.int64), ids.ravel())
+
+
+def test_float64_is_refused_before_tensorrt_reads_it_as_something_else(options: Make) -> None:
+    calibrator = HostEntropy2([{"x": np.zeros((2, 3))}], options())
+    assert calibrator.get_batch(["x"]) is None
+    assert "TensorRT has no float64" in str(calibrator.error)
 
 
 def test_calibrator_in_a_with_statement_raises_what_went_wrong(options: Make, driver: HostDriver) -> None:

@@ -13,12 +13,13 @@ from quantlab.errors import DeviceError, MissingDependencyError
 from quantlab.memory import HostDriver
 
 
-def module(flags: str, creation: str, config: str, tensor: str, **names: Any) -> SimpleNamespace:
+def module(flags: str, creation: str, config: str, tensor: str, types: str = "", **names: Any) -> SimpleNamespace:
     def enum(members: str) -> SimpleNamespace:
         return SimpleNamespace(__members__=dict.fromkeys(members.split()))
 
     return SimpleNamespace(
         BuilderFlag=enum(flags),
+        DataType=enum(f"FLOAT INT8 {types}"),
         NetworkDefinitionCreationFlag=enum(creation),
         IBuilderConfig=SimpleNamespace(**dict.fromkeys(config.split())),
         ITensor=SimpleNamespace(**dict.fromkeys(tensor.split())),
@@ -32,24 +33,24 @@ def module(flags: str, creation: str, config: str, tensor: str, **names: Any) ->
         (
             module("INT8 FP16 VERSION_COMPATIBLE", "EXPLICIT_BATCH", "int8_calibrator builder_optimization_level",
                    "set_dynamic_range", IInt8EntropyCalibrator2=None),
-            Features(True, True, False, True, True, True),
+            Features(True, True, False, True, True, True, False),
         ),
         (
             module("INT8 FP16", "EXPLICIT_BATCH", "int8_calibrator", "set_dynamic_range", IInt8EntropyCalibrator2=None),
-            Features(True, True, False, True, False, False),
+            Features(True, True, False, True, False, False, False),
         ),
         (
             module("INT8 FP16 VERSION_COMPATIBLE", "EXPLICIT_BATCH STRONGLY_TYPED", "int8_calibrator "
-                   "builder_optimization_level", "set_dynamic_range", IInt8EntropyCalibrator2=None),
-            Features(True, True, True, True, True, True),
+                   "builder_optimization_level", "set_dynamic_range", "INT64", IInt8EntropyCalibrator2=None),
+            Features(True, True, True, True, True, True, True),
         ),
         (
-            module("TF32 VERSION_COMPATIBLE", "", "builder_optimization_level", ""),
-            Features(False, False, True, False, True, True),
+            module("TF32 VERSION_COMPATIBLE", "", "builder_optimization_level", "", "INT64"),
+            Features(False, False, True, False, True, True, True),
         ),
         (
             module("INT8 FP16", "", "", "", IInt8EntropyCalibrator2=None),
-            Features(False, True, False, False, False, False),
+            Features(False, True, False, False, False, False, False),
         ),
     ],
     ids=["8.6", "8.5", "10.16", "11", "calibrators that no build takes"],
