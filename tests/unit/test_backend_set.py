@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
+import onnx.parser
 import pytest
 
 import quantlab
@@ -117,6 +117,31 @@ def test_engines_get_the_scales_of_their_path_and_their_twin() -> None:
     assert by_name["trt:qdq:mse"].runtime_sqnr_db == math.inf  # the double computes what ONNX Runtime computes
     assert by_name["trt:qdq:mse"].errors == by_name["ort:qdq:mse"].errors
     assert by_name["trt:qdq:minmax"].runtime_sqnr_db is None  # nobody asked for its twin
+
+
+def test_network_of_tokens_runs_where_tensorrt_has_no_int64() -> None:
+    generator = np.random.default_rng(0)
+    model = onnx.parser.parse_model(
+        """
+        <ir_version: 8, opset_import: ["" : 13]>
+        tokens (int64[N, 6] ids) => (float[N, 6, 8] y, int64[N, 6] best)
+        {
+          x = Gather <axis = 0> (table, ids)
+          y = MatMul (x, w)
+          best = ArgMax <axis = 2, keepdims = 0> (y)
+        }
+        """
+    )
+    for name, shape in {"table": (50, 16), "w": (16, 8)}.items():
+        values = generator.standard_normal(shape, np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    batches = [{"ids": generator.integers(0, 50, (4, 6))} for _ in range(2)]
+    names = ["trt:fp16", "trt:int8:entropy2", "trt:qdq:minmax"]
+    with BackendSet(model, batches, open_runtime=HostRuntime) as opened:
+        opened.open([parse_backend(n) for n in names], batches[0], asked_for=True)
+        result = quantlab.compare(model, {b.name: b for b in opened.backends}, batches)
+    assert [(r.name, r.failed) for r in result.results if r.failed] == []
+    assert {r.name: r.worst_sqnr_db for r in result.results}["trt:fp16"] == math.inf
 
 
 def no_gpu() -> HostRuntime:
