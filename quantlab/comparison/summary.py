@@ -21,6 +21,10 @@ FP32_OPTIMISED_DB = 60.0
 """Optimised against unoptimised, for a model that equals FP32: fused float kernels round differently, by 2^-24 per
 operation; 60 dB is far from that and far above any INT8 model. A quantized model is held to its own error."""
 
+SAME_DB, TWICE_DB = 20.0, 6.0
+"""An engine that is less than SAME_DB from the model it was built from, and by TWICE_DB less than that is from FP32,
+computes something else; 34 dB is what FP16 layers between Q/DQ nodes have been seen to make."""
+
 
 def summarise(run: ComparisonRun, facts: StreamFacts, partial: bool) -> Comparison:
     """Sum up what a run has kept.
@@ -49,7 +53,7 @@ def summarise(run: ComparisonRun, facts: StreamFacts, partial: bool) -> Comparis
         warnings.append(f"interrupted after {run.samples} samples: the rest was not measured")
     # before the failures are listed: it notes what fails in a metric
     results = tuple(_result(run, backend, counts, labels) for backend in run.backends)
-    warnings += _failures(run.tallies.values())
+    warnings += [*_runtime_warnings(run, results), *_failures(run.tallies.values())]
     digest = model_hash(run.proto)
     return Comparison(results, run.samples, labeled, run.scores, digest, facts.preprocess, tuple(warnings), partial)
 
@@ -128,6 +132,23 @@ def _optimizer_warnings(run: ComparisonRun) -> list[str]:
                 f"the graph as it is written, at least {bound:.1f} dB wanted): the figures here are those of the "
                 "unoptimised run"
             )
+    return lines
+
+
+def _runtime_warnings(run: ComparisonRun, results: Iterable[ModelResult]) -> list[str]:
+    """Engines that are further from their own Q/DQ model than that is from FP32: the graph became another function."""
+    by_name = {result.name: result for result in results}
+    lines = []
+    for backend in run.backends:
+        apart = by_name[backend.name].runtime_sqnr_db
+        twin = by_name.get(backend.twin or "")
+        if apart is None or twin is None or twin.failed or apart >= min(SAME_DB, twin.worst_sqnr_db - TWICE_DB):
+            continue
+        lines.append(
+            f"'{backend.name}' does not compute what its model does: {apart:.1f} dB from the same model on ONNX "
+            f"Runtime, which is {twin.worst_sqnr_db:.1f} dB from FP32; its figures are those of another function, which "
+            "another placement may not have"
+        )
     return lines
 
 

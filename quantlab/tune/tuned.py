@@ -15,7 +15,7 @@ from quantlab.files import make_folder, remove, together, write_text
 from quantlab.onnx_model import node_label, save_model
 from quantlab.qdq import Quantized
 from quantlab.tune.points import Point, front_of, noise_of
-from quantlab.tune.problem import IMPLICIT
+from quantlab.tune.problem import FLOAT, IMPLICIT
 from quantlab.tune.search import Search
 from quantlab.tune.target import Target
 
@@ -153,6 +153,11 @@ def tuned_from(search: Search, found: Point | None, device: str) -> Tuned:
     quantized = problem.quantized(best.trial) if is_ours else None
     if quantized is not None:
         quantized = _explained(quantized, changed)
+    points = tuple(
+        p
+        for p in search.points.values()
+        if p.trial.name in (FLOAT, best.trial.name) or p.trial.name not in search.failed
+    )
     originals = {node_label(node) for node in problem.model.graph.node}
     left = [name for name, on in zip(names, best.trial.int8, strict=True) if not on] if is_ours else []
     return Tuned(
@@ -160,8 +165,8 @@ def tuned_from(search: Search, found: Point | None, device: str) -> Tuned:
         reached=found is not None,
         quantized=quantized,
         target=search.target,
-        front=tuple(front_of(search.points.values())),
-        points=tuple(search.points.values()),
+        front=tuple(front_of(points)),
+        points=points,
         failed=dict(search.failed),
         effects=changed,
         layer_precisions={name: "fp16" for name in left if name in originals},

@@ -18,7 +18,9 @@ from engine_double import FEATURES, HostRuntime
 from models import coloured, conv_net, image_batches, run
 from quantlab.cli import engine_runtime
 from quantlab.comparison import engine_backends
+from quantlab.comparison.backend import Backend, ort_backend
 from quantlab.comparison.named_backends import BackendSet, BackendSpec, default_specs, parse_backend
+from quantlab.data import Batch
 from quantlab.engines import measure
 from quantlab.engines.bench import BenchOptions
 from quantlab.engines.options import BuildOptions, Profile
@@ -142,6 +144,20 @@ def test_network_of_tokens_runs_where_tensorrt_has_no_int64() -> None:
         result = quantlab.compare(model, {b.name: b for b in opened.backends}, batches)
     assert [(r.name, r.failed) for r in result.results if r.failed] == []
     assert {r.name: r.worst_sqnr_db for r in result.results}["trt:fp16"] == math.inf
+
+
+def test_engine_that_computes_something_else_than_its_model_is_told() -> None:
+    def wrong(batch: Batch) -> dict[str, Any]:
+        return {name: y[..., ::-1] for name, y in twin.run(batch).items()}
+
+    model, batches = conv_net(), image_batches(2)
+    table = quantlab.calibrate(model, batches, "minmax")
+    twin = ort_backend("ort:qdq:minmax", quantlab.quantize(model, table).model)
+    same, other = Backend("same", twin.run, twin=twin.name), Backend("other", wrong, twin=twin.name)
+    backends = {backend.name: backend for backend in (twin, same, other)}
+    told = [w for w in quantlab.compare(model, backends, batches).warnings if "does not compute" in w]
+    assert len(told) == 1
+    assert told[0].startswith("'other' does not compute what its model does: ")
 
 
 def no_gpu() -> HostRuntime:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import quantlab
+from engine_double import FP16, INT8, HostEngine
 from models import floats, parse
 from quantlab.api import TuningRequest, tune
+from quantlab.data import Batch
+from quantlab.engines.engine import Engine
 from quantlab.errors import BuildError, ConfigError
 from quantlab.tune import trials
 from quantlab.tune.journal import Journal
@@ -24,7 +28,7 @@ from quantlab.tune.target import Target
 from quantlab.tune.trials import Workbench
 from quantlab.tune.tuned import tuned_from
 from search_scene import LAYERS, Open, Scene, given_names, recorded
-from tune_double import TimedRuntime, deep_net, images
+from tune_double import TimedRuntime, deep_net, images, rows_and_times
 
 
 def plain_net() -> Any:
@@ -235,3 +239,41 @@ def test_interrupted_search_goes_on_to_the_same_answer(
     assert kills >= 10
     assert result == undisturbed
     assert len(runtime.built) - builds <= builds + kills  # only what was cut off is built again
+
+
+class OtherFunction(HostEngine):
+    """An engine that is not what it was built from."""
+
+    def __call__(self, batch: Batch) -> dict[str, Any]:
+        return {name: -y for name, y in super().__call__(batch).items()}
+
+
+@dataclass
+class WrongRuntime(TimedRuntime):
+    """Gets engines wrong in which layers of both kinds stand, or all that have INT8."""
+
+    all_of_them: bool = False
+
+    def open(self, engine: Engine, provider: str | None = None) -> HostEngine:
+        rows, _ = rows_and_times(onnx.load_from_string(engine.plan))
+        kinds = {row["Inputs"][0]["Format/Datatype"] for row in rows if row["LayerType"] == "CaskConvolution"}
+        wrong = INT8 in kinds and (self.all_of_them or FP16 in kinds)
+        return OtherFunction(engine, self) if wrong else HostEngine(engine, self)
+
+
+def test_engine_that_computes_something_else_is_no_candidate_and_it_is_said(searching: Open) -> None:
+    search = searching(Target(min_sqnr_db=38), WrongRuntime())
+    best = search.run()
+    assert best is not None and best.trial.name in given_names(search)
+    mixed = [p for p in search.points.values() if p.measured and len(set(p.trial.int8)) == 2]
+    assert mixed and {p.trial.name for p in mixed} == set(search.failed)
+    for reason in search.failed.values():
+        assert "TensorRT's engine computes something else than its model: -" in reason
+    front = {p.trial.name for p in front_of(tuned_from(search, best, "here").points) if p.measured}
+    assert not front & set(search.failed)
+    assert search.nearest().trial.name not in search.failed
+
+
+def test_default_that_computes_something_else_bounds_nothing(searching: Open) -> None:
+    with pytest.raises(BuildError, match="the default placement cannot be used: TensorRT's engine computes something"):
+        searching(Target(), WrongRuntime(all_of_them=True)).run()
