@@ -146,8 +146,8 @@ def _runtime_warnings(run: ComparisonRun, results: Iterable[ModelResult]) -> lis
             continue
         lines.append(
             f"'{backend.name}' does not compute what its model does: {apart:.1f} dB from the same model on ONNX "
-            f"Runtime, which is {twin.worst_sqnr_db:.1f} dB from FP32; its figures are those of another function, which "
-            "another placement may not have"
+            f"Runtime, which is {twin.worst_sqnr_db:.1f} dB from FP32; its figures are those of another function "
+            "(try another placement)"
         )
     return lines
 
