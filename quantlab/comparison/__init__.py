@@ -7,7 +7,7 @@ from quantlab.comparison.error_trace import ErrorTrace, trace_error
 from quantlab.comparison.metrics import ClassificationCounts, classify
 from quantlab.comparison.ranges import activation_ranges
 from quantlab.comparison.result import Comparison, ModelResult
-from quantlab.comparison.statistics import AccuracyDifference, accuracy_difference, mcnemar_p
+from quantlab.comparison.statistics import AccuracyDifference, accuracy_difference
 from quantlab.comparison.task import Metric
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "activation_ranges",
     "classify",
     "compare_models",
-    "mcnemar_p",
     "ort_backend",
     "trace_error",
 ]
