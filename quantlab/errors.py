@@ -102,6 +102,8 @@ def first_line(error: BaseException) -> str:
 
 
 NoticeKind = Literal[
+    "common_samples",
+    "copies",
     "",
     "all_zero",
     "bad_images",

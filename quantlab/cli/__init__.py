@@ -22,6 +22,7 @@ from quantlab.version import __version__
 
 COMMANDS = (
     "demo",
+    "ptq",
     "check-data",
     "calibrate",
     "merge",
@@ -101,6 +102,7 @@ def cli(ctx: click.Context) -> None:
 
     \b
     quantlab demo                                    the whole chain on the embedded sample
+    quantlab ptq model.onnx --data images/ --preset imagenet -o out/     the whole chain on yours; or step by step:
     quantlab calibrate model.onnx --data images/ --preset imagenet -o table.json
     quantlab quantize model.onnx --table table.json -o model.qdq.onnx
     quantlab compare model.onnx model.qdq.onnx --data val/ --preset imagenet -o report/

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from quantlab.comparison.metrics import ClassificationCounts
-from quantlab.comparison.result import Comparison
+from quantlab.comparison.result import Comparison, ModelResult
 from quantlab.errors import ConfigError, DataError
 from quantlab.onnx_model import output_specs
 
@@ -86,15 +86,12 @@ def reaches(share: float, threshold: float) -> bool:
     return share >= threshold * (1 - 2**-50)
 
 
-def below_threshold(comparison: Comparison, threshold: float) -> list[str]:
-    """Name the models that keep too little.
+def require_accuracy(comparison: Comparison, model: ModelResult) -> None:
+    """Refuse to judge by a share of FP32's accuracy where there is none.
 
     Args:
-        comparison: With an accuracy: labels or a metric.
-        threshold: The least share of FP32's accuracy, 0..1.
-
-    Returns:
-        A line per model below it.
+        comparison: With the model in it.
+        model: The one that is judged.
 
     Raises:
         ConfigError: There is no accuracy, or FP32's is 0 or less.
@@ -103,8 +100,5 @@ def below_threshold(comparison: Comparison, threshold: float) -> list[str]:
     accuracy = fp32.metric if fp32.metric is not None else fp32.top1
     if accuracy is not None and accuracy <= 0:
         raise ConfigError(f"FP32's accuracy is {accuracy:g}: no share of it can be kept", hint="check the labels")
-    retained = {row.name: row.retained(fp32) for row in comparison.results[1:] if not row.failed}
-    if any(share is None for share in retained.values()):
+    if model.retained(fp32) is None:
         raise ConfigError("--fail-under needs an accuracy", hint="give --labels, class folders or --metric")
-    known = {name: share for name, share in retained.items() if share is not None}
-    return [f"{name} keeps {share:.2%}" for name, share in known.items() if not reaches(share, threshold)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.data.batches import Batch, Labels, require_batch_size
+from quantlab.data.hash import hash_batch
 from quantlab.data.numpy_files import is_zip, read_npy, read_npz, refused
 from quantlab.errors import DataError
 from quantlab.files import is_file
@@ -87,6 +90,7 @@ class ArrayBatches:
             )
         self.batch_size = batch_size
         self._arrays, self.labels = dict(arrays), labels
+        self._order: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)
@@ -97,11 +101,40 @@ class ArrayBatches:
     def labeled(self) -> Iterator[tuple[Batch, Labels | None]]:
         """Batches with their labels, if there are any."""
         for start in range(0, self.count, self.batch_size):
-            rows = slice(start, start + self.batch_size)
+            rows = self._places(start, start + self.batch_size)
             batch = {name: self._rows(name, array, rows) for name, array in self._arrays.items()}
-            yield batch, None if self.labels is None else self.labels[rows]
+            yield batch, None if self.labels is None else self.labels[start : start + self.batch_size]
 
-    def _rows(self, name: str, array: NDArray[Any], rows: slice) -> NDArray[Any]:
+    def _places(self, start: int, end: int) -> slice | NDArray[np.intp]:
+        """Where some samples stand in the arrays, which may be mapped files and are never reordered."""
+        return slice(start, end) if self._order is None else self._order[start:end]
+
+    def identities(self) -> list[bytes]:
+        """What tells equal samples from others: the hash of each over all inputs."""
+        found = []
+        for start in range(self.count):
+            digest = hashlib.sha256()
+            rows = self._places(start, start + 1)
+            hash_batch(digest, {name: self._rows(name, array, rows) for name, array in self._arrays.items()})
+            found.append(digest.digest())
+        return found
+
+    def subset(self, indices: NDArray[np.intp]) -> ArrayBatches:
+        """The same stream of some of the samples.
+
+        Args:
+            indices: Which, in order.
+
+        Returns:
+            A stream of its own over the same arrays.
+        """
+        part = copy(self)
+        part._order = indices if self._order is None else self._order[indices]
+        part.count = len(indices)
+        part.labels = None if self.labels is None else self.labels[indices]
+        return part
+
+    def _rows(self, name: str, array: NDArray[Any], rows: slice | NDArray[np.intp]) -> NDArray[Any]:
         """What an input is fed for some samples."""
         axis = self._axes[name]
         # a scalar stays one: ascontiguousarray would give it a dimension

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from quantlab.data.folder import image_files
 from quantlab.data.prefetch import map_ahead
 from quantlab.data.preprocess import Preprocess
 from quantlab.errors import DataError, Notice, QuantlabError, expect_type
+from quantlab.files import read_bytes
 
 
 class ImageBatches:
@@ -115,6 +117,31 @@ class ImageBatches:
     def _name(self, index: int) -> str:
         image = self._images[index]
         return str(image) if isinstance(image, Path) else f"number {index}"
+
+    def identities(self) -> list[bytes]:
+        """What tells equal images from others: the hash of each file, or of each array, as it is."""
+        return list(map_ahead(self._identity, range(self.count), 64))
+
+    def _identity(self, index: int) -> bytes:
+        image = self._images[index]
+        content = read_bytes(image, "image") if isinstance(image, Path) else np.ascontiguousarray(image).tobytes()
+        return hashlib.sha256(content).digest()
+
+    def subset(self, indices: NDArray[np.intp]) -> ImageBatches:
+        """The same stream of some of the images.
+
+        Args:
+            indices: Which, in order.
+
+        Returns:
+            A stream of its own.
+        """
+        images: Sequence[Path] | NDArray[Any]
+        images = self._images[indices] if isinstance(self._images, np.ndarray) else [self._images[i] for i in indices]
+        return ImageBatches(
+            images, self.preprocess, input_name=self.input_name, batch_size=self.batch_size,
+            labels=None if self.labels is None else self.labels[indices], notices=self._notices,
+        )  # fmt: skip
 
     def _leave_out_bad(self) -> None:
         def problem(index: int) -> str | None:

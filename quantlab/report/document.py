@@ -25,6 +25,7 @@ from quantlab.qdq import Placement, WeightError
 from quantlab.report.baseline import changes_since
 from quantlab.report.format import FORMAT, VERSION, number
 from quantlab.report.hint import Hint
+from quantlab.report.judgement import judge
 from quantlab.report.verdict import chosen, verdict
 from quantlab.version import __version__
 
@@ -41,6 +42,7 @@ class Evidence:
         traces: Model -> where its error comes from.
         baseline: An earlier document to compare with.
         hint: What to do about the best model, if it is far from FP32.
+        bar: The least share of FP32's accuracy that passes, 0..1.
     """
 
     run: CalibrationRun | None = None
@@ -48,6 +50,7 @@ class Evidence:
     traces: Mapping[str, ErrorTrace] = field(default_factory=dict)
     baseline: Mapping[str, Any] | None = None
     hint: Hint | None = None
+    bar: float = MLPERF
 
 
 def build_document(
@@ -73,20 +76,22 @@ def build_document(
     run = evidence.run
     tables = run.tables if run else {}
     table_warnings = [w for table in tables.values() for w in table.warnings]
-    models = [_model(r, comparison.fp32) for r in comparison.results]
-    shown = chosen(comparison)
+    models = [_model(r, comparison.fp32, evidence.bar) for r in comparison.results]
+    shown = chosen(comparison, evidence.bar)
+    judgement = judge(comparison, shown, evidence.bar) if shown else None
     return {
         "format": FORMAT,
         "version": VERSION,
         "title": title,
-        "verdict": verdict(comparison),
+        "verdict": verdict(comparison, evidence.bar),
+        "judgement": asdict(judgement) | {"value": number(judgement.value)} if judgement else None,
         "partial": comparison.partial,
         "comparison": {
             "samples": comparison.samples,
             "labeled": comparison.labeled,
             "scores": comparison.scores,
             "best": shown.name if shown else None,
-            "threshold": MLPERF,
+            "threshold": evidence.bar,
             "models": models,
         },
         "calibration": {"tensors": [_tensor(name, tables, run.histograms[name]) for name in run.histograms]}
@@ -121,7 +126,7 @@ def _provenance(
     }
 
 
-def _model(result: ModelResult, fp32: ModelResult) -> dict[str, Any]:
+def _model(result: ModelResult, fp32: ModelResult, bar: float) -> dict[str, Any]:
     retained = result.retained(fp32)
     return {
         "name": result.name,
@@ -134,7 +139,7 @@ def _model(result: ModelResult, fp32: ModelResult) -> dict[str, Any]:
         "metric_difference": asdict(result.metric_difference) if result.metric_difference else None,
         "metric_failed": without_folders(result.metric_failed) or None,
         "retained": retained,
-        "passes": None if retained is None else reaches(retained, MLPERF),
+        "passes": None if retained is None else reaches(retained, bar),
         "sqnr_db": number(result.worst_sqnr_db),
         "runtime_sqnr_db": None if result.runtime_sqnr_db is None else number(result.runtime_sqnr_db),
         "size_bytes": result.size_bytes,

@@ -18,11 +18,13 @@ from quantlab.comparison import (
     Comparison,
     ErrorTrace,
     Metric,
+    ModelResult,
     activation_ranges,
     compare_models,
     trace_error,
 )
 from quantlab.comparison.feed import first_batch
+from quantlab.comparison.judge import MLPERF
 from quantlab.comparison.named_backends import BackendSet, default_specs, parse_backend
 from quantlab.data import Batch, Batches, BatchSize
 from quantlab.engines.options import BuildSettings
@@ -33,6 +35,8 @@ from quantlab.onnx_model import has_qdq, input_specs, load_model
 from quantlab.report.baseline import other_origin
 from quantlab.report.document import Evidence, build_document
 from quantlab.report.hint import Hint, hint_for
+from quantlab.report.judgement import Judgement, judge
+from quantlab.report.verdict import chosen as chosen_of
 from quantlab.report.write import ReportPaths, write_document
 from quantlab.trt import open_runtime
 
@@ -49,11 +53,13 @@ class ComparisonRequest:
     Attributes:
         fp32: The FP32 model.
         files: Quantized models and engines by name.
+        models: Quantized models in memory by name.
         batches: The data to compare on; a stream with labels brings its own.
         calibration: Calibration data for backends that are built here.
         backends: Names of such backends; None for all that may work, if there are calibration data.
         metric: Of the user, None for none.
         baseline: An earlier report document to compare with.
+        bar: The least share of FP32's accuracy that passes, 0..1.
         settings: For TensorRT engines.
         title: Of the report.
         command: The command line, for the report.
@@ -63,17 +69,19 @@ class ComparisonRequest:
     fp32: onnx.ModelProto
     files: Mapping[str, Path]
     batches: Batches
+    models: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
     calibration: Batches | None = None
     backends: Sequence[str] | None = None
     metric: Metric | None = None
     baseline: Mapping[str, Any] | None = None
+    bar: float = MLPERF
     settings: BuildSettings = field(default_factory=BuildSettings)
     title: str = "INT8 against FP32"
     command: Sequence[str] = ()
     open_runtime: Callable[[], Runtime] = open_runtime
 
     def __post_init__(self) -> None:
-        if not self.files and not self.backends and self.calibration is None:
+        if not self.files and not self.models and not self.backends and self.calibration is None:
             raise ConfigError("nothing to compare with", hint="give quantized models, or --calibration images/")
 
 
@@ -83,6 +91,8 @@ class ComparisonReport:
 
     Attributes:
         comparison: What was measured.
+        chosen: The model that the verdict names, if one is sound.
+        judgement: Of it.
         paths: The files.
         left_out: What was left out of the calibration data.
         skipped: Why some backends are missing.
@@ -91,6 +101,8 @@ class ComparisonReport:
     """
 
     comparison: Comparison
+    chosen: ModelResult | None
+    judgement: Judgement | None
     paths: ReportPaths
     left_out: tuple[Notice, ...]
     skipped: tuple[str, ...]
@@ -115,7 +127,8 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
         GraphError: The FP32 model is quantized, or a model has other inputs and outputs.
     """
     check_folder(folder)
-    models = {n: load_model(path) for n, path in request.files.items() if path.suffix not in ENGINES}
+    models = dict(request.models)
+    models |= {n: load_model(path) for n, path in request.files.items() if path.suffix not in ENGINES}
     with BackendSet(request.fp32, request.calibration, request.settings, request.open_runtime, tuned_engine) as opened:
         _open(opened, request)
         candidates: list[Candidate | Backend] = [Candidate(name, proto) for name, proto in models.items()]
@@ -139,14 +152,23 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
         traces,
         request.baseline,
         hint,
+        request.bar,
     )
     document = build_document(
         request.title, result, evidence, request.command, [*opened.skipped, *opened.notices, *untraced]
     )
     left_out = dict.fromkeys(notice for notice in opened.notices if notice.kind in ("short_batch", "bad_images"))
     paths = write_document(document, folder)
+    shown = chosen_of(result, request.bar)
     return ComparisonReport(
-        result, paths, tuple(left_out), tuple(opened.skipped), tuple(untraced), hint.text if hint else ""
+        comparison=result,
+        chosen=shown,
+        judgement=judge(result, shown, request.bar) if shown else None,
+        paths=paths,
+        left_out=tuple(left_out),
+        skipped=tuple(opened.skipped),
+        untraced=tuple(untraced),
+        hint=hint.text if hint else "",
     )
 
 

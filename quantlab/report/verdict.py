@@ -11,13 +11,21 @@ FASTER = 1.02
 """An engine that wins less time than this ratio is not called faster: measurements differ by that much."""
 
 
-def verdict(comparison: Comparison) -> str:
-    """One sentence for someone who reads nothing else."""
+def verdict(comparison: Comparison, bar: float = MLPERF) -> str:
+    """One sentence for someone who reads nothing else.
+
+    Args:
+        comparison: What was measured.
+        bar: The least share of FP32's accuracy that passes, 0..1.
+
+    Returns:
+        The sentence.
+    """
     fp32 = comparison.fp32
     quantized = [r for r in comparison.results[1:] if r.int8 is not False]
     if not comparison.quantized:
         return "Every quantized model failed." if quantized else "There is no quantized model in this comparison."
-    fastest = _fastest(comparison)
+    fastest = _fastest(comparison, bar)
     if fastest is not None:
         return _verdict_of_speed(comparison, *fastest)
     best, count = comparison.best, len(comparison.quantized)
@@ -25,25 +33,33 @@ def verdict(comparison: Comparison) -> str:
     return f"{start}, {_accuracy(best, fp32, comparison.samples)}."
 
 
-def _fastest(comparison: Comparison) -> tuple[ModelResult, ModelResult] | None:
+def _fastest(comparison: Comparison, bar: float) -> tuple[ModelResult, ModelResult] | None:
     """(the fastest engine that keeps enough accuracy, the fastest float engine), where both were measured."""
     measured = [r for r in comparison.results[1:] if not r.failed and "latency_p50_ms" in r.facts]
     floats = [r for r in measured if r.int8 is False]
-    enough = [r for r in measured if r.int8 and _keeps_enough(r, comparison.fp32)]
+    enough = [r for r in measured if r.int8 and _keeps_enough(r, comparison.fp32, bar)]
     if not floats or not enough:
         return None
     return min(enough, key=_latency), min(floats, key=_latency)
 
 
-def chosen(comparison: Comparison) -> ModelResult | None:
-    """The model that the verdict names."""
-    fastest = _fastest(comparison)
+def chosen(comparison: Comparison, bar: float = MLPERF) -> ModelResult | None:
+    """The model that the verdict names.
+
+    Args:
+        comparison: What was measured.
+        bar: As `verdict`.
+
+    Returns:
+        It; None if no quantized model is sound.
+    """
+    fastest = _fastest(comparison, bar)
     return fastest[0] if fastest else next(iter(comparison.quantized), None)
 
 
-def _keeps_enough(result: ModelResult, fp32: ModelResult) -> bool:
+def _keeps_enough(result: ModelResult, fp32: ModelResult, bar: float) -> bool:
     kept = result.retained(fp32)
-    return not result.metric_failed and (kept is None or reaches(kept, MLPERF))
+    return not result.metric_failed and (kept is None or reaches(kept, bar))
 
 
 def _latency(result: ModelResult) -> float:

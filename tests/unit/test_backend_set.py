@@ -265,20 +265,25 @@ def test_cli_with_calibration_data_alone_takes_all_that_works(
     assert (asked.code, asked.err.splitlines()[0]) == (2, "error: there is no GPU")
 
 
-def test_fail_under_exits_3_and_names_what_is_below(cli: Callable, work: Path) -> None:
+def test_fail_under_judges_the_chosen_model(cli: Callable, work: Path) -> None:
     backends = ["--calibration", work / "calibration.npy", "--backends", "ort:qdq:percentile-5,ort:qdq:minmax"]
-    for threshold, share, low in (
-        ("mlperf-99", "99.00%", ["percentile-5", "minmax"]),
-        ("90", "90.00%", ["percentile-5"]),
-    ):
+    for threshold, code, word in (("mlperf-99", 3, "FAIL"), ("90", 0, "PASS")):
         done = cli(*arguments(work, *backends, "--fail-under", threshold))
-        assert done.code == 3
-        kept = {m["name"]: m["top1"] for m in report(work)["comparison"]["models"]}  # FP32 is always right here
-        names = [f"ort:qdq:{name}" for name in low]
-        lines = [line for line in done.err.splitlines() if line.startswith("below")]
-        assert lines == [f"below {share} of FP32: {name} keeps {kept[name]:.2%}" for name in names]
-    assert [m["passes"] for m in report(work)["comparison"]["models"]] == [True, False, False]
-    assert cli(*arguments(work, *backends[:3], "ort:qdq:minmax", "--fail-under", "90%")).code == 0
+        assert done.code == code
+        document = report(work)
+        kept = {m["name"]: m["top1"] for m in document["comparison"]["models"]}  # FP32 is always right here
+        share = 99 if code else 90
+        name = "ort:qdq:minmax"
+        text = f"keeps {kept[name]:.2%} of FP32's accuracy, the bar is {share}%"
+        assert f"{word}: '{name}' {text}" in done.out.splitlines()
+        assert document["judgement"]["text"] == text
+        assert document["judgement"]["passed"] == (code == 0)
+        assert document["comparison"]["threshold"] == share / 100
+        for page in ("report.md", "report.html"):
+            assert word in (work / "report" / page).read_text()
+    assert [m["passes"] for m in report(work)["comparison"]["models"]] == [True, False, True]
+    bad = [*backends[:3], "ort:qdq:percentile-5", "--fail-under", "90%"]
+    assert cli(*arguments(work, *bad)).code == 3
 
 
 def test_metric_from_a_file_is_reported_and_one_that_raises_is_kept_apart(cli: Callable, work: Path) -> None:

@@ -8,22 +8,13 @@ import numpy as np
 import pytest
 
 import quantlab
+from comparisons import comparison, result
 from models import coloured, conv_net, parse, quantized, run
-from quantlab.comparison import ClassificationCounts, Comparison, ModelResult
-from quantlab.comparison.judge import below_threshold, judge_fp32, parse_threshold, reaches, scores_output
+from quantlab.comparison import ClassificationCounts, ModelResult
+from quantlab.comparison.judge import judge_fp32, parse_threshold, reaches, require_accuracy, scores_output
 from quantlab.data import ArrayBatches
 from quantlab.errors import ConfigError, DataError
 from quantlab.numerics import OutputError
-
-
-def result(name: str, sqnr_db: float = 30.0, **known: object) -> ModelResult:
-    values: dict[str, object] = {"top1": None, "top5": None, "agreement": None, "size_bytes": None}
-    errors = {} if known.get("failed") else {"y": OutputError(1.0, sqnr_db, 0.0, 0.0)}
-    return ModelResult(name, errors, **(values | known))  # type: ignore[arg-type]
-
-
-def comparison(*others: ModelResult, **fp32: object) -> Comparison:
-    return Comparison((result("fp32", math.inf, **fp32), *others), 100, True, "y", "0" * 64, None, ())
 
 
 @pytest.mark.parametrize(
@@ -112,13 +103,6 @@ def test_threshold_that_is_none_is_refused(text: str) -> None:
         parse_threshold(text)
 
 
-def test_models_that_keep_less_than_the_threshold_are_named() -> None:
-    rows = [result("all", top1=0.8), result("just", top1=0.792), result("less", top1=0.7919), result("more", top1=0.9)]
-    broken = result("broken", failed="no device")
-    assert below_threshold(comparison(*rows, broken, top1=0.8), 0.99) == ["less keeps 98.99%"]
-    assert below_threshold(comparison(*rows, top1=0.8), 1.0) == ["just keeps 99.00%", "less keeps 98.99%"]
-
-
 def test_share_that_is_exactly_the_threshold_reaches_it_in_spite_of_rounding() -> None:
     for total in (7, 1000, 50_000):
         for base in range(100, 1100, 100):
@@ -140,11 +124,13 @@ def test_metric_of_the_user_goes_before_top1() -> None:
 
 
 def test_threshold_without_an_accuracy_is_refused() -> None:
+    row = result("a", top1=0.5, metric=1.0)
+    require_accuracy(comparison(row, top1=0.8), row)
     with pytest.raises(ConfigError, match="--fail-under needs an accuracy"):
-        below_threshold(comparison(result("a")), 0.99)
+        require_accuracy(comparison(result("a")), result("a"))
     for accuracy in ({"top1": 0.0}, {"top1": 0.5, "metric": -2.0}):
         with pytest.raises(ConfigError, match="FP32's accuracy is .*: no share of it can be kept"):
-            below_threshold(comparison(result("a", top1=0.5, metric=1.0), **accuracy), 0.99)
+            require_accuracy(comparison(row, **accuracy), row)
 
 
 def test_quantized_models_are_sorted_by_sqnr_and_the_first_is_the_best() -> None:

@@ -57,6 +57,8 @@ HOMES = {
     "onnx_graphsurgeon": "quantlab/qdq",
     "onnxruntime": "quantlab/ort",
     "PIL": "quantlab/data",
+    "tomli": "quantlab/cli",
+    "tomli_w": "quantlab/cli",
     "pycuda": "quantlab/memory",
     "pynvml": "quantlab/memory",
     "rich": "quantlab/cli",

@@ -1,0 +1,152 @@
+"""Every way of post-training quantization that quantlab has, tried on one model; what was found is kept in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+
+from quantlab.api.calibration import AUTO, calibrate, calibrate_all
+from quantlab.calibration import CalibrationTable, Progress, load_table
+from quantlab.data import stream_facts
+from quantlab.data.parts import Samples
+from quantlab.errors import DataError
+from quantlab.files import is_file, make_folder, read_text, remove, together, write_text
+from quantlab.observers import OBSERVERS
+from quantlab.onnx_model import load_model, model_hash, save_model
+from quantlab.qdq import Quantized, quantize_model
+from quantlab.strict_json import json_text
+from quantlab.tune import correct_bias
+from quantlab.tune.stage import Stages, no_stages
+from quantlab.version import __version__
+
+CORRECTED = "auto, biases corrected"
+"""The candidate that has the scales of 'auto' and corrected biases."""
+_KEY, _CORRECTED = "made-from.json", "auto-corrected.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Q/DQ models of one network.
+
+    Attributes:
+        tables: Algorithm -> scales.
+        quantized: Candidate -> Q/DQ model: one per algorithm, and that with corrected biases.
+        left_out: Why a candidate is missing.
+        reused: Whether anything was found in the folder.
+    """
+
+    tables: Mapping[str, CalibrationTable]
+    quantized: Mapping[str, Quantized]
+    left_out: tuple[str, ...]
+    reused: bool
+
+    def table_of(self, candidate: str) -> CalibrationTable:
+        """The scales of a candidate."""
+        return self.tables[AUTO if candidate == CORRECTED else candidate]
+
+
+@dataclass
+class Workshop:
+    """Makes candidates, and keeps in a folder what takes time.
+
+    Attributes:
+        proto: The FP32 model.
+        calibration: What to calibrate with.
+        folder: For tables and models.
+        on_stage: Told of every stage.
+        reused: Whether anything was found in the folder.
+    """
+
+    proto: onnx.ModelProto
+    calibration: Samples
+    folder: Path
+    on_stage: Stages = no_stages
+    reused: bool = field(default=False, init=False)
+
+    def candidates(self) -> Candidates:
+        """Make them, or find them.
+
+        Returns:
+            Those that could be made.
+
+        Raises:
+            DataError: The data do not fit the model.
+            GraphError: The model cannot be calibrated, or nothing in it can be quantized.
+        """
+        self._begin()
+        tables, left_out = dict(self._tables()), []
+        quantized: dict[str, Quantized] = {}
+        for name, table in tables.items():
+            try:
+                quantized[name] = quantize_model(self.proto, table)
+            except DataError as error:  # scales that one algorithm found and FP32 cannot hold
+                left_out.append(f"'{name}' was left out: {error.message}")
+        if AUTO in quantized:
+            try:
+                quantized[CORRECTED] = self._corrected(quantized[AUTO])
+            except DataError as error:  # no layer has a bias
+                left_out.append(f"'{CORRECTED}' was left out: {error.message}")
+        if not quantized:
+            raise DataError("; ".join(left_out), hint="quantlab calibrate and quantlab quantize say more")
+        return Candidates(tables, quantized, tuple(left_out), self.reused)
+
+    def _begin(self) -> None:
+        """Forget what an earlier run made from something else."""
+        made_from = json_text(self._made_from())
+        if is_file(self.folder / _KEY) and read_text(self.folder / _KEY, "record") == made_from:
+            return
+        make_folder(self.folder)
+        with together():
+            for name in (*(f"{name}.json" for name in (*OBSERVERS, AUTO)), _CORRECTED):
+                remove(self.folder / name)
+            write_text(self.folder / _KEY, made_from)
+
+    def _made_from(self) -> dict[str, object]:
+        digest = hashlib.sha256(b"".join(self.calibration.identities()))
+        return {
+            "model_hash": model_hash(self.proto),
+            "samples_hash": digest.hexdigest(),
+            "preprocess": stream_facts(self.calibration).preprocess,
+            "batch_size": self.calibration.batch_size,
+            "quantlab": __version__,
+        }
+
+    def _tables(self) -> Mapping[str, CalibrationTable]:
+        tables = {name: table for name in OBSERVERS if (table := self._known(name)) is not None}
+        if len(tables) < len(OBSERVERS):
+            run = calibrate_all(self.proto, self.calibration, OBSERVERS, on_batch=self._stage("calibrating"))
+            tables = dict(run.tables)
+            with together():
+                for name, table in tables.items():
+                    table.save(self.folder / f"{name}.json")
+        auto = self._known(AUTO)
+        if auto is None:
+            on_batch = self._stage("calibrating for 'auto'")
+            auto = calibrate(self.proto, self.calibration, AUTO, on_batch=on_batch, on_stage=self.on_stage)
+            auto.save(self.folder / f"{AUTO}.json")
+        return tables | {AUTO: auto}
+
+    def _known(self, name: str) -> CalibrationTable | None:
+        path = self.folder / f"{name}.json"
+        if not is_file(path):
+            return None
+        table = load_table(path)
+        table.check_model(self.proto)
+        self.reused = True
+        return table
+
+    def _corrected(self, auto: Quantized) -> Quantized:
+        path = self.folder / _CORRECTED
+        if is_file(path):
+            self.reused = True
+            return Quantized(load_model(path), auto.placement, auto.warnings, auto.weight_errors)
+        corrected = correct_bias(self.proto, auto, self.calibration, self._stage("correcting biases"), self.on_stage)
+        save_model(corrected.model, path)
+        return corrected
+
+    def _stage(self, label: str) -> Progress:
+        return self.on_stage(label, self.calibration.count)

@@ -1,0 +1,78 @@
+"""Options of a command in a TOML file: read in place of options on the command line, written so that a run can be
+repeated. Keys are the options without their dashes, and `model`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.errors import ConfigError, first_line
+from quantlab.files import read_text
+
+NAME = "config"
+
+
+def config_option(function: Any) -> Any:
+    """--config: what is on the command line goes before what is in the file."""
+    return click.option(
+        f"--{NAME}",
+        is_eager=True,
+        expose_value=False,
+        callback=lambda ctx, _, value: _read(ctx, value),
+        help="A TOML file of options, such as the one that an earlier run wrote.",
+    )(function)
+
+
+def _read(ctx: click.Context, value: str | None) -> None:
+    if value is None:
+        return
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        given = tomllib.loads(read_text(Path(value), "configuration"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"configuration {value} is no TOML: {first_line(error)}", hint="see its line") from error
+    known = _names(ctx.command)
+    defaults = {}
+    for key, entry in given.items():
+        if key not in known:
+            raise ConfigError(
+                f"configuration {value} has '{key}', which is no option of {ctx.info_name}", hint=", ".join(known)
+            )
+        parameter = known[key]
+        is_flag = isinstance(parameter, click.Option) and parameter.is_flag
+        if not isinstance(entry, bool if is_flag else (str, int, float)) or (isinstance(entry, bool) and not is_flag):
+            raise ConfigError(
+                f"configuration {value} has {key} = {entry!r}",
+                hint="true or false" if is_flag else "a text or a number",
+            )
+        defaults[parameter.name] = entry if is_flag else str(entry)
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def written_config(ctx: click.Context) -> str:
+    """The TOML text that repeats this run of a command; options that were not given are left out."""
+    import tomli_w
+
+    values: dict[str, Any] = {}
+    for key, parameter in _names(ctx.command).items():
+        value = ctx.params.get(parameter.name or "")
+        if value is None or value is False:
+            continue
+        values[key] = str(value) if isinstance(value, Path) else value
+    return tomli_w.dumps(values)
+
+
+def _names(command: click.Command) -> dict[str, click.Parameter]:
+    """As they stand in the file."""
+    named = {}
+    for parameter in command.params:
+        if parameter.expose_value:
+            longest = max(parameter.opts, key=len)
+            named[longest.lstrip("-")] = parameter
+    return named

@@ -1,0 +1,125 @@
+"""`quantlab ptq`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantlab.cli.config_file import config_option, written_config
+from quantlab.cli.file_check import FileCommand
+from quantlab.cli.file_types import MODEL, PTQ_FOLDER, SHARED, TEXT
+from quantlab.cli.options import data_options, open_batches, print_warnings
+from quantlab.cli.progress import next_stage
+from quantlab.cli.say import echo
+from quantlab.cli.tables import print_comparison
+from quantlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from quantlab.data.parts import Parts, Samples
+    from quantlab.report.ptq import PtqResult
+
+
+@click.command("ptq", cls=FileCommand)
+@click.argument("model", type=MODEL)
+@data_options
+@click.option(
+    "--labels", type=TEXT, help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none."
+)
+@click.option(
+    "--calibration", type=TEXT, help="Other data to calibrate with, read like --data.  [default: up to half of --data]"
+)
+@click.option(
+    "--metric", type=TEXT, help="file.py:NAME, a function of (outputs, labels) or a class with update and compute."
+)
+@click.option(
+    "--fail-under", default="mlperf-99", show_default=True,
+    help="The bar, where there are labels or a metric: mlperf-99, mlperf-99.9 or percent of FP32's accuracy.",
+)  # fmt: skip
+@click.option("--timing-cache", type=SHARED, help="For TensorRT builds.")
+@click.option("--builder-optimization-level", type=int, help="For TensorRT builds.")
+@click.option(
+    "-o", "--output", type=PTQ_FOLDER, required=True, help="Folder for everything; a run that was cut off goes on."
+)
+@config_option
+@click.pass_context
+def command(ctx: click.Context, /, model: Path, output: Path, **v: Any) -> None:
+    """From the FP32 MODEL and data to the INT8 model that ships: every algorithm is tried, the best is written, judged
+    and explained.
+
+    \b
+    Example:
+      quantlab ptq resnet.onnx --data images/ --preset imagenet -o out/
+    """
+    from quantlab.cli.engine_runtime import runtime
+    from quantlab.comparison.judge import parse_threshold
+    from quantlab.comparison.task import load_metric
+    from quantlab.engines.options import BuildSettings
+    from quantlab.onnx_model import load_model
+    from quantlab.report.ptq import PtqRequest, ptq
+
+    bar = parse_threshold(v["fail_under"])
+    proto = load_model(model)
+    data = _samples(open_batches(proto, v, v["labels"]), str(v["data"]))
+    calibration = None
+    if v["calibration"] is not None:
+        other = v | {"data": v["calibration"], "limit": None}
+        calibration = _samples(open_batches(proto, other, None), v["calibration"])
+    request = PtqRequest(
+        model=model,
+        data=data,
+        folder=output,
+        calibration=calibration,
+        metric=None if v["metric"] is None else load_metric(v["metric"]),
+        bar=bar,
+        settings=BuildSettings(v["timing_cache"], v["builder_optimization_level"]),
+        command=["quantlab", *sys.argv[1:]],
+        config=written_config(ctx),
+        open_runtime=runtime,
+    )
+    done = ptq(request, _stage, _print_parts)
+    _print(done)
+    ctx.exit(0 if done.judgement.passed else 3)
+
+
+def _samples(batches: Any, source: str) -> Samples:
+    from quantlab.data import ArrayBatches, ImageBatches
+
+    if not isinstance(batches, (ArrayBatches, ImageBatches)):
+        raise ConfigError(
+            f"{source} makes its batches itself: samples cannot be told apart, to keep some for the judgement",
+            hint="give images or arrays; or quantlab calibrate, quantize and compare, one by one",
+        )
+    return batches
+
+
+def _stage(label: str, total: int) -> Callable[[int], None]:
+    return next_stage(label, total) if total else _told(label)
+
+
+def _told(label: str) -> Callable[[int], None]:
+    echo(label, err=True)
+    return lambda done: None  # noqa: ARG005
+
+
+def _print_parts(parts: Parts) -> None:
+    echo(f"{parts.calibration.count} samples to calibrate with, {parts.evaluation.count} others to judge by", err=True)
+
+
+def _print(done: PtqResult) -> None:
+    print_comparison(done.comparison)
+    if done.engines is not None:
+        print_comparison(done.engines.comparison)
+    print_warnings(done.notices)
+    echo(f"{'PASS' if done.judgement.passed else 'FAIL'}: '{done.chosen.name}' {done.judgement.text}")
+    echo(f"why: {done.reason}")
+    for what, path in done.files.items():
+        echo(f"{what}: {path}")
+    echo(f"report: {done.report}")
+    if done.engines is not None:
+        echo(f"engines: {done.engines.paths.html}")
+    for line in done.commands:
+        echo(line)

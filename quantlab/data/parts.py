@@ -1,0 +1,124 @@
+"""Data in two parts: some to calibrate with, others to judge by, and no sample in both."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.data.arrays import ArrayBatches
+from quantlab.data.images import ImageBatches
+from quantlab.errors import DataError, Notice
+
+CALIBRATION = 512
+"""Samples to calibrate with, at most; the scales of image networks hardly change beyond."""
+FEWEST = 8
+"""Of fewer samples no part is worth anything."""
+
+Samples = ImageBatches | ArrayBatches
+"""Streams whose samples can be told apart without running the preprocess."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What data are split into.
+
+    Attributes:
+        calibration: To calibrate with.
+        evaluation: To judge by.
+        notices: What a reader of the figures must know of the split.
+    """
+
+    calibration: Samples
+    evaluation: Samples
+    notices: tuple[Notice, ...] = ()
+
+
+def split_samples(samples: Samples, fixed: int | None = None) -> Parts:
+    """Draw up to half of the samples to calibrate with; equal ones stay together.
+
+    Args:
+        samples: All of them; class folders come in turn, and every class has its share of both parts.
+        fixed: The batch size of a network that takes no other: the part to calibrate with is made of whole batches.
+
+    Returns:
+        The parts. The same samples give the same parts.
+
+    Raises:
+        DataError: There are too few.
+    """
+    wanted = min(CALIBRATION, samples.count // 2)
+    if fixed is not None:
+        wanted -= wanted % fixed
+    groups = _groups(samples)
+    if samples.count < FEWEST or wanted == 0 or len(groups) < 2:
+        different = "" if len(groups) == samples.count else f", {len(groups)} of them different,"
+        raise DataError(
+            f"{samples.count} samples{different} are too few to calibrate with some and judge by others",
+            hint=f"give {max(FEWEST, 2 * (fixed or 1))} or more, or others with --calibration",
+        )
+    taken: list[NDArray[np.intp]] = []
+    count = 0
+    for group in _in_order(groups, samples.labels):
+        if count + len(group) <= wanted:
+            taken.append(group)
+            count += len(group)
+    while fixed is not None and count % fixed:  # equal samples did not come out even
+        count -= len(taken.pop())
+    chosen = np.zeros(samples.count, bool)
+    for group in taken:
+        chosen[group] = True
+    copies = samples.count - len(groups)
+    notices = [Notice(f"{copies} samples are copies of others and stay in their part", "copies")] if copies else []
+    return Parts(samples.subset(np.flatnonzero(chosen)), samples.subset(np.flatnonzero(~chosen)), tuple(notices))
+
+
+def without_common(calibration: Samples, evaluation: Samples) -> Parts:
+    """Leave out of the data to calibrate with what is also among those to judge by.
+
+    Args:
+        calibration: To calibrate with.
+        evaluation: To judge by.
+
+    Returns:
+        The parts, with a notice of what was left out.
+
+    Raises:
+        DataError: Nothing is left.
+    """
+    known = set(evaluation.identities())
+    common = np.array([identity in known for identity in calibration.identities()])
+    if not common.any():
+        return Parts(calibration, evaluation)
+    if common.all():
+        raise DataError(
+            "all samples to calibrate with are also those to judge by", hint="leave out --calibration to split --data"
+        )
+    text = f"{int(common.sum())} of {calibration.count} calibration samples are also in --data: they were left out"
+    kept = calibration.subset(np.flatnonzero(~common))
+    return Parts(kept, evaluation, (Notice(text, "common_samples"),))
+
+
+def _groups(samples: Samples) -> list[NDArray[np.intp]]:
+    """The places of equal samples, together."""
+    places: dict[bytes, list[int]] = {}
+    for place, identity in enumerate(samples.identities()):
+        places.setdefault(identity, []).append(place)
+    return [np.array(found) for found in places.values()]
+
+
+def _in_order(groups: list[NDArray[np.intp]], labels: NDArray[np.int64] | None) -> Iterable[NDArray[np.intp]]:
+    """Shuffled by a seed; the classes in turn, where there are any, so that each has its share."""
+    drawn = [groups[k] for k in np.random.default_rng(0).permutation(len(groups))]
+    if labels is None:
+        return drawn
+    seen: Counter[int] = Counter()
+    turns = []
+    for group in drawn:
+        label = int(labels[group[0]])
+        turns.append(seen[label])
+        seen[label] += 1
+    return [drawn[k] for k in np.argsort(turns, kind="stable")]

@@ -1,0 +1,81 @@
+"""PASS or FAIL: whether a quantized model is close enough to FP32, by the best measure that the data allow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quantlab.comparison import Comparison, ModelResult
+from quantlab.comparison.judge import MLPERF, reaches
+
+AGREEMENT = (0.99, 0.97, 0.9)
+SQNR_DB = (30.0, 20.0, 10.0)
+"""From which share of equal classes, or which SQNR, a model is in which of the `BANDS`; the second is the bar."""
+BANDS = ("safe", "likely good", "doubtful", "bad")
+_AGREEMENT_MEANS = (
+    "top-1 can lose one point at most, whatever the labels are",
+    "a sample that changes its class was often wrong before: top-1 loses less than that",
+    "so many changes can cost accuracy: labels would tell",
+    "every tenth answer is another one",
+)
+_SQNR_MEANS = (
+    "the error is 3 % of the outputs or less",
+    "the error is between 3 and 10 % of the outputs",
+    "the error is between 10 and 32 % of the outputs",
+    "the error is a third of the outputs or more",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Of one model.
+
+    Attributes:
+        passed: Whether it reaches the bar.
+        measure: What it was judged by: 'accuracy', 'agreement' or 'sqnr'.
+        value: Of that measure: a share 0..1, or dB.
+        bar: The least that passes.
+        text: All of it in a sentence.
+    """
+
+    passed: bool
+    measure: str
+    value: float
+    bar: float
+    text: str
+
+
+def judge(comparison: Comparison, model: ModelResult, bar: float = MLPERF) -> Judgement:
+    """Judge one model of a comparison.
+
+    With labels or a metric, by the share of FP32's accuracy that it keeps. Without, by the share of samples whose class
+    stays FP32's; where there are no classes, by the SQNR of its worst output.
+
+    Args:
+        comparison: With the model in it.
+        model: One that did not fail.
+        bar: The least share of FP32's accuracy that passes, 0..1.
+
+    Returns:
+        The judgement.
+    """
+    kept = model.retained(comparison.fp32)
+    if kept is not None:
+        text = f"keeps {kept:.2%} of FP32's accuracy, the bar is {100 * bar:g}%"
+        return Judgement(reaches(kept, bar), "accuracy", kept, bar, text)
+    if model.agreement is not None:
+        band = _band(model.agreement, AGREEMENT)
+        text = (
+            f"{model.agreement:.2%} of the samples keep FP32's class, the bar without accuracy is {AGREEMENT[1]:.0%}; "
+            f"{BANDS[band]}: {_AGREEMENT_MEANS[band]}"
+        )
+        return Judgement(band <= 1, "agreement", model.agreement, AGREEMENT[1], text)
+    band = _band(model.worst_sqnr_db, SQNR_DB)
+    text = (
+        f"SQNR {model.worst_sqnr_db:.1f} dB, the bar without classes is {SQNR_DB[1]:.0f} dB; "
+        f"{BANDS[band]}: {_SQNR_MEANS[band]}"
+    )
+    return Judgement(band <= 1, "sqnr", model.worst_sqnr_db, SQNR_DB[1], text)
+
+
+def _band(value: float, limits: tuple[float, ...]) -> int:
+    return next((k for k, limit in enumerate(limits) if reaches(value, limit)), len(limits))

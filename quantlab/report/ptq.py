@@ -1,0 +1,264 @@
+"""The whole way of `quantlab ptq`: from data and an FP32 model to the Q/DQ model that ships, with the reason why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+
+from quantlab.api.calibration import calibrate
+from quantlab.api.ptq_candidates import Candidates, Workshop
+from quantlab.calibration import CalibrationTable, Progress
+from quantlab.comparison import Comparison, Metric, ModelResult
+from quantlab.comparison.engine_backends import build_engine
+from quantlab.comparison.feed import first_batch
+from quantlab.comparison.judge import MLPERF
+from quantlab.data import BatchSize
+from quantlab.data.parts import Parts, Samples, split_samples, without_common
+from quantlab.engines.options import BuildSettings
+from quantlab.engines.profiles import profile_for
+from quantlab.engines.runtime import Runtime
+from quantlab.engines.trtexec import TrtexecOptions, trtexec_command
+from quantlab.errors import ConfigError, QuantlabError
+from quantlab.files import check_folder, make_folder, together, write_text
+from quantlab.onnx_model import has_qdq, input_specs, load_model, save_model
+from quantlab.qdq.outputs import Scales
+from quantlab.report.from_comparison import ComparisonReport, ComparisonRequest, report_comparison
+from quantlab.report.judgement import Judgement, judge
+from quantlab.trt import open_runtime
+from quantlab.tune.stage import Stages, no_stages
+
+WORK = "work"
+"""The folder of what takes time and is kept for the next run."""
+TENSORRT = "8.6.0"
+"""The version that the cache is written for; `quantlab migrate` writes it for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class PtqRequest:
+    """What is to be quantized, and how it is judged.
+
+    Attributes:
+        model: The FP32 model's file.
+        data: To judge by, and to calibrate with if there is no `calibration`.
+        folder: Where everything goes.
+        calibration: To calibrate with.
+        metric: Of the user, None for none.
+        bar: The least share of FP32's accuracy, 0..1.
+        settings: For engines.
+        command: The command line, for the report.
+        config: The text of a configuration that repeats the run.
+        open_runtime: Gives the TensorRT to use.
+    """
+
+    model: Path
+    data: Samples
+    folder: Path
+    calibration: Samples | None = None
+    metric: Metric | None = None
+    bar: float = MLPERF
+    settings: BuildSettings = field(default_factory=BuildSettings)
+    command: Sequence[str] = ()
+    config: str = ""
+    open_runtime: Callable[[], Runtime] = open_runtime
+
+
+@dataclass(frozen=True, slots=True)
+class PtqResult:
+    """What was made.
+
+    Attributes:
+        parts: Of the data.
+        comparison: Of all candidates.
+        chosen: The candidate that ships.
+        judgement: Of it.
+        reason: Why it and no other.
+        report: The report's page.
+        files: What was written, by what it is.
+        commands: That build the engine elsewhere.
+        notices: Facts that a reader must know.
+        engines: The comparison of engines, where there is a GPU.
+    """
+
+    parts: Parts
+    comparison: Comparison
+    chosen: ModelResult
+    judgement: Judgement
+    reason: str
+    report: Path
+    files: Mapping[str, Path]
+    commands: Sequence[str]
+    notices: tuple[str, ...]
+    engines: ComparisonReport | None = None
+
+
+def ptq(
+    request: PtqRequest, on_stage: Stages = no_stages, on_candidates: Callable[[Parts], object] = lambda _: None
+) -> PtqResult:
+    """Quantize a model in every way, judge, and write the best.
+
+    Args:
+        request: What and how.
+        on_stage: Told of every stage that takes time.
+        on_candidates: Told of the parts of the data before anything is calibrated.
+
+    Returns:
+        What was made; everything is in the folder.
+
+    Raises:
+        ConfigError: The folder cannot be written.
+        DataError: There are too few samples, they do not fit the model, or FP32 guesses.
+        GraphError: The model cannot be quantized.
+    """
+    proto = load_model(request.model)
+    if has_qdq(proto):
+        raise ConfigError(
+            f"{request.model} is quantized already", hint="give the FP32 model; quantlab repair makes one of this"
+        )
+    check_folder(request.folder)
+    fixed = BatchSize.of(input_specs(proto)).fixed
+    parts = (
+        split_samples(request.data, fixed)
+        if request.calibration is None
+        else without_common(request.calibration, request.data)
+    )
+    on_candidates(parts)
+    found = Workshop(proto, parts.calibration, request.folder / WORK, on_stage).candidates()
+    with together():
+        compared = _compare(request, proto, parts, found, on_stage("comparing", parts.evaluation.count))
+        if compared.comparison.partial:
+            raise KeyboardInterrupt  # what a part of the data says chooses nothing
+        chosen = compared.comparison.best
+        files, notices = _write(request, proto, parts, found, chosen, on_stage)
+    judgement = judge(compared.comparison, chosen, request.bar)
+    engines, skipped = _engines(request, proto, parts, files["model"], on_stage)
+    return PtqResult(
+        parts=parts,
+        comparison=compared.comparison,
+        chosen=chosen,
+        judgement=judgement,
+        reason=_reason(compared.comparison),
+        report=compared.paths.html,
+        files=files,
+        commands=_commands(files["model"], fixed, parts.evaluation.batch_size),
+        notices=(*map(str, parts.notices), *found.left_out, *notices, *compared.untraced, *skipped),
+        engines=engines,
+    )
+
+
+def _compare(
+    request: PtqRequest, proto: onnx.ModelProto, parts: Parts, found: Candidates, on_batch: Progress
+) -> ComparisonReport:
+    wanted = ComparisonRequest(
+        fp32=proto,
+        files={},
+        models={name: quantized.model for name, quantized in found.quantized.items()},
+        batches=parts.evaluation,
+        metric=request.metric,
+        bar=request.bar,
+        title=f"{request.model.name}: INT8 against FP32",
+        command=request.command,
+    )
+    return report_comparison(wanted, request.folder, on_batch)
+
+
+def _write(
+    request: PtqRequest,
+    proto: onnx.ModelProto,
+    parts: Parts,
+    found: Candidates,
+    chosen: ModelResult,
+    on_stage: Stages,
+) -> tuple[dict[str, Path], list[str]]:
+    """The model that ships and what belongs to it; and why something is missing."""
+    folder, quantized = request.folder, found.quantized[chosen.name]
+    files = {"model": folder / "model.qdq.onnx", "table": folder / "table.json", "placement": folder / "placement.txt"}
+    notices: list[str] = []
+    cache = None
+    try:
+        algorithm = _single(found, chosen.name)
+        on_batch = on_stage("calibrating every tensor for the cache", parts.calibration.count)
+        everything = calibrate(proto, parts.calibration, algorithm, tensors="all", on_batch=on_batch)
+        cache = Scales(proto, everything, "EntropyCalibration2", TENSORRT).cache()
+    except QuantlabError as error:  # the Q/DQ model stands without it
+        notices.append(f"no calibration cache: {error.message}")
+    make_folder(folder)
+    save_model(quantized.model, files["model"])
+    found.table_of(chosen.name).save(files["table"])
+    write_text(files["placement"], "\n".join(quantized.placement.describe()) + "\n")
+    if cache is not None:
+        files["cache"] = folder / "model.cache"
+        cache.save(files["cache"])
+    if request.config:
+        files["config"] = folder / "ptq.toml"
+        write_text(files["config"], request.config)
+    return files, notices
+
+
+def _single(found: Candidates, chosen: str) -> str:
+    """The algorithm of a cache, which has one for all tensors: the chosen one, or what 'auto' took for most."""
+    table: CalibrationTable = found.table_of(chosen)
+    singles = {name: t for name, t in found.tables.items() if name != "auto"}
+    if chosen in singles:
+        return chosen
+
+    def equal(name: str) -> int:
+        return sum(singles[name].amax[tensor] == amax for tensor, amax in table.amax.items())
+
+    return max(singles, key=equal)
+
+
+def _reason(comparison: Comparison) -> str:
+    best, *others = comparison.quantized
+    if not others:
+        return f"'{best.name}' is the only candidate that is sound"
+    gap = best.worst_sqnr_db - others[0].worst_sqnr_db
+    return (
+        f"'{best.name}' is closest to FP32 by SQNR: {best.worst_sqnr_db:.1f} dB, {gap:.1f} dB more than "
+        f"'{others[0].name}'; candidates are not chosen by accuracy, in which so close ones differ by chance"
+    )
+
+
+def _commands(model: Path, fixed: int | None, batch: int) -> list[str]:
+    lines = []
+    for version in (8, 10, 11):
+        options = TrtexecOptions(
+            tensorrt=version, batch=None if fixed is not None else batch, save_engine=model.with_name("model.engine")
+        )
+        try:
+            lines.append(f"TensorRT {version}: {' '.join(trtexec_command(model, None, options))}")
+        except QuantlabError as error:
+            lines.append(f"TensorRT {version}: {error.message}")
+    return lines
+
+
+def _engines(
+    request: PtqRequest, proto: onnx.ModelProto, parts: Parts, model: Path, on_stage: Stages
+) -> tuple[ComparisonReport | None, list[str]]:
+    """FP16 and INT8 engines side by side, where there is a GPU; else why not."""
+    try:
+        runtime = request.open_runtime()
+    except QuantlabError as error:
+        return None, [f"no engines were built: {error.message}"]
+    profile = profile_for(input_specs(proto), first_batch(parts.evaluation))
+    folder = request.folder
+    files = {"trt:fp16": folder / "fp16.engine", "trt:qdq": folder / "model.engine"}
+    on_stage("building engines", 0)
+    with together():
+        build_engine(runtime, "fp16", proto, profile, request.settings, None).save(files["trt:fp16"])
+        build_engine(runtime, "qdq", load_model(model), profile, request.settings, None).save(files["trt:qdq"])
+    wanted = ComparisonRequest(
+        fp32=proto,
+        files=files,
+        models={"ort:qdq": load_model(model)},
+        batches=parts.evaluation,
+        metric=request.metric,
+        bar=request.bar,
+        title=f"{request.model.name}: engines",
+        command=request.command,
+        open_runtime=lambda: runtime,
+    )
+    on_batch = on_stage("comparing the engines", parts.evaluation.count)
+    return report_comparison(wanted, folder / "engines", on_batch), []
