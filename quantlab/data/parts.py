@@ -111,14 +111,14 @@ def _groups(samples: Samples) -> list[NDArray[np.intp]]:
 
 
 def _in_order(groups: list[NDArray[np.intp]], labels: NDArray[np.int64] | None) -> Iterable[NDArray[np.intp]]:
-    """Shuffled by a seed; the classes in turn, where there are any, so that each has its share."""
+    """Shuffled by a seed; with labels so that each class is spread evenly, and has its share of any beginning."""
     drawn = [groups[k] for k in np.random.default_rng(0).permutation(len(groups))]
     if labels is None:
         return drawn
-    seen: Counter[int] = Counter()
-    turns = []
-    for group in drawn:
-        label = int(labels[group[0]])
-        turns.append(seen[label])
+    classes = [int(labels[group[0]]) for group in drawn]
+    size, seen = Counter(classes), Counter[int]()
+    places = []
+    for label in classes:
+        places.append((seen[label] + 0.5) / size[label])
         seen[label] += 1
-    return [drawn[k] for k in np.argsort(turns, kind="stable")]
+    return [drawn[k] for k in np.argsort(places, kind="stable")]

@@ -57,6 +57,7 @@ CASES = {
     "merge": (("none.npz", "-o", "out.json"), "none.npz"),
     "quantize": (("m.onnx", "--table", "none.json", "-o", "out.onnx"), "none.json cannot be read"),
     "sensitivity": (("m.onnx", "--table", "none.json", *DATA, "-o", "out.json"), "none.json cannot be read"),
+    "ptq": (("q.onnx", *DATA, "-o", "out"), "q.onnx is quantized already"),
     "tune": (("m.onnx", "--table", "none.json", *DATA, "-o", "out"), "none.json cannot be read"),
     "profile": (("m.onnx", "--table", "none.json", "-o", "out.json"), "none.json cannot be read"),
     "lint": (("none.onnx",), "none.onnx does not exist"),

@@ -20,12 +20,12 @@ from quantlab.errors import ConfigError
 
 Cli = Callable[..., CliResult]
 NO_FILES = {
-    "algorithm", "backends", "budget", "calibrator", "exclude", "fail_under", "include", "latency",
+    "algorithm", "backends", "budget", "calibrator", "config", "exclude", "fail_under", "include", "latency",
     "layer_output_types",
     "layer_precisions", "max_shapes", "mem_pool_size", "method", "min_shapes", "objective", "opt_shapes", "part",
     "precision_constraints", "preset", "profiling_verbosity", "shapes", "tactic_sources", "tensorrt", "name",
 }  # fmt: skip
-"""Parameters that are text and name no file."""
+"""Parameters that are text and name no file; a configuration may be the one that is written again."""
 
 
 def commands() -> list[click.Command]:

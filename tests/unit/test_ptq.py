@@ -1,0 +1,165 @@
+"""`quantlab ptq` from data to the model that ships; a GPU is played by the host double."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import quantlab
+from engine_double import HostRuntime
+from models import coloured, conv_net, run
+from quantlab.api import ptq_candidates
+from quantlab.cli import config_file, engine_runtime
+from quantlab.cli.ptq import command
+from quantlab.errors import DeviceError
+from quantlab.onnx_model import load_model
+from quantlab.ort import Session
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SET = {"model.qdq.onnx", "table.json", "placement.txt", "model.cache", "ptq.toml",
+       "report.json", "report.md", "report.html", "report.csv", "work"}  # fmt: skip
+
+
+def no_gpu() -> HostRuntime:
+    raise DeviceError("there is no GPU", hint="use a machine that has one")
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_plots: None) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(engine_runtime, "runtime", no_gpu)
+    onnx.save(conv_net(), tmp_path / "m.onnx")
+    x = coloured(48)
+    np.savez(tmp_path / "d.npz", images=x, labels=run(conv_net(), {"image": x})[0].argmax(1))
+    return tmp_path
+
+
+DATA = ("--data", "d.npz:images", "--labels", "d.npz:labels", "--batch-size", "8")
+
+
+def test_everything_that_ships_is_written_and_judged(cli: Callable, work: Path) -> None:
+    done = cli("ptq", "m.onnx", *DATA, "-o", "out")
+    document = json.loads((work / "out/report.json").read_text())
+    assert done.code == (0 if document["judgement"]["passed"] else 3)
+    word = "PASS" if done.code == 0 else "FAIL"
+    best = document["comparison"]["best"]
+    assert f"{word}: '{best}' {document['judgement']['text']}" in done.out.splitlines()
+    assert "24 samples to calibrate with, 24 others to judge by" in done.err
+    assert "no engines were built: there is no GPU" in done.err
+    assert {p.name for p in (work / "out").iterdir()} == SET
+    names = [m["name"] for m in document["comparison"]["models"]]
+    assert names == ["fp32", *quantlab.OBSERVERS, "auto", ptq_candidates.CORRECTED]
+    # what is written is what was judged
+    batch = {"image": np.load(work / "d.npz")["images"][:8]}
+    shipped = Session(load_model(work / "out/model.qdq.onnx"), optimize=False).run(batch)
+    table = quantlab.load_table(work / "out/table.json")
+    if best != ptq_candidates.CORRECTED:
+        again = quantlab.quantize("m.onnx", table).model
+        np.testing.assert_array_equal(Session(again, optimize=False).run(batch)["logits"], shipped["logits"])
+    assert f"--onnx={Path('out/model.qdq.onnx')}" in done.out
+
+
+def test_bar_that_is_missed_exits_3_with_everything_written(cli: Callable, work: Path) -> None:
+    (work / "worse.py").write_text(
+        "calls = []\n\n\ndef first_is_best(outputs, labels):\n"
+        "    calls.append(1)\n    return outputs['logits'][:, 0] * 0 + (1.0 if len(calls) % 9 == 1 else 0.5)\n"
+    )  # FP32 is asked first of every batch, then eight others
+    done = cli("ptq", "m.onnx", *DATA, "--metric", "worse.py:first_is_best", "-o", "out")
+    assert done.code == 3, done.err
+    assert "keeps 50.00% of FP32's accuracy, the bar is 99%" in done.out
+    assert {p.name for p in (work / "out").iterdir()} == SET
+    assert (
+        cli("ptq", "m.onnx", *DATA, "--metric", "worse.py:first_is_best", "--fail-under", "50", "-o", "out").code == 0
+    )
+
+
+def test_next_run_takes_up_what_is_there_and_other_data_do_not(
+    cli: Callable, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = cli("ptq", "m.onnx", *DATA, "-o", "out")
+    model = (work / "out/model.qdq.onnx").read_bytes()
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("calibrated again")
+
+    with monkeypatch.context() as patched:
+        for name in ("calibrate_all", "calibrate", "correct_bias"):
+            patched.setattr(ptq_candidates, name, fail)
+        again = cli("ptq", "--config", "out/ptq.toml")
+    assert (again.code, again.out) == (first.code, first.out)
+    assert (work / "out/model.qdq.onnx").read_bytes() == model
+    x = coloured(48, seed=5)
+    np.savez(work / "d.npz", images=x, labels=run(conv_net(), {"image": x})[0].argmax(1))
+    assert cli("ptq", "m.onnx", *DATA, "-o", "out").code in (0, 3)
+    fresh = cli("ptq", "m.onnx", *DATA, "-o", "fresh")
+    assert fresh.code in (0, 3)
+    for name in ("model.qdq.onnx", "table.json"):
+        assert (work / "out" / name).read_bytes() == (work / "fresh" / name).read_bytes()
+
+
+def test_calibration_data_of_its_own_lose_what_is_judged_by(cli: Callable, work: Path) -> None:
+    np.save(work / "c.npy", np.concatenate([coloured(16, seed=9), np.load(work / "d.npz")["images"][:4]]))
+    done = cli("ptq", "m.onnx", *DATA, "--calibration", "c.npy", "-o", "out")
+    assert "warning: 4 of 20 calibration samples are also in --data: they were left out" in done.err
+    assert "16 samples to calibrate with, 48 others to judge by" in done.err
+
+
+def test_engines_are_built_and_compared_where_there_is_a_gpu(
+    cli: Callable, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_runtime, "runtime", HostRuntime)
+    assert cli("ptq", "m.onnx", *DATA, "-o", "out").code in (0, 3)
+    document = json.loads((work / "out/engines/report.json").read_text())
+    models = {m["name"]: m for m in document["comparison"]["models"]}
+    assert set(models) == {"fp32", "ort:qdq", "trt:fp16", "trt:qdq"}
+    assert models["trt:qdq"]["sqnr_db"] == models["ort:qdq"]["sqnr_db"]
+    assert {"model.engine", "fp16.engine"} <= {p.name for p in (work / "out").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("model = ", "is no TOML"),
+        ('nothing = "x"', "has 'nothing', which is no option of ptq"),
+        ("skip-bad = 1", "has skip-bad = 1"),
+        ("batch-size = true", "has batch-size = True"),
+        ('data = ["a"]', "has data = "),
+        ('batch-size = "many"', "'many' is not a valid integer"),
+        ('config = "other.toml"', "has 'config', which is no option"),
+    ],
+)
+def test_configuration_that_makes_no_sense_is_one_error(cli: Callable, work: Path, content: str, said: str) -> None:
+    (work / "c.toml").write_text(content)
+    done = cli("ptq", "m.onnx", *DATA, "-o", "out", "--config", "c.toml")
+    if "batch-size" in content and "many" in content:  # the command line goes before
+        done = cli("ptq", "m.onnx", *DATA[:4], "-o", "out", "--config", "c.toml")
+    assert (done.code, said in done.err) == (2, True), done.err
+    assert not (work / "out").exists()
+
+
+def test_script_of_batches_is_refused(cli: Callable, work: Path) -> None:
+    (work / "s.py").write_text("def load():\n    yield {}\n")
+    done = cli("ptq", "m.onnx", "--data", "s.py:load", "-o", "out")
+    assert (done.code, "makes its batches itself" in done.err) == (2, True)
+
+
+@given(st.dictionaries(st.sampled_from(["data", "labels", "preset", "metric"]), st.text(min_size=1)))
+def test_written_configuration_is_read_back(values: dict[str, str]) -> None:
+    import click
+
+    ctx = click.Context(command)
+    ctx.params = {"model": Path("a b.onnx"), "skip_bad": True, "batch_size": 7, "limit": None, **values}
+    text = config_file.written_config(ctx)
+    assert tomllib.loads(text) == {"model": "a b.onnx", "skip-bad": True, "batch-size": 7, **values}
