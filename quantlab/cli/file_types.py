@@ -218,7 +218,8 @@ SHARED_CACHE = SharedFile(".json")
 REPORT_FOLDER = OutputFolder(("report.json", "report.md", "report.html", "report.csv"))
 DEMO_FOLDER = OutputFolder((*REPORT_FOLDER.names, "table.json", "model.qdq.onnx"))
 PTQ_FOLDER = OutputFolder(
-    (*REPORT_FOLDER.names, "model.qdq.onnx", "model.qdq.onnx.data", "table.json", "placement.txt", "model.cache", "ptq.toml", "model.engine", "model.engine.json", "fp16.engine", "fp16.engine.json")
+    (*REPORT_FOLDER.names, "model.qdq.onnx", "model.qdq.onnx.data", "table.json", "placement.txt", "model.cache",
+     "ptq.toml", "model.engine", "model.engine.json", "fp16.engine", "fp16.engine.json")
 )  # fmt: skip
 TUNE_FOLDER = OutputFolder(
     ("tuned.onnx", "tuned.onnx.data", "tuned.engine", "tuned.engine.json", "tuned.json", "tuned.html", "tuned.md",
