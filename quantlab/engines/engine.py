@@ -12,7 +12,7 @@ from typing import Any
 from quantlab.engines.messages import Warned, explain
 from quantlab.engines.options import MIB
 from quantlab.errors import BuildError, DataError
-from quantlab.files import is_file, read_bytes, read_text, together, write_bytes, write_text
+from quantlab.files import is_file, read_bytes, read_text, read_together, together, write_bytes, write_text
 from quantlab.typed_json import Amount, Count, read_document
 
 FORMAT = "quantlab.engine"
@@ -75,6 +75,10 @@ class Engine:
     def load(cls, path: str | Path) -> Engine:
         """Read plan and record; BuildError if either is missing, truncated or changed."""
         path = Path(path)
+        return read_together(path, lambda: cls._read(path))
+
+    @classmethod
+    def _read(cls, path: Path) -> Engine:
         if not is_file(path):
             raise BuildError(f"engine {path} does not exist", hint="quantlab build MODEL -o ENGINE")
         plan = read_bytes(path, "engine")

@@ -1,11 +1,72 @@
-"""Reading files with clear errors."""
+"""Reading files with clear errors, and those of a set as they were written together.
+
+A reader meets the old set or the new one, never both: one whose publication was cut off is completed first, or the
+error says why it cannot be; one that appears while its files are read makes the reader begin again.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from quantlab.errors import DataError
-from quantlab.files.settling import settle
+from quantlab.errors import DataError, QuantlabError
+from quantlab.files import names
+from quantlab.files.settling import settle_around
+
+_TRIES = 20
+_T = TypeVar("_T")
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file to be read; a set that it may belong to is completed first.
+
+    Args:
+        path: Any name, also one that no file can have.
+
+    Raises:
+        DataError: Its set was cut off and cannot be completed.
+    """
+    settle_around(path)
+    return names.is_file(path)
+
+
+def read_together(path: Path, read: Callable[[], _T]) -> _T:
+    """Read a file and those that were written with it.
+
+    Args:
+        path: The file, which every set replaces.
+        read: Reads it and the others; called again where a set has appeared meanwhile.
+
+    Returns:
+        What `read` gives.
+
+    Raises:
+        DataError: The set was cut off and cannot be completed, or is replaced again and again.
+        QuantlabError: As `read`.
+    """
+    for _ in range(_TRIES):
+        settle_around(path)
+        before, found, problem = _state(path), None, None
+        try:
+            found = read()
+        except QuantlabError as error:
+            problem = error
+        settle_around(path)  # waits for who is just replacing it
+        if _state(path) != before:
+            continue
+        if problem is not None:
+            raise problem
+        return found  # type: ignore[return-value]
+    raise DataError(f"{path} is replaced again and again while it is read", hint="wait until its writer is done")
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    try:
+        state = path.stat()
+    except (OSError, ValueError):
+        return None
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def read_bytes(path: Path, what: str) -> bytes:
@@ -19,9 +80,9 @@ def read_bytes(path: Path, what: str) -> bytes:
         Its content.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: It cannot be read, or its set was cut off and cannot be completed.
     """
-    settle(path.parent)
+    settle_around(path)
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: NUL in the name

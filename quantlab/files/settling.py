@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import secrets
 import shutil
 import signal
 import threading
@@ -31,22 +29,17 @@ from types import FrameType
 from typing import Any
 
 from quantlab.errors import DataError
-from quantlab.files.locks import folders_locked, is_held
+from quantlab.files.locks import folders_locked
 from quantlab.files.names import is_file
+from quantlab.files.sweeping import TEMPORARY, temporary_name
 
 JOURNAL = ".quantlab-journal"
 FORMAT = "quantlab.journal"
 _TRIES = 100
 """At one journal, where others complete it at the same time."""
-_TEMPORARY = re.compile(r"\.quantlab-[a-z0-9_]{8}")
 
 Move = tuple[Path | None, Path]
 """What gets which name; None removes what has it."""
-
-
-def temporary_name(folder: Path) -> Path:
-    """A new name for something that is not finished."""
-    return folder / f".quantlab-{secrets.token_hex(4)}"
 
 
 def rename_all(moves: Sequence[Move]) -> None:
@@ -145,29 +138,36 @@ def settle(folder: Path) -> None:
             ) from error
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes have left in a folder; what belongs to living ones stays.
+def settle_around(path: Path) -> None:
+    """`settle` for a file that is to be read, where it really is.
 
     Args:
-        folder: Any folder.
+        path: The file, which may not be there, or a name that no file can have.
+
+    Raises:
+        DataError: It is of a set that cannot be completed, or of one that another user has to complete.
     """
-    with suppress(OSError), os.scandir(folder) as entries:
-        for name in [entry.name for entry in entries if _TEMPORARY.fullmatch(entry.name)]:
-            _remove_dead(folder / name)
+    try:
+        target = Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        return
+    settle(target.parent)
+    journal = target.parent / JOURNAL
+    if is_file(journal) and target.name in _names_in(journal):
+        raise DataError(
+            f"{path} is of a set of files of another user that was cut off: it may be half old, half new",
+            hint=f"let them read it with quantlab, which completes the set, or remove {journal}",
+        )
 
 
-def _remove_dead(path: Path) -> None:
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-        try:
-            if is_held(descriptor) or not os.path.samestat(os.fstat(descriptor), path.lstat()):
-                return
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
-        finally:
-            os.close(descriptor)
+def _names_in(journal: Path) -> set[str]:
+    """The names that the journal of another user gives to files which are still to get them; none if it is broken."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if not _is_from_elsewhere(journal):
+            rows = _read(journal)["moves"]
+            if any(w is not None and _inode(journal.parent / w) == inode for w, inode, _ in rows):
+                return {str(name) for _, _, name in rows}
+    return set()
 
 
 def _places(moves: Sequence[Move]) -> Iterator[Path]:
@@ -244,7 +244,7 @@ def _complete(home: Path, journal: Path, folders: Sequence[Path]) -> None:
     here = [folder for folder in folders if (folder / JOURNAL).exists()]
     for folder in here:
         for name, inode, path in _read(folder / JOURNAL)["moves"]:
-            if Path(path).name != path or (name is not None and not _TEMPORARY.fullmatch(name)):
+            if Path(path).name != path or (name is not None and not TEMPORARY.fullmatch(name)):
                 raise ValueError("it names other folders")
             written = None if name is None else folder / name
             if written is None:

@@ -9,7 +9,7 @@ import onnx.inliner
 from google.protobuf.message import DecodeError
 
 from quantlab.errors import GraphError, first_line
-from quantlab.files import is_file
+from quantlab.files import is_file, read_together
 from quantlab.onnx_model.large import LIMIT, model_bytes, why_invalid
 from quantlab.onnx_model.mend import is_recursive, mended
 
@@ -23,7 +23,7 @@ def load_model(model: Model) -> onnx.ModelProto:
         proto, name = model, "model"
     else:
         path = Path(model)
-        proto, name = _read(path), str(path)
+        proto, name = read_together(path, lambda: _read(path)), str(path)
     if not proto.HasField("graph") or not proto.graph.node:
         raise GraphError(f"{name} is not an ONNX model: it has no graph", hint="is this file an export that failed?")
     if proto.functions:
