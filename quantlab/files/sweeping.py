@@ -48,7 +48,15 @@ def _made(path: Path, held: list[int]) -> bool:
 
 
 def held_folder(parent: Path, held: list[int]) -> Path:
-    """The same of a folder."""
+    """The same of a folder.
+
+    Args:
+        parent: Where.
+        held: Gets what keeps it locked, to be closed.
+
+    Returns:
+        Its temporary name.
+    """
     while True:
         path = temporary_name(parent)
         path.mkdir()
