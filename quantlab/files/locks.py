@@ -154,16 +154,16 @@ def is_held(descriptor: int) -> bool:
 
 
 def _wait(is_mine: Callable[[], bool], what: Path, holder: Callable[[], str]) -> None:
-    begun, pause, told = time.monotonic(), 0.001, False
+    begun, pause, announced = time.monotonic(), 0.001, False
     while not is_mine():
         waited = time.monotonic() - begun
         if waited > LIMIT_S:
             raise ConfigError(
                 f"{what} has been held by {holder()} for {waited:.0f} s", hint="let it end, or choose another folder"
             )
-        if waited > SAID_AFTER_S and not told:
+        if waited > SAID_AFTER_S and not announced:
             _LOG.warning("waiting for %s, which is held by %s", what, holder())
-            told = True
+            announced = True
         time.sleep(pause)
         pause = min(2 * pause, 0.2)
 
