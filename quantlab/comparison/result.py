@@ -79,6 +79,7 @@ class Comparison:
         partial: Whether it was interrupted, after `samples`.
         data_hash: Names the samples, however they were cut into batches; None if it was interrupted.
         labels_hash: Names their labels; None without, or if it was interrupted.
+        metric_hash: Names the user's metric; None without one, or where its text is not known.
     """
 
     results: tuple[ModelResult, ...]
@@ -91,6 +92,7 @@ class Comparison:
     partial: bool = False
     data_hash: str | None = None
     labels_hash: str | None = None
+    metric_hash: str | None = None
 
     @property
     def fp32(self) -> ModelResult:

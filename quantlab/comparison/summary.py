@@ -55,9 +55,18 @@ def summarise(run: ComparisonRun, facts: StreamFacts, partial: bool) -> Comparis
     results = tuple(_result(run, backend, counts, labels) for backend in run.backends)
     warnings += [*_runtime_warnings(run, results), *_failures(run.tallies.values())]
     digest = model_hash(run.proto)
-    hashes = (None, None) if partial else (run.hash.data(), run.hash.labels())
     return Comparison(
-        results, run.samples, labeled, run.scores, digest, facts.preprocess, tuple(warnings), partial, *hashes
+        results,
+        run.samples,
+        labeled,
+        run.scores,
+        digest,
+        facts.preprocess,
+        tuple(warnings),
+        partial,
+        None if partial else run.hash.data(),
+        None if partial else run.hash.labels(),
+        run.metric_hash,
     )
 
 

@@ -56,6 +56,7 @@ class _Provenance:
     model_hash: str
     data_hash: str | None = None
     labels_hash: str | None = None
+    metric_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +142,8 @@ def other_origin(baseline: Mapping[str, Any], comparison: Comparison) -> list[st
         comparison: The new one.
 
     Returns:
-        A line for another FP32 model, one for another preprocess, one for other samples, one for other labels; the last
-        two go by hashes where both reports have them.
+        A line for another FP32 model, one for another preprocess, one for other samples, one for other labels, one for
+        another metric; the last three go by hashes where both reports have them.
     """
     lines = []
     before = baseline["provenance"]
@@ -162,6 +163,8 @@ def other_origin(baseline: Mapping[str, Any], comparison: Comparison) -> list[st
         lines.append("the baseline is of other data: as many samples, with other values")
     elif _differ(before.get("labels_hash"), comparison.labels_hash):
         lines.append("the baseline is of other labels of the same samples")
+    if _differ(before.get("metric_hash"), comparison.metric_hash):
+        lines.append("the baseline has another metric: the difference is not that of quantization")
     return lines
 
 

@@ -30,7 +30,7 @@ def test_import_loads_nothing_heavy() -> None:
 def test_program_loads_nothing_before_it_meets_signals() -> None:
     """Each of these takes longer than the rest of the start: until then Ctrl-C ends in a traceback of Python."""
     slow = ("enum", "signal", "typing", "re", "pathlib")
-    code = f"import sys; old = set(sys.modules); import quantlab.__main__; print(set({slow!r}) & set(sys.modules) - old)"
+    code = f"import sys; o = set(sys.modules); import quantlab.__main__; print(set({slow!r}) & set(sys.modules) - o)"
     shown = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown == "set()\n"
 
