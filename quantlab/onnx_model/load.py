@@ -12,6 +12,7 @@ from quantlab.errors import GraphError, first_line
 from quantlab.files import is_file, read_together
 from quantlab.onnx_model.large import LIMIT, model_bytes, why_invalid
 from quantlab.onnx_model.mend import is_recursive, mended
+from quantlab.onnx_model.ranks import with_ranks
 
 Model = str | Path | onnx.ModelProto
 """What every function that takes a model accepts: a path of an ONNX file, or the loaded ModelProto."""
@@ -37,7 +38,7 @@ def load_model(model: Model) -> onnx.ModelProto:
                 f"{' (they are recursive)' if is_recursive(proto) else ''}",
                 hint="export it without functions",
             ) from error
-    proto = mended(proto)
+    proto = with_ranks(mended(proto))
     reason = why_invalid(proto, full_check=False)
     if reason is not None:
         raise GraphError(f"{name} is not a valid ONNX model: {reason}", hint="export the model again")
