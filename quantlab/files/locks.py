@@ -5,6 +5,7 @@ Nobody waits in silence: who waits for longer than a moment says so, and for who
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import importlib
 import logging
@@ -30,6 +31,8 @@ SAID_AFTER_S = 3.0
 LIMIT_S = 600.0
 """How long is waited: what is done under these locks takes a moment, but for a search, which takes hours."""
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
+_SYNCHRONIZE, _NO_SUCH_PROCESS, _TIMEOUT = 0x00100000, 87, 0x102
+"""Of Windows: the right to wait for a process, ERROR_INVALID_PARAMETER, and WAIT_TIMEOUT, which says that it runs."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -151,6 +154,27 @@ def is_held(descriptor: int) -> bool:
     except OSError:
         return True
     return False
+
+
+def has_locks() -> bool:
+    """Whether locks of open files say who lives; else it is asked by `is_alive`."""
+    return fcntl is not None
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is such a process, on Windows; where that cannot be told, yes."""
+    library = getattr(ctypes, "WinDLL", None)
+    if library is None:
+        return True
+    kernel = library("kernel32", use_last_error=True)
+    kernel.OpenProcess.restype = ctypes.c_void_p
+    handle = kernel.OpenProcess(_SYNCHRONIZE, False, process)
+    if not handle:
+        return bool(getattr(ctypes, "get_last_error")() != _NO_SUCH_PROCESS)  # noqa: B009  Windows has it alone
+    try:
+        return bool(kernel.WaitForSingleObject(ctypes.c_void_p(handle), 0) == _TIMEOUT)
+    finally:
+        kernel.CloseHandle(ctypes.c_void_p(handle))
 
 
 def _wait(is_mine: Callable[[], bool], what: Path, holder: Callable[[], str]) -> None:

@@ -7,22 +7,25 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quantlab.errors import ConfigError
-from quantlab.files.locks import hold, is_held
+from quantlab.files.locks import has_locks, hold, is_alive, is_held
 
-TEMPORARY = re.compile(r"\.quantlab-[a-z0-9_]{8}")
-_SCRATCH = re.compile(r"quantlab-[0-9a-f]{16}\.held")
+TEMPORARY = re.compile(r"\.quantlab-(?:(?P<process>\d+)-)?[a-z0-9_]{8}")
+_SCRATCH = re.compile(r"quantlab-(?:(?P<process>\d+)-)?[0-9a-f]{16}\.held")
+_OLD_S = 86_400.0
+"""Where locks do not say who lives, nothing younger is swept: its process may run on another machine."""
 _swept: set[tuple[int, int]] = set()
 """Folders that this process has looked through: to list one of many files takes time."""
 
 
 def temporary_name(folder: Path) -> Path:
     """A new name for something that is not finished."""
-    return folder / f".quantlab-{secrets.token_hex(4)}"
+    return folder / f".quantlab-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def held_file(folder: Path, held: list[int]) -> Path:
@@ -81,7 +84,7 @@ def sweep(folder: Path) -> None:
         folder: Any folder.
     """
     for path in _not_swept(folder, TEMPORARY):
-        with _dead(path) as state:
+        with _dead(path, TEMPORARY) as state:
             if state is not None:
                 _remove(path)
 
@@ -98,8 +101,11 @@ def _not_swept(folder: Path, names: re.Pattern[str]) -> list[Path]:
 
 
 @contextmanager
-def _dead(path: Path) -> Iterator[os.stat_result | None]:
+def _dead(path: Path, names: re.Pattern[str]) -> Iterator[os.stat_result | None]:
     """What a file or folder is whose process is dead, which nobody else takes meanwhile; else None."""
+    if not has_locks():
+        yield _state_by_name(path, names)
+        return
     descriptor = -1
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
@@ -114,6 +120,16 @@ def _state_of_dead(descriptor: int, path: Path) -> os.stat_result | None:
     with suppress(OSError):
         state = os.fstat(descriptor)
         if not is_held(descriptor) and os.path.samestat(state, path.lstat()):
+            return state
+    return None
+
+
+def _state_by_name(path: Path, names: re.Pattern[str]) -> os.stat_result | None:
+    """The same by the process in its name."""
+    match = names.fullmatch(path.name)
+    with suppress(OSError):
+        state = path.lstat()
+        if match and match["process"] and time.time() - state.st_mtime > _OLD_S and not is_alive(int(match["process"])):
             return state
     return None
 
@@ -142,12 +158,12 @@ def scratch_folder() -> Iterator[Path]:
     try:
         top = Path(tempfile.gettempdir())
         for mark in _not_swept(top, _SCRATCH):
-            with _dead(mark) as state:
-                if state is not None and state.st_uid == os.getuid():
+            with _dead(mark, _SCRATCH) as state:
+                if state is not None and (not hasattr(os, "getuid") or state.st_uid == os.getuid()):
                     _remove_scratch(mark)
-        mark = top / f"quantlab-{secrets.token_hex(8)}.held"
+        mark = _new_mark(top)
         while not _made(mark, held):
-            mark = top / f"quantlab-{secrets.token_hex(8)}.held"
+            mark = _new_mark(top)
         mark.with_suffix("").mkdir(0o700)
     except OSError as error:
         raise ConfigError(
@@ -159,6 +175,10 @@ def scratch_folder() -> Iterator[Path]:
         _remove_scratch(mark)
         for descriptor in held:
             os.close(descriptor)
+
+
+def _new_mark(top: Path) -> Path:
+    return top / f"quantlab-{os.getpid()}-{secrets.token_hex(8)}.held"
 
 
 def _remove_scratch(mark: Path) -> None:

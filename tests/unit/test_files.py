@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import os
@@ -10,9 +11,10 @@ import stat
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -558,3 +560,36 @@ def test_scratch_folder_of_the_dead_is_removed_by_the_next(tmp_path: Path, monke
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="a temporary folder cannot be made: No such file.* Hint: set TMPDIR"):
         scratch_folder().__enter__()
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_without_locks_what_is_old_and_of_a_dead_process_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(locks, "fcntl", None)
+    monkeypatch.setattr(sweeping, "is_alive", lambda process: asked.append(process) or alive)
+    for name, age_s in ((".quantlab-77-01234567", 1e5), (".quantlab-77-89abcdef", 0), (".quantlab-01234567", 1e5)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    sweeping.sweep(tmp_path)
+    assert asked == [77]
+    assert len(names(tmp_path)) == 2 + alive
+
+
+@pytest.mark.parametrize(
+    ("handle", "waited", "error", "expected"),
+    [(4, 0x102, 0, True), (4, 0, 0, False), (0, 0, 5, True), (0, 0, 87, False)],
+)
+def test_life_of_a_process_is_asked_of_windows(
+    monkeypatch: pytest.MonkeyPatch, handle: int, waited: int, error: int, expected: bool
+) -> None:
+    """WAIT_TIMEOUT: it runs; WAIT_OBJECT_0: it has ended; access denied: another user's; invalid: there is none."""
+
+    def answer(value: int) -> Callable[..., int]:
+        return lambda *_: value
+
+    kernel = SimpleNamespace(OpenProcess=answer(handle), WaitForSingleObject=answer(waited), CloseHandle=answer(1))
+    monkeypatch.setattr(ctypes, "WinDLL", lambda *_, **__: kernel, raising=False)
+    monkeypatch.setattr(ctypes, "get_last_error", lambda: error, raising=False)
+    assert locks.is_alive(77) is expected
