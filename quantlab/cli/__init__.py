@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -118,6 +119,10 @@ def main() -> None:
 
 def run_command() -> int:
     """Run the command of `sys.argv`; its exit code. Only a bug raises."""
+    try:
+        Path.cwd()
+    except OSError as error:  # it was removed: what reads or writes files fails in many ways
+        return _fail(f"the current folder cannot be found: {error.strerror}", "cd to another folder")
     try:
         with counted_noise():
             code = cli.main(prog_name="quantlab", standalone_mode=False)
