@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.data.batches import Batch, Labels, require_batch_size
+from quantlab.data.mapped_files import MappedFiles
 from quantlab.data.numpy_files import is_zip, read_npy, read_npz, refused
 from quantlab.errors import DataError
 from quantlab.files import is_file
@@ -87,6 +88,7 @@ class ArrayBatches:
             )
         self.batch_size = batch_size
         self._arrays, self.labels = dict(arrays), labels
+        self._mapped = MappedFiles(arrays.values())
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)
@@ -98,7 +100,9 @@ class ArrayBatches:
         """Batches with their labels, if there are any."""
         for start in range(0, self.count, self.batch_size):
             rows = slice(start, start + self.batch_size)
+            self._mapped.check()
             batch = {name: self._rows(name, array, rows) for name, array in self._arrays.items()}
+            self._mapped.check()
             yield batch, None if self.labels is None else self.labels[rows]
 
     def _rows(self, name: str, array: NDArray[Any], rows: slice) -> NDArray[Any]:
