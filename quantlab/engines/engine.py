@@ -17,6 +17,8 @@ from quantlab.typed_json import Amount, Count, read_document
 
 FORMAT = "quantlab.engine"
 
+MOST = 2**42
+"""Bytes of an engine, which holds the weights of a network."""
 EXPLICIT = "explicit Q/DQ"
 """`EngineRecord.int8` of an engine whose scales are in the model."""
 
@@ -81,7 +83,7 @@ class Engine:
     def _read(cls, path: Path) -> Engine:
         if not is_file(path):
             raise BuildError(f"engine {path} does not exist", hint="quantlab build MODEL -o ENGINE")
-        plan = read_bytes(path, "engine")
+        plan = read_bytes(path, "engine", MOST)
         file = _read_record(path)
         if len(plan) != file.plan_bytes:
             raise BuildError(

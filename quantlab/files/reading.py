@@ -6,6 +6,7 @@ error says why it cannot be; one that appears while its files are read makes the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,9 @@ from quantlab.files import names
 from quantlab.files.settling import settle_around
 
 _TRIES = 20
+_MOST = 2**30
+"""Bytes of a file that is read as a whole: far more than any table, cache or shard has."""
+_CHUNK = 2**20
 _T = TypeVar("_T")
 
 
@@ -69,22 +73,35 @@ def _state(path: Path) -> tuple[int, ...] | None:
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def read_bytes(path: Path, what: str) -> bytes:
+def read_bytes(path: Path, what: str, most: int | None = None) -> bytes:
     """Read a file.
 
     Args:
         path: The file.
         what: What it is, as a noun for the error text ("calibration table").
+        most: Bytes that it may have; None for far more than any table, cache or shard has.
 
     Returns:
         Its content.
 
     Raises:
-        DataError: It cannot be read, or its set was cut off and cannot be completed.
+        DataError: It cannot be read, has too much, or its set was cut off and cannot be completed.
     """
     settle_around(path)
+    most = _MOST if most is None else most
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content, size = bytearray(), os.fstat(file.fileno()).st_size
+            if 0 < size <= most:
+                return file.read()
+            while size <= most and (chunk := file.read(_CHUNK)):  # a pipe, or /dev/zero, which has no end
+                content += chunk
+                size = len(content)
+        if size > most:
+            raise DataError(
+                f"{what} {path} has more than the {most:,} bytes that are read", hint="is it the right file?"
+            )
+        return bytes(content)
     except (OSError, ValueError) as error:  # ValueError: NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{what} {path} cannot be read: {reason}", hint="check the path") from error

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -108,7 +109,7 @@ def _dead(path: Path, names: re.Pattern[str]) -> Iterator[os.stat_result | None]
         return
     descriptor = -1
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         yield _state_of_dead(descriptor, path) if descriptor >= 0 else None
     finally:
@@ -119,7 +120,8 @@ def _dead(path: Path, names: re.Pattern[str]) -> Iterator[os.stat_result | None]
 def _state_of_dead(descriptor: int, path: Path) -> os.stat_result | None:
     with suppress(OSError):
         state = os.fstat(descriptor)
-        if not is_held(descriptor) and os.path.samestat(state, path.lstat()):
+        ordinary = stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)  # nothing else is ours
+        if ordinary and not is_held(descriptor) and os.path.samestat(state, path.lstat()):
             return state
     return None
 

@@ -76,6 +76,16 @@ def test_file_that_cannot_be_read_raises_with_what_it_is(tmp_path: Path) -> None
         read_text(tmp_path / "t", "table")
 
 
+def test_file_of_no_end_or_of_too_much_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "big").touch()
+    os.truncate(tmp_path / "big", 2**40)
+    for path in [tmp_path / "big", *([Path("/dev/zero")] if os.name == "posix" else [])]:
+        with pytest.raises(DataError, match=r"table .* has more than the [\d,]+ bytes that are read Hint: is"):
+            read_bytes(path, "table", 2**21)
+    (tmp_path / "small").write_bytes(b"12")
+    assert read_bytes(tmp_path / "small", "table", 2) == b"12"
+
+
 # --- writing
 
 
@@ -525,11 +535,12 @@ def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path: 
     (tmp_path / ".quantlab-01234567").write_bytes(b"left by a kill")
     (tmp_path / ".quantlab-89abcdef").mkdir()
     (tmp_path / ".quantlab-notes").write_bytes(b"of the user")
+    os.mkfifo(tmp_path / ".quantlab-aaaaaaaa")  # to open it would take for ever
     with together():
         write_bytes(tmp_path / "a", b"")
         check_writable(tmp_path / "b")
-        assert sum(name.startswith(".quantlab-") for name in names(tmp_path)) == 2
-    assert names(tmp_path) == {"a", ".quantlab-notes"}
+        assert sum(name.startswith(".quantlab-") for name in names(tmp_path)) == 3
+    assert names(tmp_path) == {"a", ".quantlab-notes", ".quantlab-aaaaaaaa"}
 
 
 def test_folder_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
