@@ -15,7 +15,7 @@ from quantlab.files.places import (
     is_same_file,
     make_folder,
 )
-from quantlab.files.reading import is_file, read_bytes, read_text, read_together
+from quantlab.files.reading import is_file, read_bytes, read_text, read_together, text_of
 from quantlab.files.sets import together
 from quantlab.files.settling import settle
 from quantlab.files.sweeping import scratch_folder
@@ -39,6 +39,7 @@ __all__ = [
     "remove",
     "scratch_folder",
     "settle",
+    "text_of",
     "together",
     "write_bytes",
     "write_text",

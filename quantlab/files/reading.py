@@ -120,7 +120,24 @@ def read_text(path: Path, what: str) -> str:
     Raises:
         DataError: It cannot be read, or is not UTF-8.
     """
+    return text_of(read_bytes(path, what), path, what)
+
+
+def text_of(content: bytes, path: Path, what: str) -> str:
+    """The text of a file that was read: a pipe can be read once only.
+
+    Args:
+        content: Its content.
+        path: The file, for the error text.
+        what: What it is, likewise.
+
+    Returns:
+        Its text.
+
+    Raises:
+        DataError: It is not UTF-8.
+    """
     try:
-        return read_bytes(path, what).decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{what} {path} cannot be read: {error}", hint="it must be text in UTF-8") from error
