@@ -76,7 +76,7 @@ def folders_locked(folders: Iterable[Path]) -> Iterator[None]:
 
 def wait_until_free(folder: Path) -> None:
     """Return when nobody holds a folder; ConfigError if somebody does not let go of it."""
-    with ExitStack() as stack:
+    with ExitStack() as stack, suppress(OSError):  # what cannot be opened is for others to say
         _lock_folder(folder, stack)
 
 

@@ -12,7 +12,7 @@ from quantlab.errors import ConfigError
 from quantlab.files.locks import wait_until_free
 from quantlab.files.names import is_file, is_folder, is_link, is_there
 from quantlab.files.sets import current_set
-from quantlab.files.settling import settle
+from quantlab.files.settling import refuse_foreign, settle
 from quantlab.files.sweeping import sweep, temporary_name
 
 
@@ -35,6 +35,7 @@ def check_writable(path: Path) -> None:
     if not is_folder(folder):
         raise ConfigError(f"output folder {folder} does not exist or is not a folder", hint=f"mkdir -p {folder}")
     settle(folder)
+    refuse_foreign(folder)
     wait_until_free(folder)  # who holds it for long, as `flock . COMMAND` does, is told before the work
     sweep(folder)
     _try_to_write(folder)

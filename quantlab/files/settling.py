@@ -20,18 +20,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from quantlab.errors import DataError
+from quantlab.errors import ConfigError, DataError
 from quantlab.files.locks import folders_locked
 from quantlab.files.names import is_file
 from quantlab.files.sweeping import TEMPORARY, temporary_name
+from quantlab.files.uninterrupted import uninterrupted
 
 JOURNAL = ".quantlab-journal"
 FORMAT = "quantlab.journal"
@@ -55,7 +53,7 @@ def rename_all(moves: Sequence[Move]) -> None:
     while True:
         for folder in folders:
             settle(folder)
-        with folders_locked(folders), _uninterrupted():
+        with folders_locked(folders), uninterrupted():
             journals = [folder / JOURNAL for folder in folders if (folder / JOURNAL).is_file()]
             if any(map(_is_of_another_user, journals)):
                 raise PermissionError(13, f"a set of another user was cut off there ({JOURNAL})", str(journals[0]))
@@ -127,7 +125,7 @@ def settle(folder: Path) -> None:
                 continue  # it was completed meanwhile
             others = _read(home / JOURNAL)["others"] if (home / JOURNAL).exists() else []
             folders = {Path(os.path.realpath(place)) for place in (folder, home, *(home / other for other in others))}
-            with folders_locked(f for f in folders if f.is_dir()), _uninterrupted():
+            with folders_locked(f for f in folders if f.is_dir()), uninterrupted():
                 _complete(home, journal, [f for f in folders if f.is_dir()])
         except FileNotFoundError:
             continue
@@ -157,6 +155,16 @@ def settle_around(path: Path) -> None:
         raise DataError(
             f"{path} is of a set of files of another user that was cut off: it may be half old, half new",
             hint=f"let them read it with quantlab, which completes the set, or remove {journal}",
+        )
+
+
+def refuse_foreign(folder: Path) -> None:
+    """ConfigError where a set of another user was cut off: nothing can be published there until it is complete."""
+    journal = folder / JOURNAL
+    if is_file(journal) and _is_of_another_user(journal):
+        raise ConfigError(
+            f"output folder {folder} has a set of files of another user that was cut off",
+            hint=f"let them run quantlab there, which completes it, or remove {journal}",
         )
 
 
@@ -288,23 +296,3 @@ def bring_to_disk(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the block is done: it takes a moment only."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread is interrupted
-        return
-    came: list[tuple[int, FrameType | None]] = []
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    ours = [number for number, handler in before.items() if callable(handler)]
-    for number in ours:
-        signal.signal(number, lambda number, frame: came.append((number, frame)))
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, before[number])
-        for number, frame in came:
-            before[number](number, frame)

@@ -470,6 +470,8 @@ def test_set_of_another_user_that_was_cut_off_is_not_read(tmp_path: Path, monkey
         is_file(tmp_path / "a")
     with pytest.raises(DataError, match="may be half old, half new"):
         read_bytes(tmp_path / "a", "file")
+    with pytest.raises(ConfigError, match="has a set of files of another user that was cut off Hint: let them run"):
+        check_writable(tmp_path / "other")
 
 
 def test_last_of_writing_and_removing_a_file_in_a_set_counts(tmp_path: Path) -> None:
