@@ -151,7 +151,7 @@ def settle_around(path: Path) -> None:
         return
     settle(target.parent)
     journal = target.parent / JOURNAL
-    if is_file(journal) and target.name in _names_in(journal):
+    if is_file(journal) and _is_of_another_user(journal) and target.name in _names_in(journal):
         raise DataError(
             f"{path} is of a set of files of another user that was cut off: it may be half old, half new",
             hint=f"let them read it with quantlab, which completes the set, or remove {journal}",
