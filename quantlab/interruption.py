@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 TYPE_CHECKING = False  # as in typing, which takes time
 if TYPE_CHECKING:
+    import signal
     from types import FrameType
     from typing import Any
+else:
+    try:
+        import _signal as signal  # what is below `signal`, without its enums: they take 10 ms, half of the start
+    except ImportError:  # another Python
+        import signal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 and the number of the signal. 143 after SIGTERM."""
-_received: list[int] = []
+_received: list[Any] = []
 
 
 class Terminated(KeyboardInterrupt):
@@ -78,6 +83,6 @@ def _pass_on(problem: Any) -> None:
     if issubclass(problem.exc_type, KeyboardInterrupt) and _received:
         import _thread
 
-        _thread.interrupt_main(signal.Signals(_received[-1]))
+        _thread.interrupt_main(_received[-1])
     else:
         sys.__unraisablehook__(problem)

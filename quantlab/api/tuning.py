@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from quantlab.engines.engine import Engine
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import ConfigError
-from quantlab.files import locked, make_folder
+from quantlab.files import locked, make_folder, scratch_folder
 from quantlab.onnx_model import Model, load_model, model_hash, require_float
 from quantlab.tune.journal import Journal
 from quantlab.tune.latency import first_choices
@@ -189,9 +188,9 @@ def tuned_engine(
     Raises:
         QuantlabError: As `tune`.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         request = TuningRequest(
-            table, batches, Path(folder), runtime=runtime, budget_s=COMPARED_BUDGET_S, settings=settings, batch=batch
+            table, batches, folder, runtime=runtime, budget_s=COMPARED_BUDGET_S, settings=settings, batch=batch
         )
         found = tune(model, request)
         assert found.engine is not None

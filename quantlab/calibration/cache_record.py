@@ -13,7 +13,7 @@ from typing import Any
 
 from quantlab.calibration.trt_cache import TrtCache
 from quantlab.errors import DataError
-from quantlab.files import is_file, read_bytes, read_text, together, write_bytes, write_text
+from quantlab.files import is_file, read_bytes, read_text, read_together, together, write_bytes, write_text
 from quantlab.strict_json import json_text
 from quantlab.typed_json import Count, read_document
 
@@ -96,10 +96,9 @@ def refusals(cache: Path, expected: CacheRecord, tensors: Collection[str] = ()) 
     Raises:
         DataError: The cache is corrupt, or its record is missing or broken.
     """
-    content = TrtCache.load(cache)  # a corrupt cache raises here, naming the line
-    record = load_record(cache)
+    content, record, cache_hash = read_together(cache, lambda: _with_record(cache))
     reasons = []
-    if record.cache_hash != hashlib.sha256(read_bytes(cache, "calibration cache")).hexdigest():
+    if record.cache_hash != cache_hash:
         reasons.append("it was changed after its record was written")
     for name in ("algorithm", "model_hash", "data_hash", "preprocess", "batch_size", "batches", "tensorrt", "gpu"):
         wanted, got = getattr(expected, name), getattr(record, name)
@@ -109,6 +108,12 @@ def refusals(cache: Path, expected: CacheRecord, tensors: Collection[str] = ()) 
     if missing:
         reasons.append(f"it is incomplete: {len(missing)} tensors are missing (first: '{missing[0]}')")
     return reasons
+
+
+def _with_record(cache: Path) -> tuple[TrtCache, CacheRecord, str]:
+    """A cache, its record, and the hash of its file."""
+    content = TrtCache.load(cache)  # a corrupt cache raises here, naming the line
+    return content, load_record(cache), hashlib.sha256(read_bytes(cache, "calibration cache")).hexdigest()
 
 
 def _short(value: object) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from quantlab.calibration.ep_table import is_ep_flatbuffers, is_ep_text, table_from_ep
 from quantlab.calibration.table import CalibrationTable, Provenance
 from quantlab.errors import ConfigError, DataError
-from quantlab.files import read_bytes, read_text, write_bytes
+from quantlab.files import read_bytes, text_of, write_bytes
 from quantlab.numerics import INT8_MAX, amax_from_scale
 
 _HEADER = re.compile(r"TRT-[0-9]{1,9}-[A-Za-z0-9_]{1,80}|[0-9]{1,9} [0-9a-f]{1,16} [0-9a-f]{1,16}")
@@ -187,7 +187,7 @@ def load_table(path: str | Path) -> CalibrationTable:
     content = read_bytes(path, "calibration table")
     if is_ep_flatbuffers(content):
         return table_from_ep(content, str(path))
-    text = read_text(path, "calibration table")
+    text = text_of(content, path, "calibration table")
     if text.lstrip().startswith("{") or path.suffix == ".json":
         return CalibrationTable.from_json(text, str(path))
     if is_ep_text(content) and not _HEADER.fullmatch(text.split("\n", 1)[0].rstrip("\r")):

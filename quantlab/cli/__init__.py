@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -121,6 +122,10 @@ def main() -> None:
 def run_command() -> int:
     """Run the command of `sys.argv`; its exit code. Only a bug raises."""
     try:
+        Path.cwd()
+    except OSError as error:  # it was removed: what reads or writes files fails in many ways
+        return _fail(f"the current folder cannot be found: {error.strerror}", "cd to another folder")
+    try:
         with counted_noise():
             code = cli.main(prog_name="quantlab", standalone_mode=False)
         code = code if isinstance(code, int) else 0  # from ctx.exit
@@ -139,14 +144,30 @@ def run_command() -> int:
     except (click.Abort, KeyboardInterrupt):
         return _interrupted()
     except Exception as error:
-        if received() is None and isinstance(error, OSError) and error.errno in _FULL:
-            return _fail(f"{error.filename or 'a temporary file'} cannot be written: {error.strerror}", "free the disk")
-        if received() is None:
+        if received() is not None:
+            return _interrupted()  # a library has turned it into something else
+        shortage = _shortage(error)
+        if shortage is None:
             raise
-        return _interrupted()  # a library has turned it into something else
+        return _fail(*shortage)
 
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
+_MANY = (errno.EMFILE, errno.ENFILE)
+
+
+def _shortage(error: Exception) -> tuple[str, str] | None:
+    """What the machine has too little of, and what to do about it; None for what is no shortage."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or number == errno.ENOMEM:
+        return "there is too little memory", "a smaller --batch-size, or more memory (ulimit -v)"
+    if isinstance(error, OSError) and number in _FULL:
+        return f"{error.filename or 'a temporary file'} cannot be written: {error.strerror}", "free the disk"
+    if isinstance(error, OSError) and number in _MANY:
+        return f"{error.filename or 'a file'} cannot be opened: {error.strerror}", "allow more (ulimit -n)"
+    if isinstance(error, ImportError) and error.path and not error.path.endswith(".py"):  # a binary, not our mistake
+        return f"a library cannot be loaded: {error}", "is there enough memory? else install it again"
+    return None
 
 
 def _interrupted() -> int:

@@ -30,7 +30,10 @@ class _Heard(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
+        if record.name.startswith("quantlab."):
+            echo(record.getMessage(), err=True)
+        else:
+            self.lines.append(record.getMessage())
 
     def show(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
         """In place of `warnings.showwarning`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ def command(model: Path, table_file: Path, output: Path, **v: Any) -> None:
     from quantlab.cli.engine_runtime import runtime
     from quantlab.data import BatchSize
     from quantlab.engines.options import BuildSettings
+    from quantlab.files import scratch_folder
     from quantlab.onnx_model import input_specs, load_model
     from quantlab.tune.problem import Problem, made_up
 
@@ -45,9 +45,9 @@ def command(model: Path, table_file: Path, output: Path, **v: Any) -> None:
     if BatchSize.of(input_specs(proto)).fixed not in (None, v["batch_size"]):
         refuse_idle(["batch_size"], "the model has a fixed batch")
     settings = BuildSettings(v["timing_cache"], v["builder_optimization_level"])
-    with tempfile.TemporaryDirectory() as passing:
+    with scratch_folder() as passing:
         problem = Problem(
-            proto, table, made_up(proto, v["batch_size"]), v["keep"] or Path(passing), runtime=runtime(),
+            proto, table, made_up(proto, v["batch_size"]), v["keep"] or passing, runtime=runtime(),
             settings=settings,
         )  # fmt: skip
         found = record_latencies(problem, lambda step: echo(f"{step.candidate}: {step.what}", err=True))

@@ -77,6 +77,9 @@ class Comparison:
         preprocess: Of the data, None if it is not known.
         warnings: Facts that a reader must know.
         partial: Whether it was interrupted, after `samples`.
+        data_hash: Names the samples, however they were cut into batches; None if it was interrupted.
+        labels_hash: Names their labels; None without, or if it was interrupted.
+        metric_hash: Names the user's metric; None without one, or where its text is not known.
     """
 
     results: tuple[ModelResult, ...]
@@ -87,6 +90,9 @@ class Comparison:
     preprocess: Mapping[str, Any] | None
     warnings: tuple[str, ...]
     partial: bool = False
+    data_hash: str | None = None
+    labels_hash: str | None = None
+    metric_hash: str | None = None
 
     @property
     def fp32(self) -> ModelResult:

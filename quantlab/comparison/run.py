@@ -14,8 +14,9 @@ from quantlab.comparison.backend import Backend, Outputs
 from quantlab.comparison.feed import check_range, with_labels
 from quantlab.comparison.judge import scores_output
 from quantlab.comparison.tally import BatchRow, Tally, Truth
-from quantlab.comparison.task import Metric, TaskMetric
+from quantlab.comparison.task import Metric, TaskMetric, metric_hash
 from quantlab.data import Batch, Batches, BatchSize, Labels
+from quantlab.data.hash import SamplesHash
 from quantlab.errors import DataError, QuantlabError, first_line, in_batch
 from quantlab.onnx_model import input_specs, output_specs
 
@@ -54,6 +55,8 @@ class ComparisonRun:
         tallies: One per backend, by name.
         scores: The output that is read as class scores, if any.
         kept: The batches so far.
+        metric_hash: Of the user's metric, None where it is not known.
+        hash: Of their samples; not to be trusted after an interruption.
     """
 
     def __init__(self, fp32: onnx.ModelProto, backends: Sequence[Backend], metric: Metric | None) -> None:
@@ -62,7 +65,10 @@ class ComparisonRun:
         self.kept: list[KeptBatch] = []
         names = [o.name for o in output_specs(fp32)]
         self.tallies = {b.name: Tally(b.name, names, None if metric is None else TaskMetric(metric)) for b in backends}
-        self._size = BatchSize.of(input_specs(fp32))
+        specs = input_specs(fp32)
+        self._size = BatchSize.of(specs)
+        self.metric_hash = metric_hash(metric)
+        self.hash = SamplesHash([spec.name for spec in specs], self._size)
 
     @property
     def samples(self) -> int:
@@ -91,6 +97,7 @@ class ComparisonRun:
         for number, (batch, known) in enumerate(with_labels(batches, labels, self._size)):
             with in_batch(number):
                 kept = self._compared(batch, known)
+                self.hash.add(batch, known)
             self.kept.append(kept)  # in one step: an interruption loses a batch or keeps it
             if on_batch:
                 on_batch(self.samples)

@@ -55,7 +55,19 @@ def summarise(run: ComparisonRun, facts: StreamFacts, partial: bool) -> Comparis
     results = tuple(_result(run, backend, counts, labels) for backend in run.backends)
     warnings += [*_runtime_warnings(run, results), *_failures(run.tallies.values())]
     digest = model_hash(run.proto)
-    return Comparison(results, run.samples, labeled, run.scores, digest, facts.preprocess, tuple(warnings), partial)
+    return Comparison(
+        results,
+        run.samples,
+        labeled,
+        run.scores,
+        digest,
+        facts.preprocess,
+        tuple(warnings),
+        partial,
+        None if partial else run.hash.data(),
+        None if partial else run.hash.labels(),
+        run.metric_hash,
+    )
 
 
 def _result(

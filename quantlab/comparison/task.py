@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,6 +36,14 @@ class WholeSet(Protocol):
 
 
 Metric = PerSample | type[WholeSet]
+
+
+def metric_hash(metric: Metric | None) -> str | None:
+    """What names a metric of the user: the hash of its text; None without one, or where the text is not at hand."""
+    try:
+        return None if metric is None else hashlib.sha256(inspect.getsource(metric).encode()).hexdigest()
+    except (OSError, TypeError):
+        return None
 
 
 class TaskMetric:

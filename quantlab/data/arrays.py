@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quantlab.data.batches import Batch, Labels, require_batch_size
 from quantlab.data.hash import hash_batch
+from quantlab.data.mapped_files import MappedFiles
 from quantlab.data.numpy_files import is_zip, read_npy, read_npz, refused
 from quantlab.errors import DataError
 from quantlab.files import is_file
@@ -91,6 +92,7 @@ class ArrayBatches:
         self.batch_size = batch_size
         self._arrays, self.labels = dict(arrays), labels
         self._order: NDArray[np.intp] | None = None
+        self._mapped = MappedFiles(arrays.values())
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)
@@ -102,8 +104,13 @@ class ArrayBatches:
         """Batches with their labels, if there are any."""
         for start in range(0, self.count, self.batch_size):
             rows = self._places(start, start + self.batch_size)
-            batch = {name: self._rows(name, array, rows) for name, array in self._arrays.items()}
-            yield batch, None if self.labels is None else self.labels[start : start + self.batch_size]
+            yield self._batch(rows), None if self.labels is None else self.labels[start : start + self.batch_size]
+
+    def _batch(self, rows: slice | NDArray[np.intp]) -> Batch:
+        self._mapped.check()
+        batch = {name: self._rows(name, array, rows) for name, array in self._arrays.items()}
+        self._mapped.check()
+        return batch
 
     def _places(self, start: int, end: int) -> slice | NDArray[np.intp]:
         """Where some samples stand in the arrays, which may be mapped files and are never reordered."""
@@ -114,8 +121,7 @@ class ArrayBatches:
         found = []
         for start in range(self.count):
             digest = hashlib.sha256()
-            rows = self._places(start, start + 1)
-            hash_batch(digest, {name: self._rows(name, array, rows) for name, array in self._arrays.items()})
+            hash_batch(digest, self._batch(self._places(start, start + 1)))
             found.append(digest.digest())
         return found
 

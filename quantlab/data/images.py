@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quantlab.data.batches import Batch, Labels, require_batch_size
 from quantlab.data.decode import frames, from_array, open_image
 from quantlab.data.folder import image_files
+from quantlab.data.mapped_files import MappedFiles
 from quantlab.data.prefetch import map_ahead
 from quantlab.data.preprocess import Preprocess
 from quantlab.errors import DataError, Notice, QuantlabError, expect_type
@@ -65,6 +66,7 @@ class ImageBatches:
         self.skipped: tuple[str, ...] = ()
         self._notices, self._several = tuple(notices), set[int]()
         self._images, self.labels = images, labels
+        self._mapped = MappedFiles([images] if isinstance(images, np.ndarray) else [])
         if skip_bad:
             self._leave_out_bad()
 
@@ -100,11 +102,13 @@ class ImageBatches:
                 )
             rows.append(row)
             if len(rows) == self.batch_size or number == self.count - 1:
+                self._mapped.check()
                 labels = None if self.labels is None else self.labels[start : start + len(rows)]
                 yield {self.input_name: np.stack(rows)}, labels
                 start, rows = start + len(rows), []
 
     def _load(self, index: int) -> NDArray[Any]:
+        self._mapped.check()
         image = self._images[index]
         source = open_image(image) if isinstance(image, Path) else image  # its errors name the file
         if not isinstance(source, np.ndarray) and frames(source) > 1:

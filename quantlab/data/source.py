@@ -144,7 +144,9 @@ def _labels(options: DataOptions, count: int, names: list[str] | None) -> NDArra
         return None
     path, key = split_key(options.labels)
     if not is_file(path):
-        raise DataError(f"labels file {path} does not exist", hint="give a CSV, text, .npy or .npz:key file")
+        raise DataError(
+            f"labels file {path} does not exist or is no ordinary file", hint="give a CSV, text, .npy or .npz:key file"
+        )
     used = count if options.limit is None else min(count, options.limit)
     return read_labels(path, key, Samples(count, used, names))
 

@@ -12,11 +12,13 @@ from typing import Any
 from quantlab.engines.messages import Warned, explain
 from quantlab.engines.options import MIB
 from quantlab.errors import BuildError, DataError
-from quantlab.files import is_file, read_bytes, read_text, together, write_bytes, write_text
+from quantlab.files import is_file, read_bytes, read_text, read_together, together, write_bytes, write_text
 from quantlab.typed_json import Amount, Count, read_document
 
 FORMAT = "quantlab.engine"
 
+MOST = 2**42
+"""Bytes of an engine, which holds the weights of a network."""
 EXPLICIT = "explicit Q/DQ"
 """`EngineRecord.int8` of an engine whose scales are in the model."""
 
@@ -75,9 +77,13 @@ class Engine:
     def load(cls, path: str | Path) -> Engine:
         """Read plan and record; BuildError if either is missing, truncated or changed."""
         path = Path(path)
+        return read_together(path, lambda: cls._read(path))
+
+    @classmethod
+    def _read(cls, path: Path) -> Engine:
         if not is_file(path):
             raise BuildError(f"engine {path} does not exist", hint="quantlab build MODEL -o ENGINE")
-        plan = read_bytes(path, "engine")
+        plan = read_bytes(path, "engine", MOST)
         file = _read_record(path)
         if len(plan) != file.plan_bytes:
             raise BuildError(

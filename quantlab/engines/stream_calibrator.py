@@ -20,6 +20,7 @@ from quantlab.data import Batch, Batches, BatchSize, stream_facts
 from quantlab.engines.int8 import CalibratorConfig, ParsedNetwork
 from quantlab.engines.network import WHOLE_NETWORK, cached_tensors
 from quantlab.errors import ConfigError, DataError, Notice
+from quantlab.files import is_file
 from quantlab.memory import DeviceMemory, open_memory
 from quantlab.onnx_model import TensorSpec
 
@@ -134,7 +135,7 @@ class StreamCalibrator:
     def check_cache(self) -> bool:
         """True if the cache file exists and fits; DataError with the reasons if it exists and does not."""
         path = self.options.cache
-        if path is None or not path.exists():
+        if path is None or not is_file(path):
             return False
         if self.options.trust_cache:
             TrtCache.load(path)

@@ -6,7 +6,7 @@ inside `together` is a set: its files appear together or not at all, see
 """
 
 from quantlab.files.locks import locked
-from quantlab.files.names import is_file, is_folder, is_there
+from quantlab.files.names import is_folder, is_there
 from quantlab.files.places import (
     check_folder,
     check_output,
@@ -15,9 +15,10 @@ from quantlab.files.places import (
     is_same_file,
     make_folder,
 )
-from quantlab.files.reading import read_bytes, read_text
+from quantlab.files.reading import is_file, read_bytes, read_text, read_together, text_of
 from quantlab.files.sets import together
 from quantlab.files.settling import settle
+from quantlab.files.sweeping import scratch_folder
 from quantlab.files.writing import open_output, remove, write_bytes, write_text
 
 __all__ = [
@@ -34,8 +35,11 @@ __all__ = [
     "open_output",
     "read_bytes",
     "read_text",
+    "read_together",
     "remove",
+    "scratch_folder",
     "settle",
+    "text_of",
     "together",
     "write_bytes",
     "write_text",

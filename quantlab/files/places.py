@@ -9,9 +9,11 @@ from itertools import combinations
 from pathlib import Path
 
 from quantlab.errors import ConfigError
+from quantlab.files.locks import wait_until_free
 from quantlab.files.names import is_file, is_folder, is_link, is_there
 from quantlab.files.sets import current_set
-from quantlab.files.settling import settle, sweep, temporary_name
+from quantlab.files.settling import refuse_foreign, settle
+from quantlab.files.sweeping import sweep, temporary_name
 
 
 def check_writable(path: Path) -> None:
@@ -33,6 +35,8 @@ def check_writable(path: Path) -> None:
     if not is_folder(folder):
         raise ConfigError(f"output folder {folder} does not exist or is not a folder", hint=f"mkdir -p {folder}")
     settle(folder)
+    refuse_foreign(folder)
+    wait_until_free(folder)  # who holds it for long, as `flock . COMMAND` does, is told before the work
     sweep(folder)
     _try_to_write(folder)
 

@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from quantlab.errors import ConfigError
-from quantlab.files.locks import hold
-from quantlab.files.settling import Move, bring_to_disk, rename_all, temporary_name
+from quantlab.files.settling import bring_to_disk, rename_all
+from quantlab.files.sweeping import held_file, held_folder
 
 
 class FileSet:
     """Files under temporary names until all of them are finished. Each is locked, so that no other run sweeps it."""
 
     def __init__(self) -> None:
-        self._moves: list[Move] = []
-        self._drafts: dict[Path, Path] = {}
-        self._folders: dict[Path, Path] = {}
+        self._named: dict[Path, Path | None] = {}  # name -> what gets it when the set is there; None: what has it goes
+        self._drafts: dict[Path, Path] = {}  # name -> where its file is written
+        self._folders: dict[Path, Path] = {}  # name of a new folder -> where its files are written
         self._held: list[int] = []
-        self._modes: dict[Path, Path] = {}
 
     def add_folder(self, folder: Path) -> None:
         """A folder that is to exist with the set: nothing is made before, unless it has to be."""
@@ -40,9 +39,8 @@ class FileSet:
         """Where a file is written whose folder does not exist: in a new folder beside the first that does not."""
         top = next(p for p in (target, *target.parents) if p.parent.exists())
         if top not in self._folders:
-            staging = _held_folder(top.parent, self._held)
-            self._folders[top] = staging
-            self._moves.append((staging, top))
+            staging = held_folder(top.parent, self._held)
+            self._folders[top] = self._named[top] = staging
         return self._folders[top] / target.relative_to(top)
 
     @contextmanager
@@ -61,31 +59,35 @@ class FileSet:
 
     def _beside(self, target: Path) -> Path:
         """Where a file is written whose folder exists."""
-        draft = _held_file(target.parent, self._held)
-        self._moves.append((draft, target))
-        if target.exists():
-            self._modes[draft] = target
+        self._named.pop(target, None)  # last, if it was to go
+        self._named[target] = draft = held_file(target.parent, self._held)
         return draft
 
     def remove(self, path: Path) -> None:
-        """A file that is gone when the set is there."""
-        self._moves.append((None, Path(os.path.realpath(path))))
+        """A file that is gone when the set is there, be it of the set."""
+        target = Path(os.path.realpath(path))
+        draft = self._drafts.pop(target, None)
+        if draft is not None:
+            draft.unlink(missing_ok=True)
+            self._named.pop(target, None)
+        if target.exists():
+            self._named[target] = None
 
     def publish(self) -> None:
         """Give all files their names."""
-        for draft, replaced in self._modes.items():
-            with suppress(FileNotFoundError):
-                _keep_mode(draft, replaced)
+        for path, draft in self._named.items():
+            if draft is not None and not draft.is_dir():
+                with suppress(FileNotFoundError):  # the name is free
+                    _keep_mode(draft, path)
         for staging in self._folders.values():
             for folder in (staging, *(path for path in staging.rglob("*") if path.is_dir())):
                 bring_to_disk(folder)
-        moves = [(draft, path) for draft, path in self._moves if draft is not None or path not in self._drafts]
-        if moves:
-            rename_all(moves)
+        if self._named:
+            rename_all([(draft, path) for path, draft in self._named.items()])
 
     def drop(self) -> None:
         """Remove whatever has no name yet."""
-        for draft, _ in self._moves:
+        for draft in self._named.values():
             if draft is not None and draft.is_dir():
                 shutil.rmtree(draft, ignore_errors=True)
             elif draft is not None:
@@ -138,33 +140,6 @@ def together() -> Iterator[FileSet]:
 def current_set() -> FileSet | None:
     """The set of the block that is running, if there is one."""
     return _CURRENT.get()
-
-
-def _held_file(folder: Path, held: list[int]) -> Path:
-    """A new file that is locked. A sweep between its making and its lock takes it away: then another is made."""
-    while True:
-        path = temporary_name(folder)
-        _hold(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), held)
-        if path.exists():
-            return path
-
-
-def _held_folder(parent: Path, held: list[int]) -> Path:
-    while True:
-        path = temporary_name(parent)
-        path.mkdir()
-        with suppress(OSError):  # where a folder cannot be opened, nothing is swept either
-            _hold(os.open(path, os.O_RDONLY), held)
-        if path.exists():
-            return path
-
-
-def _hold(descriptor: int, held: list[int]) -> None:
-    """Lock it and keep it open, where that is possible: elsewhere an open file could not be renamed."""
-    if hold(descriptor):
-        held.append(descriptor)
-    else:
-        os.close(descriptor)
 
 
 def _keep_mode(draft: Path, replaced: Path) -> None:

@@ -19,34 +19,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import secrets
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from quantlab.errors import DataError
-from quantlab.files.locks import folders_locked, is_held
+from quantlab.errors import ConfigError, DataError
+from quantlab.files.locks import folders_locked
 from quantlab.files.names import is_file
+from quantlab.files.sweeping import TEMPORARY, temporary_name
+from quantlab.files.uninterrupted import uninterrupted
 
 JOURNAL = ".quantlab-journal"
 FORMAT = "quantlab.journal"
 _TRIES = 100
 """At one journal, where others complete it at the same time."""
-_TEMPORARY = re.compile(r"\.quantlab-[a-z0-9_]{8}")
 
 Move = tuple[Path | None, Path]
 """What gets which name; None removes what has it."""
-
-
-def temporary_name(folder: Path) -> Path:
-    """A new name for something that is not finished."""
-    return folder / f".quantlab-{secrets.token_hex(4)}"
 
 
 def rename_all(moves: Sequence[Move]) -> None:
@@ -62,7 +53,7 @@ def rename_all(moves: Sequence[Move]) -> None:
     while True:
         for folder in folders:
             settle(folder)
-        with folders_locked(folders), _uninterrupted():
+        with folders_locked(folders), uninterrupted():
             journals = [folder / JOURNAL for folder in folders if (folder / JOURNAL).is_file()]
             if any(map(_is_of_another_user, journals)):
                 raise PermissionError(13, f"a set of another user was cut off there ({JOURNAL})", str(journals[0]))
@@ -134,7 +125,7 @@ def settle(folder: Path) -> None:
                 continue  # it was completed meanwhile
             others = _read(home / JOURNAL)["others"] if (home / JOURNAL).exists() else []
             folders = {Path(os.path.realpath(place)) for place in (folder, home, *(home / other for other in others))}
-            with folders_locked(f for f in folders if f.is_dir()), _uninterrupted():
+            with folders_locked(f for f in folders if f.is_dir()), uninterrupted():
                 _complete(home, journal, [f for f in folders if f.is_dir()])
         except FileNotFoundError:
             continue
@@ -145,29 +136,46 @@ def settle(folder: Path) -> None:
             ) from error
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes have left in a folder; what belongs to living ones stays.
+def settle_around(path: Path) -> None:
+    """`settle` for a file that is to be read, where it really is.
 
     Args:
-        folder: Any folder.
+        path: The file, which may not be there, or a name that no file can have.
+
+    Raises:
+        DataError: It is of a set that cannot be completed, or of one that another user has to complete.
     """
-    with suppress(OSError), os.scandir(folder) as entries:
-        for name in [entry.name for entry in entries if _TEMPORARY.fullmatch(entry.name)]:
-            _remove_dead(folder / name)
+    try:
+        target = Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        return
+    settle(target.parent)
+    journal = target.parent / JOURNAL
+    if is_file(journal) and _is_of_another_user(journal) and target.name in _names_in(journal):
+        raise DataError(
+            f"{path} is of a set of files of another user that was cut off: it may be half old, half new",
+            hint=f"let them read it with quantlab, which completes the set, or remove {journal}",
+        )
 
 
-def _remove_dead(path: Path) -> None:
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-        try:
-            if is_held(descriptor) or not os.path.samestat(os.fstat(descriptor), path.lstat()):
-                return
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
-        finally:
-            os.close(descriptor)
+def refuse_foreign(folder: Path) -> None:
+    """ConfigError where a set of another user was cut off: nothing can be published there until it is complete."""
+    journal = folder / JOURNAL
+    if is_file(journal) and _is_of_another_user(journal):
+        raise ConfigError(
+            f"output folder {folder} has a set of files of another user that was cut off",
+            hint=f"let them run quantlab there, which completes it, or remove {journal}",
+        )
+
+
+def _names_in(journal: Path) -> set[str]:
+    """The names that the journal of another user gives to files which are still to get them; none if it is broken."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if not _is_from_elsewhere(journal):
+            rows = _read(journal)["moves"]
+            if any(w is not None and _inode(journal.parent / w) == inode for w, inode, _ in rows):
+                return {str(name) for _, _, name in rows}
+    return set()
 
 
 def _places(moves: Sequence[Move]) -> Iterator[Path]:
@@ -244,7 +252,7 @@ def _complete(home: Path, journal: Path, folders: Sequence[Path]) -> None:
     here = [folder for folder in folders if (folder / JOURNAL).exists()]
     for folder in here:
         for name, inode, path in _read(folder / JOURNAL)["moves"]:
-            if Path(path).name != path or (name is not None and not _TEMPORARY.fullmatch(name)):
+            if Path(path).name != path or (name is not None and not TEMPORARY.fullmatch(name)):
                 raise ValueError("it names other folders")
             written = None if name is None else folder / name
             if written is None:
@@ -288,23 +296,3 @@ def bring_to_disk(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the block is done: it takes a moment only."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread is interrupted
-        return
-    came: list[tuple[int, FrameType | None]] = []
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    ours = [number for number, handler in before.items() if callable(handler)]
-    for number in ours:
-        signal.signal(number, lambda number, frame: came.append((number, frame)))
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, before[number])
-        for number, frame in came:
-            before[number](number, frame)

@@ -65,5 +65,4 @@ def remove(path: Path) -> None:
         path: The file.
     """
     with together() as files:
-        if path.exists():
-            files.remove(path)
+        files.remove(path)

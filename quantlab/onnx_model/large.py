@@ -3,7 +3,6 @@ model in memory; here the big weights are set aside while they look at the rest.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -14,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from quantlab.errors import ConfigError, first_line
-from quantlab.files import check_writable, open_output, together, write_bytes
+from quantlab.files import check_writable, open_output, scratch_folder, together, write_bytes
 from quantlab.onnx_model.nodes import all_nodes, node_label
 from quantlab.onnx_model.plugins import set_plugins_aside
 
@@ -198,7 +197,7 @@ def _moved_out(tensor: TensorProto, file: Any, location: str) -> TensorProto:
 @contextmanager
 def as_file(proto: onnx.ModelProto) -> Iterator[Path]:
     """The model as a file in a temporary folder, for libraries that take nothing else above 2 GB."""
-    with tempfile.TemporaryDirectory(prefix="quantlab-") as folder:
-        path = Path(folder) / "model.onnx"
+    with scratch_folder() as folder:
+        path = folder / "model.onnx"
         save_model(proto, path)
         yield path

@@ -9,9 +9,10 @@ import onnx.inliner
 from google.protobuf.message import DecodeError
 
 from quantlab.errors import GraphError, first_line
-from quantlab.files import is_file
+from quantlab.files import is_file, read_together
 from quantlab.onnx_model.large import LIMIT, model_bytes, why_invalid
 from quantlab.onnx_model.mend import is_recursive, mended
+from quantlab.onnx_model.ranks import with_ranks
 
 Model = str | Path | onnx.ModelProto
 """What every function that takes a model accepts: a path of an ONNX file, or the loaded ModelProto."""
@@ -23,7 +24,7 @@ def load_model(model: Model) -> onnx.ModelProto:
         proto, name = model, "model"
     else:
         path = Path(model)
-        proto, name = _read(path), str(path)
+        proto, name = read_together(path, lambda: _read(path)), str(path)
     if not proto.HasField("graph") or not proto.graph.node:
         raise GraphError(f"{name} is not an ONNX model: it has no graph", hint="is this file an export that failed?")
     if proto.functions:
@@ -37,7 +38,7 @@ def load_model(model: Model) -> onnx.ModelProto:
                 f"{' (they are recursive)' if is_recursive(proto) else ''}",
                 hint="export it without functions",
             ) from error
-    proto = mended(proto)
+    proto = with_ranks(mended(proto))
     reason = why_invalid(proto, full_check=False)
     if reason is not None:
         raise GraphError(f"{name} is not a valid ONNX model: {reason}", hint="export the model again")

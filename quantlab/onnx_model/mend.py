@@ -3,7 +3,6 @@ with the node or tensor that it is about. onnx's own checker sees some of this o
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from itertools import count
@@ -14,12 +13,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from quantlab.errors import GraphError
-from quantlab.onnx_model.nodes import all_nodes, names_read, node_label, opset_of, subgraphs_of
-
-_EXPORT = "export the model again"
-_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
-_LARGEST = 2**31 - 1
-"""Of a dimension and of a tensor, in ONNX Runtime and TensorRT."""
+from quantlab.onnx_model.nodes import all_nodes, names_read, node_label, opset_of
+from quantlab.onnx_model.refuse import EXPORT, check_makers, check_tensors, check_values, is_no_size
 
 
 def mended(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -40,8 +35,8 @@ def mended(proto: onnx.ModelProto) -> onnx.ModelProto:
     if not 1 <= opset_of(proto) <= newest:
         raise GraphError(f"the model has opset {opset_of(proto)}, onnx {onnx.__version__} knows 1 to {newest}",
                          hint=f"update onnx, or export the model with opset {newest} or older")  # fmt: skip
-    _check_values(proto)
-    _check_tensors(proto)
+    check_values(proto)
+    check_tensors(proto)
     changes = [change for needed, change in _CHANGES if needed(proto)]
     if changes:
         copied = onnx.ModelProto()
@@ -49,7 +44,7 @@ def mended(proto: onnx.ModelProto) -> onnx.ModelProto:
         proto = copied
         for change in changes:
             change(proto)
-    _check_makers(proto)
+    check_makers(proto)
     return proto
 
 
@@ -63,111 +58,16 @@ def is_recursive(proto: onnx.ModelProto) -> bool:
     return any(f in calls for f, calls in called.items())
 
 
-def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    yield proto.graph
-    for node in proto.graph.node:
-        yield from subgraphs_of(node)
+def _has_odd_outputs(proto: onnx.ModelProto) -> bool:
+    return any(is_no_size(dim) for value in proto.graph.output for dim in value.type.tensor_type.shape.dim)
 
 
-def _check_values(proto: onnx.ModelProto) -> None:
-    """Inputs and outputs: their types and dimensions."""
-    if not proto.graph.output:
-        raise GraphError("the model has no outputs, so it computes nothing", hint=_EXPORT)
-    for what, values in (("input", proto.graph.input), ("output", proto.graph.output)):
-        for name, times in Counter(value.name for value in values).items():
-            if times > 1:
-                raise GraphError(f"the model has {times} {what}s '{name}'", hint=f"give every {what} a name of its own")
-        for value in values:
-            kind = value.type.WhichOneof("value")
-            if what == "input" and (kind != "tensor_type" or not value.type.tensor_type.elem_type):
-                shown = kind.removesuffix("_type") if kind and kind != "tensor_type" else "value of unknown type"
-                raise GraphError(
-                    f"input '{value.name}' is a {shown}; only tensors can be fed",
-                    hint="export the model with tensors as inputs",
-                )
-            if kind != "tensor_type":
-                continue
-            if what == "input" and not value.type.tensor_type.HasField("shape"):
-                raise GraphError(f"input '{value.name}' has no shape, not even a number of dimensions",
-                                 hint="export the model with the shape of its inputs")  # fmt: skip
-            if value.type.tensor_type.elem_type not in TensorProto.DataType.values():
-                number = value.type.tensor_type.elem_type
-                raise GraphError(f"{what} '{value.name}' has element type {number}, which ONNX does not have",
-                                 hint="update onnx, or export the model again")  # fmt: skip
-            for size in value.type.tensor_type.shape.dim:
-                if size.HasField("dim_value") and not -1 <= size.dim_value <= _LARGEST:
-                    raise GraphError(
-                        f"{what} '{value.name}' has a dimension of {size.dim_value}, more than the 2^31 - 1 that "
-                        "ONNX Runtime and TensorRT take",
-                        hint="export the model with a dynamic or smaller dimension",
-                    )
-
-
-def _check_tensors(proto: onnx.ModelProto) -> None:
-    """Constants: their types, dimensions and the bytes that they hold."""
-    for graph in _graphs(proto):
-        for tensor in graph.initializer:
-            _check_tensor(tensor)
-    for node in all_nodes(proto.graph):
-        for value in node.attribute:
-            for tensor in (*([value.t] if value.HasField("t") else ()), *value.tensors):
-                _check_tensor(tensor, f"constant of node '{node_label(node)}'")
-
-
-def _check_tensor(tensor: TensorProto, what: str = "") -> None:
-    what = what or f"initializer '{tensor.name}'"
-    if tensor.data_type not in _TYPES:
-        raise GraphError(f"{what} has element type {tensor.data_type}, which ONNX does not have",
-                         hint="update onnx, or export the model again")  # fmt: skip
-    if tensor.HasField("segment"):
-        raise GraphError(f"{what} is stored in segments", hint="save the model with a current version of onnx")
-    if any(size < 0 for size in tensor.dims):
-        raise GraphError(f"{what} has the shape {list(tensor.dims)}", hint=_EXPORT)
-    if not tensor.HasField("raw_data") or tensor.data_location == TensorProto.EXTERNAL:
-        return
-    if tensor.data_type == TensorProto.STRING:
-        raise GraphError(f"{what} holds strings as raw bytes", hint=_EXPORT)
-    wanted = -(-prod(tensor.dims) * _bits(tensor.data_type) // 8)
-    if len(tensor.raw_data) != wanted:
-        raise GraphError(
-            f"{what} has {len(tensor.raw_data)} bytes, its shape {list(tensor.dims)} needs {wanted}",
-            hint="the file is damaged: download or export it again",
-        )
-
-
-def _bits(data_type: int) -> int:
-    name = TensorProto.DataType.Name(data_type)
-    packed = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
-    return packed.get(name) or 8 * int(helper.tensor_dtype_to_np_dtype(data_type).itemsize)
-
-
-def _check_makers(proto: onnx.ModelProto) -> None:
-    """Every tensor of the main graph is made once, and before it is read."""
-    made = {value.name: "an input" for value in proto.graph.input}
-    for tensor in proto.graph.initializer:
-        if not tensor.name:
-            raise GraphError(
-                f"an initializer of shape {list(tensor.dims)} of graph '{proto.graph.name or 'main'}' has no name",
-                hint=_EXPORT,
-            )
-        made[tensor.name] = "an initializer"
-    for node in proto.graph.node:
-        if not node.op_type:
-            raise GraphError(f"node '{node_label(node)}' has no operator", hint=_EXPORT)
-        for name in node.input:
-            if name and name not in made:
-                raise GraphError(f"node '{node_label(node)}' ({node.op_type}) reads '{name}', which nothing makes",
-                                 hint="export the model again, or add the missing input or initializer")  # fmt: skip
-        for name in filter(None, node.output):
-            if name in made:
-                raise GraphError(
-                    f"tensor '{name}' is made by {made[name]} and again by node '{node_label(node)}' ({node.op_type})",
-                    hint="give the two different names",
-                )
-            made[name] = f"node '{node_label(node)}' ({node.op_type})"
-    for output in proto.graph.output:
-        if output.name not in made:
-            raise GraphError(f"output '{output.name}' is made by no node", hint=_EXPORT)
+def _open_outputs(proto: onnx.ModelProto) -> None:
+    """A size of an output that no tensor can have is dynamic: it follows from the network, whatever is said there."""
+    for value in proto.graph.output:
+        for dim in value.type.tensor_type.shape.dim:
+            if is_no_size(dim):
+                dim.ClearField("dim_value")
 
 
 def _is_doubled(proto: onnx.ModelProto) -> bool:
@@ -182,7 +82,7 @@ def _drop_doubles(proto: onnx.ModelProto) -> None:
     for tensor in proto.graph.initializer:
         other = kept.setdefault(tensor.name, tensor)
         if other is not tensor and other.SerializeToString() != tensor.SerializeToString():
-            raise GraphError(f"there are two initializers '{tensor.name}' with different values", hint=_EXPORT)
+            raise GraphError(f"there are two initializers '{tensor.name}' with different values", hint=EXPORT)
     constants = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in kept.values()]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(constants)
@@ -217,12 +117,12 @@ def _sort(proto: onnx.ModelProto) -> None:
     for k, before in graph.items():
         if k in before:
             raise GraphError(f"node '{node_label(nodes[k])}' ({nodes[k].op_type}) reads its own result: a cycle",
-                             hint=_EXPORT)  # fmt: skip
+                             hint=EXPORT)  # fmt: skip
     try:
         order = list(TopologicalSorter(graph).static_order())
     except CycleError as error:
         names = " -> ".join(f"'{node_label(nodes[k])}'" for k in error.args[1][:6])
-        raise GraphError(f"the nodes {names} read each other's results in a cycle", hint=_EXPORT) from None
+        raise GraphError(f"the nodes {names} read each other's results in a cycle", hint=EXPORT) from None
     copies = [onnx.NodeProto.FromString(nodes[k].SerializeToString()) for k in order]
     del proto.graph.node[:]
     proto.graph.node.extend(copies)
@@ -241,7 +141,7 @@ def _write_out(proto: onnx.ModelProto) -> None:
             dense = np.zeros(prod(dims), values.dtype)
             dense[indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), dims)] = values
         except (ValueError, IndexError, TypeError, KeyError) as error:
-            raise GraphError(f"sparse initializer '{name}' cannot be read: {error}", hint=_EXPORT) from error
+            raise GraphError(f"sparse initializer '{name}' cannot be read: {error}", hint=EXPORT) from error
         proto.graph.initializer.append(numpy_helper.from_array(dense.reshape(dims), name))
     proto.graph.ClearField("sparse_initializer")
 
@@ -270,7 +170,7 @@ def _drop_alias(proto: onnx.ModelProto) -> None:
         node.domain = "" if node.domain == "ai.onnx" else node.domain
     versions = {o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")}
     if len(versions) > 1:
-        raise GraphError(f"the model imports its operators in the versions {sorted(versions)}", hint=_EXPORT)
+        raise GraphError(f"the model imports its operators in the versions {sorted(versions)}", hint=EXPORT)
     others = [(o.domain, o.version) for o in proto.opset_import if o.domain not in ("", "ai.onnx")]
     del proto.opset_import[:]
     for domain, version in [*(("", version) for version in versions), *others]:
@@ -317,6 +217,7 @@ def _rename_nodes(proto: onnx.ModelProto) -> None:
 
 
 _CHANGES = (
+    (_has_odd_outputs, _open_outputs),
     (_has_alias, _drop_alias),
     (_has_plain_constants, _write_constants),
     (_is_doubled, _drop_doubles),

@@ -8,6 +8,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import uses_external_data
 
+from quantlab.files import is_file
 from quantlab.onnx_model.nodes import all_nodes
 
 
@@ -20,6 +21,8 @@ def weight_files(path: Path) -> list[Path]:
     Returns:
         The files; none for a file that is no model, which is for others to say.
     """
+    if not is_file(path):
+        return []
     try:
         proto = onnx.load(str(path), format="protobuf", load_external_data=False)
     except (OSError, ValueError, DecodeError):

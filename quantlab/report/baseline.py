@@ -54,6 +54,9 @@ class _Provenance:
     """What is read of the provenance."""
 
     model_hash: str
+    data_hash: str | None = None
+    labels_hash: str | None = None
+    metric_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,8 @@ def other_origin(baseline: Mapping[str, Any], comparison: Comparison) -> list[st
         comparison: The new one.
 
     Returns:
-        A line for another FP32 model, one for another preprocess, one for another number of samples.
+        A line for another FP32 model, one for another preprocess, one for other samples, one for other labels, one for
+        another metric; the last three go by hashes where both reports have them.
     """
     lines = []
     before = baseline["provenance"]
@@ -149,9 +153,21 @@ def other_origin(baseline: Mapping[str, Any], comparison: Comparison) -> list[st
             f"({comparison.model_hash[:12]}): the differences are not those of quantization"
         )
     made, now = before.get("preprocess"), comparison.preprocess
-    if isinstance(made, dict) and now is not None and made != now:
+    other_preprocess = isinstance(made, dict) and now is not None and made != now
+    if other_preprocess:
         lines += preprocess_notices(made, now, "the baseline") or ["the data are made otherwise than the baseline's"]
     samples = baseline["comparison"]["samples"]
     if samples != comparison.samples:
         lines.append(f"the baseline is of other data: {samples} samples, here {comparison.samples}")
+    elif not other_preprocess and _differ(before.get("data_hash"), comparison.data_hash):
+        lines.append("the baseline is of other data: as many samples, with other values")
+    elif _differ(before.get("labels_hash"), comparison.labels_hash):
+        lines.append("the baseline is of other labels of the same samples")
+    if _differ(before.get("metric_hash"), comparison.metric_hash):
+        lines.append("the baseline has another metric: the difference is not that of quantization")
     return lines
+
+
+def _differ(old: object, new: object) -> bool:
+    """Whether both are known, and are not the same."""
+    return bool(old) and bool(new) and old != new

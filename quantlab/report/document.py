@@ -112,6 +112,9 @@ def _provenance(
     provenance = next(iter(tables.values())).provenance if tables else None
     return {
         "model_hash": comparison.model_hash,
+        "data_hash": comparison.data_hash,
+        "labels_hash": comparison.labels_hash,
+        "metric_hash": comparison.metric_hash,
         "preprocess": comparison.preprocess,
         "calibration": {k: v for k, v in asdict(provenance).items() if k != "algorithm"}
         | {"source": without_folders(provenance.source)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantlab.report.plots.bars import NoiseBar
+from quantlab.report.noise_bar import NoiseBar
 from quantlab.tune import SensitivityRow, SensitivityTable
 
 SHOWN = 16

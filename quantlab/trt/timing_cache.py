@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.errors import BuildError
-from quantlab.files import check_writable, locked, read_bytes, write_bytes
+from quantlab.files import check_writable, is_file, locked, read_bytes, write_bytes
 
 
 def load_timing_cache(config: Any, path: Path | None) -> tuple[Any, Any] | None:
@@ -58,7 +58,7 @@ def merge_timing_cache(loaded: tuple[Any, Any] | None, path: Path | None) -> Non
 
 
 def _content(path: Path) -> bytes:
-    return read_bytes(path, "timing cache") if path.exists() else b""
+    return read_bytes(path, "timing cache") if is_file(path) else b""
 
 
 def _read(config: Any, content: bytes) -> Any:

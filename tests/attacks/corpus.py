@@ -564,7 +564,8 @@ def inputs() -> Iterator[Case]:
     yield Case("symbols", symbols, IMAGES, FLOW)
     yield Case("symbol_expression", changed(lambda m: _symbol(m, "2*N + 1")), IMAGES, FLOW)
     yield Case("symbol_empty_all", net(inputs="float[?,?,?,?] image", outputs="float[?,?] logits"), IMAGES, FLOW)
-    yield Case("no_shape", changed(lambda m: m.graph.input[0].type.tensor_type.ClearField("shape")), IMAGES)
+    yield Case("no_shape", changed(lambda m: m.graph.input[0].type.tensor_type.ClearField("shape")), IMAGES, FLOW)
+    yield Case("output_2_31", changed(lambda m: _dim(m, 2**31, of="output")), IMAGES, FLOW)
     yield Case("no_input_type", changed(lambda m: m.graph.input[0].ClearField("type")), IMAGES)
     yield Case("no_elem_type", changed(lambda m: m.graph.input[0].type.tensor_type.ClearField("elem_type")), IMAGES)
     yield Case("no_output_type", changed(lambda m: m.graph.output[0].ClearField("type")), IMAGES)
@@ -621,8 +622,8 @@ def inputs() -> Iterator[Case]:
                {**IMAGES, "unused": floats(8, 4)}, FLOW)  # fmt: skip
 
 
-def _dim(m: ModelProto, value: int, axis: int = 0) -> None:
-    m.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = value
+def _dim(m: ModelProto, value: int, axis: int = 0, of: str = "input") -> None:
+    getattr(m.graph, of)[0].type.tensor_type.shape.dim[axis].dim_value = value
 
 
 def _symbol(m: ModelProto, name: str) -> None:

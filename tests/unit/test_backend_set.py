@@ -313,6 +313,36 @@ def test_baseline_shows_what_changed(cli: Callable, work: Path) -> None:
     assert "is not a report of this version" in cli(*new).err
 
 
+def test_baseline_of_other_data_labels_or_metric_is_told(cli: Callable, work: Path) -> None:
+    """The cutting into batches is none of it, and a report of before, without hashes, says nothing."""
+    with np.load(work / "test.npz") as test:
+        labels = test["labels"].copy()
+        labels[0] = (labels[0] + 1) % 5
+        np.savez(work / "other.npz", images=test["images"] + np.float32(2**-9), labels=labels)
+    backends = ["--calibration", work / "calibration.npy", "--backends", "ort:qdq:mse"]
+    metric = ["--metric", f"{work / 'metric.py'}:right"]
+    assert cli(*arguments(work, *backends, *metric)).code == 0
+    (work / "report" / "report.json").rename(work / "old.json")
+    (work / "again.py").write_text((work / "metric.py").read_text().replace("def right", "def right  "))
+    rows: list[tuple[list[object], str]] = [
+        ([*metric, "--batch-size", 3], ""),
+        ([*metric, "--data", f"{work / 'other.npz'}:images"], "as many samples, with other values"),
+        ([*metric, "--labels", f"{work / 'other.npz'}:labels"], "other labels of the same samples"),
+        (["--metric", f"{work / 'again.py'}:right"], "another metric"),
+    ]
+    for more, expected in rows:
+        assert cli(*arguments(work, *backends, "--baseline", work / "old.json", *more)).code == 0
+        found = [line for line in report(work)["warnings"] if "baseline" in line]
+        assert len(found) == bool(expected)
+        assert expected in "".join(found)
+    old = json.loads((work / "old.json").read_text())
+    for name in ("data_hash", "labels_hash", "metric_hash"):
+        del old["provenance"][name]
+    (work / "old.json").write_text(json.dumps(old))
+    assert cli(*arguments(work, *backends, "--baseline", work / "old.json", *rows[1][0])).code == 0
+    assert not [line for line in report(work)["warnings"] if "baseline" in line]
+
+
 def test_failed_backend_exits_3_with_the_report_written(cli: Callable, work: Path) -> None:
     model = quantlab.quantize(conv_net(), quantlab.calibrate(conv_net(), image_batches())).model
     for tensor in model.graph.initializer:

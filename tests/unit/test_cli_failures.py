@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,36 @@ def test_missing_argument_is_one_error_with_the_help_as_its_hint(cli: Cli, name:
     done = cli(name)
     check(done, "Missing ")
     assert done.err.endswith(f"hint: quantlab {name} --help\n")
+
+
+@pytest.mark.parametrize(
+    ("problem", "expected"),
+    [
+        (MemoryError(), "error: there is too little memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "error: there is too little memory"),
+        (OSError(errno.EMFILE, "Too many open files", "x.npy"), "error: x.npy cannot be opened: Too many open files"),
+        (ImportError("x.so: failed to map segment", path="x.so"), "error: a library cannot be loaded: x.so: failed"),
+        (OSError(errno.ENOSPC, "No space left"), "error: a temporary file cannot be written: No space left"),
+    ],
+)
+def test_shortage_of_the_machine_is_one_error(
+    cli: Cli, work: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception, expected: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(quantlab.qdq, "lint", fail)
+    done = cli("lint", work / "q.onnx")
+    check(done, "")
+    assert expected in done.err
+
+
+def test_current_folder_that_is_gone_is_one_error(cli: Cli, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Path:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "cwd", fail)
+    check(cli("lint", work / "q.onnx"), "the current folder cannot be found")
 
 
 def test_unknown_command_and_option_are_one_error(cli: Cli) -> None:

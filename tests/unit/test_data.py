@@ -16,6 +16,7 @@ from quantlab.data.decode import open_image, to_mode
 from quantlab.data.prefetch import map_ahead
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.presets import PRESETS
+from quantlab.data.source import DataOptions, open_data
 from quantlab.errors import ConfigError, DataError
 
 
@@ -390,3 +391,22 @@ def test_labels_of_a_loader_that_are_no_integers_are_refused_not_cut() -> None:
     loader = LoaderBatches([(np.zeros((2, 3), np.float32), np.array([0.9, 1.9]))], ["x"])
     with pytest.raises(DataError, match=r"labels\) is float64, expected integers"):
         list(loader.labeled())
+
+
+@pytest.mark.parametrize("as_images", [False, True])
+@pytest.mark.parametrize("how", ["written to", "replaced"])
+def test_file_that_is_written_to_while_it_is_read_is_told(tmp_path: Path, as_images: bool, how: str) -> None:
+    """The system ends the process that reads what was cut off. A file that is replaced stays as it was."""
+    path, new = tmp_path / "x.npy", tmp_path / "new.npy"
+    np.save(path, np.zeros((9, 4, 4, 3), np.uint8))
+    np.save(new, np.ones((2, 4, 4, 3), np.uint8))
+    stream = open_data(path, ["x"], PRESETS["imagenet"] if as_images else None, DataOptions(batch_size=2))
+    passing = iter(stream)
+    next(passing)
+    if how == "replaced":
+        new.replace(path)
+        assert len(list(passing)) == 4
+    else:
+        path.write_bytes(new.read_bytes())
+        with pytest.raises(DataError, match=r"x.npy was changed while it was read Hint: begin again"):
+            list(passing)

@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
+import ctypes
+import io
 import json
 import os
+import signal
 import stat
+import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
+from models import conv_net
+from quantlab.data.arrays import read_arrays
+from quantlab.engines import engine
+from quantlab.engines.engine import Engine, EngineRecord
 from quantlab.errors import ConfigError, DataError
 from quantlab.files import (
     check_folder,
     check_output,
     check_outputs,
     check_writable,
+    is_file,
     locked,
+    locks,
     make_folder,
     read_bytes,
     read_text,
+    read_together,
+    remove,
+    scratch_folder,
     sets,
     settle,
     settling,
+    sweeping,
     together,
     write_bytes,
     write_text,
 )
+from quantlab.onnx_model import large, load_model, save_model
 
 
 def names(folder: Path) -> set[str]:
@@ -52,6 +74,16 @@ def test_file_that_cannot_be_read_raises_with_what_it_is(tmp_path: Path) -> None
     (tmp_path / "t").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="table .*t cannot be read: .* Hint: it must be text in UTF-8"):
         read_text(tmp_path / "t", "table")
+
+
+def test_file_of_no_end_or_of_too_much_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "big").touch()
+    os.truncate(tmp_path / "big", 2**40)
+    for path in [tmp_path / "big", *([Path("/dev/zero")] if os.name == "posix" else [])]:
+        with pytest.raises(DataError, match=r"table .* has more than the [\d,]+ bytes that are read Hint: is"):
+            read_bytes(path, "table", 2**21)
+    (tmp_path / "small").write_bytes(b"12")
+    assert read_bytes(tmp_path / "small", "table", 2) == b"12"
 
 
 # --- writing
@@ -205,6 +237,74 @@ def test_lock_keeps_others_out_until_the_block_ends(tmp_path: Path) -> None:
     assert order == ["first", "other"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs locks of open files")
+@pytest.mark.parametrize("supported", [True, False])
+def test_lock_of_another_is_waited_for_aloud_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, supported: bool
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    def meet() -> None:
+        with locked(tmp_path / "cache"):
+            raise AssertionError
+
+    monkeypatch.setattr(locks, "SAID_AFTER_S", 0.0)
+    monkeypatch.setattr(locks, "LIMIT_S", 0.05)
+    if not supported:
+        monkeypatch.setattr(locks.fcntl, "flock", unsupported)
+    named = sys.platform == "linux" and supported
+    holder = rf"process {os.getpid()} \(.*py" if named else "another process"
+    with locked(tmp_path / "cache"), pytest.raises(ConfigError, match=f"cache has been held by {holder}.* Hint: let"):
+        meet()
+    assert "waiting for" in caplog.text
+    with locked(tmp_path / "cache"):
+        pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs locks of open files")
+def test_folder_that_another_program_has_locked_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `flock . quantlab ...` does, which waits for the command that waits for it."""
+    monkeypatch.setattr(locks, "LIMIT_S", 0.02)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        locks.fcntl.flock(descriptor, locks.fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="has been held by"):
+            check_writable(tmp_path / "out")
+    finally:
+        os.close(descriptor)
+    check_writable(tmp_path / "out")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process to kill")
+def test_lock_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    process = os.fork()
+    if not process:
+        with locked(tmp_path / "cache"):
+            os.write(writer, b".")
+            signal.pause()
+    os.read(reader, 1)
+    monkeypatch.setattr(locks, "LIMIT_S", 5.0)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    with locked(tmp_path / "cache"):
+        pass
+    os.close(reader)
+    os.close(writer)
+
+
+def test_lock_that_cannot_be_made_raises(tmp_path: Path) -> None:
+    (tmp_path / "cache.lock").mkdir()
+    with (
+        pytest.raises(ConfigError, match="cache cannot be locked: cache.lock: Is a directory"),
+        locked(tmp_path / "cache"),
+    ):
+        pass
+
+
 # --- sets
 
 
@@ -239,34 +339,153 @@ class Killed(BaseException):
     """Stands for the end of the process: nothing is cleaned up after it."""
 
 
-@pytest.mark.parametrize("calls", range(4))
-def test_set_that_a_kill_has_cut_off_is_completed_by_the_next_reader(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
-) -> None:
-    """Killed after the journal is there and `calls` of the renames are done."""
-    write_bytes(tmp_path / "a", b"old")
-    left = calls
-    move = settling._move
+def cut_off(folder: Path, write: Callable[[], object], renames: int) -> None:
+    """Run what writes a set; it is killed when the journal is there and some of the renames are done."""
+    left, move = renames, settling._move
 
     def kill(written: Path | None, path: Path) -> None:
         nonlocal left
         if left == 0:
-            (tmp_path / settling.JOURNAL).rename(tmp_path / "kept")  # what the process would not have removed
+            (folder / settling.JOURNAL).rename(folder / "kept")  # what the process would not have removed
             raise Killed
         left -= 1
         move(written, path)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settling, "_move", kill)
         patch.setattr(sets.FileSet, "drop", lambda self: None)
-        if calls < 3:
-            with pytest.raises(Killed):
-                write_set(tmp_path, b"new")
-            (tmp_path / "kept").rename(tmp_path / settling.JOURNAL)
-        else:
-            write_set(tmp_path, b"new")
+        with pytest.raises(Killed):
+            write()
+    (folder / "kept").rename(folder / settling.JOURNAL)
+
+
+@pytest.mark.parametrize("renames", range(3))
+def test_set_that_a_kill_has_cut_off_is_completed_by_the_next_reader(tmp_path: Path, renames: int) -> None:
+    write_bytes(tmp_path / "a", b"old")
+    cut_off(tmp_path, lambda: write_set(tmp_path, b"new"), renames)
     assert read_bytes(tmp_path / "a", "file") == b"new"
     assert contents(tmp_path) == {"a": b"new", "b": b"new", "new/c": b"new"}
+
+
+def save_engine(path: Path, plan: bytes) -> None:
+    Engine(plan, EngineRecord("10.0", "gpu", (9, 0), "hash")).save(path)
+
+
+def save_large(path: Path, value: float) -> None:
+    model = conv_net()
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) >= 4:
+            tensor.raw_data = np.full(len(tensor.raw_data) // 4, value, np.float32).tobytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(large, "LIMIT", 0)
+        patch.setattr(large, "BIG", 1)
+        save_model(model, path)
+
+
+def save_array(path: Path, value: float) -> None:
+    with together():
+        write_bytes(path.with_name("other"), b"")
+        write_bytes(path, npy_bytes(np.full(2, value)))
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+READERS: list[tuple[str, Callable[[Path, Any], None], Callable[[Path], object], tuple[Any, Any]]] = [
+    ("m.engine", save_engine, lambda path: Engine.load(path).plan, (b"old plan", b"new")),
+    ("m.onnx", save_large, lambda path: {w for t in load_model(path).graph.initializer if t.data_type == 1
+                                         for w in numpy_helper.to_array(t).ravel().tolist()}, (1.0, 2.0)),
+    ("x.npy", save_array, lambda path: read_arrays(path)[""].tolist(), (1.0, 2.0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize(("name", "save", "load", "values"), READERS)
+def test_files_of_one_set_are_read_together_after_a_kill(
+    tmp_path: Path, name: str, save: Any, load: Any, values: Any, is_there: bool, renames: int
+) -> None:
+    """By a link in another folder too; a set that is new is there as soon as its journal is."""
+    (tmp_path / "link").mkdir()
+    (tmp_path / "real").mkdir()
+    save(tmp_path / "real" / name, values[1])
+    expected = load(tmp_path / "real" / name)
+    for path in (tmp_path / "real").iterdir():
+        path.unlink()
+    if is_there:
+        save(tmp_path / "real" / name, values[0])
+        assert load(tmp_path / "real" / name) != expected
+    cut_off(tmp_path / "real", lambda: save(tmp_path / "real" / name, values[1]), renames)
+    for path in ("m.engine.json", "m.onnx.data", name):
+        (tmp_path / "link" / path).symlink_to(tmp_path / "real" / path)
+    assert load(tmp_path / ("real" if name == "m.onnx" else "link") / name) == expected
+
+
+@pytest.mark.parametrize(
+    ("reader", "module", "second"), [(0, engine, "_read_record"), (1, onnx, "load_external_data_for_model")]
+)
+def test_set_that_appears_while_its_files_are_read_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: int, module: ModuleType, second: str
+) -> None:
+    """It appears between the first file and the second."""
+    name, save, load, values = READERS[reader]
+    save(tmp_path / name, values[1])
+    expected = load(tmp_path / name)
+    save(tmp_path / name, values[0])
+    read_second, met = getattr(module, second), []
+
+    def late(*args: object) -> object:
+        if not met:
+            met.append(args)
+            save(tmp_path / name, values[1])
+        return read_second(*args)
+
+    monkeypatch.setattr(module, second, late)
+    assert load(tmp_path / name) == expected
+    assert met
+
+
+def test_file_that_is_replaced_again_and_again_is_not_read(tmp_path: Path) -> None:
+    count = 0
+
+    def read() -> None:
+        nonlocal count
+        count += 1
+        write_bytes(tmp_path / "a", b"x" * count)
+
+    with pytest.raises(DataError, match="a is replaced again and again while it is read Hint: wait"):
+        read_together(tmp_path / "a", read)
+
+
+def test_set_of_another_user_that_was_cut_off_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bytes(tmp_path / "a", b"old")
+    write_bytes(tmp_path / "z", b"of nobody")
+    cut_off(tmp_path, lambda: write_set(tmp_path, b"new"), 1)
+    monkeypatch.setattr(settling, "_is_of_another_user", lambda journal: True)
+    assert read_bytes(tmp_path / "z", "file") == b"of nobody"
+    with pytest.raises(DataError, match="a is of a set of files of another user that was cut off.* Hint: let them"):
+        is_file(tmp_path / "a")
+    with pytest.raises(DataError, match="may be half old, half new"):
+        read_bytes(tmp_path / "a", "file")
+    with pytest.raises(ConfigError, match="has a set of files of another user that was cut off Hint: let them run"):
+        check_writable(tmp_path / "other")
+
+
+def test_last_of_writing_and_removing_a_file_in_a_set_counts(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "old", b"old")
+    with together():
+        for name in ("old", "gone", "new/gone"):
+            make_folder((tmp_path / name).parent)
+            write_bytes(tmp_path / name, b"draft")
+            remove(tmp_path / name)
+        write_bytes(tmp_path / "back", b"first")
+        remove(tmp_path / "back")
+        write_bytes(tmp_path / "back", b"second")
+        remove(tmp_path / "never there")
+    assert contents(tmp_path) == {"back": b"second"}
 
 
 def test_journal_of_another_place_moves_nothing(tmp_path: Path) -> None:
@@ -318,8 +537,72 @@ def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path: 
     (tmp_path / ".quantlab-01234567").write_bytes(b"left by a kill")
     (tmp_path / ".quantlab-89abcdef").mkdir()
     (tmp_path / ".quantlab-notes").write_bytes(b"of the user")
+    os.mkfifo(tmp_path / ".quantlab-aaaaaaaa")  # to open it would take for ever
     with together():
         write_bytes(tmp_path / "a", b"")
         check_writable(tmp_path / "b")
-        assert sum(name.startswith(".quantlab-") for name in names(tmp_path)) == 2
-    assert names(tmp_path) == {"a", ".quantlab-notes"}
+        assert sum(name.startswith(".quantlab-") for name in names(tmp_path)) == 3
+    assert names(tmp_path) == {"a", ".quantlab-notes", ".quantlab-aaaaaaaa"}
+
+
+def test_folder_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 100,000 files takes 50 ms."""
+    seen: list[object] = []
+    scandir = os.scandir
+    monkeypatch.setattr(sweeping.os, "scandir", lambda folder: seen.append(folder) or scandir(folder))
+    for name in "abc":
+        write_bytes(tmp_path / name, b"")
+    assert len(seen) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs locks that end with their process")
+def test_scratch_folder_of_the_dead_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "quantlab-0123456789abcdef.held").touch()
+    (tmp_path / "quantlab-0123456789abcdef").mkdir()
+    (tmp_path / "quantlab-0123456789abcdef" / "model.onnx").write_bytes(b"left by a kill")
+    (tmp_path / "quantlab-fedcba9876543210").mkdir()  # of the user: no file beside it
+    with scratch_folder() as living:
+        monkeypatch.setattr(sweeping, "_swept", set())
+        with scratch_folder() as folder:
+            write_bytes(folder / "model.onnx", b"")
+            assert living.is_dir()
+            expected = {path.name + suffix for path in (living, folder) for suffix in ("", ".held")}
+            assert names(tmp_path) == {"quantlab-fedcba9876543210", *expected}
+    assert names(tmp_path) == {"quantlab-fedcba9876543210"}
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="a temporary folder cannot be made: No such file.* Hint: set TMPDIR"):
+        scratch_folder().__enter__()
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_without_locks_what_is_old_and_of_a_dead_process_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(locks, "fcntl", None)
+    monkeypatch.setattr(sweeping, "is_alive", lambda process: asked.append(process) or alive)
+    for name, age_s in ((".quantlab-77-01234567", 1e5), (".quantlab-77-89abcdef", 0), (".quantlab-01234567", 1e5)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    sweeping.sweep(tmp_path)
+    assert asked == [77]
+    assert len(names(tmp_path)) == 2 + alive
+
+
+@pytest.mark.parametrize(
+    ("handle", "waited", "error", "expected"),
+    [(4, 0x102, 0, True), (4, 0, 0, False), (0, 0, 5, True), (0, 0, 87, False)],
+)
+def test_life_of_a_process_is_asked_of_windows(
+    monkeypatch: pytest.MonkeyPatch, handle: int, waited: int, error: int, expected: bool
+) -> None:
+    """WAIT_TIMEOUT: it runs; WAIT_OBJECT_0: it has ended; access denied: another user's; invalid: there is none."""
+
+    def answer(value: int) -> Callable[..., int]:
+        return lambda *_: value
+
+    kernel = SimpleNamespace(OpenProcess=answer(handle), WaitForSingleObject=answer(waited), CloseHandle=answer(1))
+    monkeypatch.setattr(ctypes, "WinDLL", lambda *_, **__: kernel, raising=False)
+    monkeypatch.setattr(ctypes, "get_last_error", lambda: error, raising=False)
+    assert locks.is_alive(77) is expected

@@ -10,6 +10,7 @@ import pytest
 from onnx import helper
 
 from models import floats, parse, run
+from quantlab.errors import GraphError
 from quantlab.onnx_model import load_model
 from quantlab.onnx_model.mend import mended
 
@@ -40,7 +41,15 @@ def twice(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(model.graph.initializer[0])
 
 
-@pytest.mark.parametrize("spoil", [namesakes, alias, backwards, twice])
+def huge_output(model: onnx.ModelProto) -> None:
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 2**31
+
+
+def without_rank(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+
+
+@pytest.mark.parametrize("spoil", [namesakes, alias, backwards, twice, huge_output, without_rank])
 def test_what_has_one_meaning_is_mended_and_gives_the_same(spoil: Callable[[onnx.ModelProto], None]) -> None:
     spoilt = linear()
     spoil(spoilt)
@@ -73,3 +82,24 @@ def test_constants_of_plain_numbers_keep_their_type(given: dict[str, object], dt
     tensor = helper.get_attribute_value(load_model(model).graph.node[-1].attribute[0])
     value = onnx.numpy_helper.to_array(tensor)
     assert (value.dtype, value.tolist()) == (dtype, next(iter(given.values())))
+
+
+def test_rank_of_an_input_follows_from_the_network_or_is_asked_for() -> None:
+    """Of a constant that is listed as an input too; of one input that follows only from another's."""
+    model = parse(
+        "m (float[N,3,8,8] x, float[N,4] z, float[4,3,3,3] w) => (float y, float u)"
+        " { y = Conv (x, w)  c = Concat <axis = 1> (z, k)  u = Gemm (c, v) }",
+        {"w": floats(4, 3, 3, 3), "k": floats(2, 4), "v": floats(8, 4)},
+    )
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.ClearField("shape")
+    shapes = {v.name: len(v.type.tensor_type.shape.dim) for v in load_model(model).graph.input}
+    assert shapes == {"x": 4, "z": 2, "w": 4}
+    model = parse("m (float[N,4] x) => (float y) { y = Relu (x) }", {})
+    without_rank(model)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    with pytest.raises(GraphError, match=r"input 'x' has no shape, .* which takes 0, 1, 2, 3, 4, 5, 6 Hint: export"):
+        load_model(model)
+    model.graph.input[0].type.tensor_type.shape.dim.add(dim_value=2**31)
+    with pytest.raises(GraphError, match="input 'x' has a dimension of 2147483648, more than"):
+        load_model(model)

@@ -27,6 +27,14 @@ def test_import_loads_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
+def test_program_loads_nothing_before_it_meets_signals() -> None:
+    """Each of these takes longer than the rest of the start: until then Ctrl-C ends in a traceback of Python."""
+    slow = ("enum", "signal", "typing", "re", "pathlib")
+    code = f"import sys; o = set(sys.modules); import quantlab.__main__; print(set({slow!r}) & set(sys.modules) - o)"
+    shown = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown == "set()\n"
+
+
 def test_report_loads_matplotlib_only_to_draw() -> None:
     code = "import sys, quantlab.report; print('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

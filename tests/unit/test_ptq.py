@@ -17,6 +17,7 @@ import quantlab
 from engine_double import HostRuntime
 from models import coloured, conv_net, run
 from quantlab.api import ptq_candidates
+from quantlab.calibration import load_table
 from quantlab.cli import config_file, engine_runtime
 from quantlab.cli.ptq import command
 from quantlab.errors import DeviceError
@@ -65,7 +66,7 @@ def test_everything_that_ships_is_written_and_judged(cli: Callable, work: Path) 
     # what is written is what was judged
     batch = {"image": np.load(work / "d.npz")["images"][:8]}
     shipped = Session(load_model(work / "out/model.qdq.onnx"), optimize=False).run(batch)
-    table = quantlab.load_table(work / "out/table.json")
+    table = load_table(work / "out/table.json")
     if best != ptq_candidates.CORRECTED:
         again = quantlab.quantize("m.onnx", table).model
         np.testing.assert_array_equal(Session(again, optimize=False).run(batch)["logits"], shipped["logits"])

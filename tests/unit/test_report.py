@@ -6,7 +6,10 @@ import copy
 import dataclasses
 import html.parser
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -222,6 +225,25 @@ def test_infinite_and_minus_infinite_sqnr_are_told_apart() -> None:
     assert [m["sqnr_db"] for m in document["comparison"]["models"]] == ["inf", "-inf", "inf"]
     assert "-∞" in render_markdown(document)
     assert "-∞" in render_html(document)
+
+
+def test_pictures_are_drawn_whatever_the_users_matplotlib_is_set_to(
+    document: dict[str, Any],
+) -> None:
+    """LaTeX that is not there, colours and sizes of slides, a window system of a notebook."""
+    import matplotlib
+
+    from quantlab.report.plots.page import plot_quality
+
+    models = document["comparison"]["models"]
+    plain = plot_quality(models)
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 40, "figure.facecolor": "red"}):
+        assert plot_quality(models) == plain
+    code = "import quantlab.report.plots.page, os; print(os.environ['MPLBACKEND'])"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"MPLBACKEND": "no such"}, capture_output=True, text=True
+    )
+    assert (shown.stdout, shown.stderr) == ("no such\n", "")
 
 
 def test_names_with_dollar_signs_are_drawn_as_they_are() -> None:

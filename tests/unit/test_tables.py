@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +213,17 @@ def test_cache_gives_pooling_outputs_their_inputs_scale() -> None:
     assert table.amax["a"] < table.amax["x"]
     scales = tensorrt_cache(model, table).scales
     assert scales["x"] == scales["a"] == scales["y"]
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="needs names of open files")
+def test_table_is_read_from_a_pipe(tmp_path: Path) -> None:
+    """`--table <(command)`: what is in it comes once."""
+    table = CalibrationTable({"x": np.float32(1)})
+    for text in (table.to_json(), "TRT-8600-EntropyCalibration2\nx: 3c010204\n"):
+        reader, writer = os.pipe()
+        os.write(writer, text.encode())
+        os.close(writer)
+        try:
+            assert list(load_table(Path(f"/dev/fd/{reader}")).amax) == ["x"]
+        finally:
+            os.close(reader)

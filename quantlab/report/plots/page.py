@@ -11,13 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from quantlab.report.plots.style import COLORS, INK, STYLE
+from quantlab.report.plots.style import COLORS, INK, drawing
 
 _SHOWN = 24  # histograms on a page; more would hide what matters
 _CLASSES = 30  # bars that can still be read
@@ -32,7 +31,7 @@ def plot_quality(models: Sequence[Mapping[str, Any]]) -> str:
     """Top-1 (where known) and SQNR per quantized model; FP32's top-1 as a line."""
     colors = colors_of([m["name"] for m in models[1:]])
     fp32, candidates = models[0], [m for m in models[1:] if not m["failed"]]
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         figure = Figure(figsize=(9, 0.7 + 0.34 * len(candidates)), layout="constrained")
         with_top1 = fp32["top1"] is not None and bool(candidates)
         axes = figure.subplots(1, 2 if with_top1 else 1, sharey=True, squeeze=False)[0]
@@ -66,7 +65,7 @@ def plot_amax(tensors: Sequence[Mapping[str, Any]]) -> str:
     """amax of every tensor along the network, one line per algorithm, log scale."""
     algorithms = list(tensors[0]["amax"])
     colors = colors_of(algorithms)
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         axes = figure.subplots()
         x = np.arange(len(tensors))
@@ -89,7 +88,7 @@ def plot_histograms(tensors: Sequence[Mapping[str, Any]]) -> str:
     colors = colors_of(algorithms)
     columns = 3
     rows = -(-len(chosen) // columns)
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         figure = Figure(figsize=(9, 1.65 * rows + 0.5), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, tensor in zip(grid, chosen, strict=False):
@@ -159,7 +158,7 @@ def plot_tradeoff(models: Sequence[Mapping[str, Any]]) -> str:
         return ""
     colors = colors_of([m["name"] for m in models[1:]])
     by_top1 = all(m["top1"] is not None for m in measured)
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         axes = figure.subplots()
         for k, m in enumerate(sorted(measured, key=lambda m: m["facts"]["latency_p50_ms"])):
@@ -183,7 +182,7 @@ def plot_latency(models: Sequence[Mapping[str, Any]]) -> str:
     if not measured:
         return ""
     colors = colors_of([m["name"] for m in models[1:]])
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         figure = Figure(figsize=(9, 0.8 + 0.34 * len(measured)), layout="constrained")
         axes = figure.subplots()
         for row, m in enumerate(reversed(measured)):
@@ -211,7 +210,7 @@ def plot_error_trace(trace: Mapping[str, Any], models: Sequence[Mapping[str, Any
     tensors = trace["tensors"]
     names = list(dict.fromkeys(name for t in tensors for name in t["sqnr_db"]))
     colors = colors_of([m["name"] for m in models[1:]] or names)
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         axes = figure.subplots()
         for name in names:
@@ -236,7 +235,7 @@ def plot_weights(trace: Mapping[str, Any]) -> str:
     """What quantization leaves of every weight (worst to best channel), and how far its channels' scales differ."""
     weights = trace["weights"]
     x = np.arange(len(weights))
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         figure = Figure(figsize=(9, 4.2), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True)
         for axes, key in ((above, "sqnr_db"), (below, "scale")):
@@ -256,7 +255,7 @@ def plot_classes(model: Mapping[str, Any]) -> str:
     changed = sorted(model["classes"], key=lambda c: c["agreed"] - c["samples"])[:_CLASSES]
     if not changed:
         return ""
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         figure = Figure(figsize=(9, 2.6), layout="constrained")
         axes = figure.subplots()
         shares = [100 * c["agreed"] / c["samples"] for c in changed]
@@ -278,7 +277,7 @@ def _finite(value: float | str) -> float:
 
 def _svg(figure: Figure, name: str, description: str) -> str:
     buffer = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"quantlab-{name}"}):
+    with drawing(f"quantlab-{name}"):
         metadata = {"Date": None, "Creator": None, "Title": description}
         figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     text = buffer.getvalue()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from quantlab.report.plots.bars import NoiseBar
+from quantlab.report.noise_bar import NoiseBar
 from quantlab.report.plots.page import short
-from quantlab.report.plots.style import COLORS, INK, STYLE
+from quantlab.report.plots.style import COLORS, INK, drawing
 
 
 def draw_noise_bars(groups: Mapping[str, Sequence[NoiseBar]], total_db: float | None, kind: str) -> bytes:
@@ -27,7 +26,7 @@ def draw_noise_bars(groups: Mapping[str, Sequence[NoiseBar]], total_db: float | 
         The content of a file.
     """
     heights = [len(bars) + 1.5 for bars in groups.values()]
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "quantlab-sensitivity"}):
+    with drawing("quantlab-sensitivity"):
         figure = Figure(figsize=(9, 0.8 + 0.24 * sum(heights)), layout="constrained")
         grid = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
         for axes, (heading, bars) in zip(grid, groups.items(), strict=True):
@@ -61,7 +60,7 @@ def draw_png(inches: tuple[float, float], draw: Callable[[Axes], object]) -> byt
     Returns:
         PNG.
     """
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         figure = Figure(figsize=inches, dpi=160, facecolor="white")
         draw(figure.add_axes((0, 0, 1, 1)))
         buffer = io.BytesIO()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import matplotlib
 
 INK = "#010203"
 COLORS = (
@@ -32,3 +36,16 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+
+
+@contextmanager
+def drawing(salt: str = "quantlab") -> Iterator[None]:
+    """Draw in one style, whatever the user's matplotlibrc says: it may ask for LaTeX, which is not there.
+
+    Args:
+        salt: Of the ids in an SVG, so that the same picture is the same text.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE | {"svg.hashsalt": salt})
+        yield
