@@ -53,7 +53,6 @@ class ComparisonRequest:
     Attributes:
         fp32: The FP32 model.
         files: Quantized models and engines by name.
-        models: Quantized models in memory by name.
         batches: The data to compare on; a stream with labels brings its own.
         calibration: Calibration data for backends that are built here.
         backends: Names of such backends; None for all that may work, if there are calibration data.
@@ -64,12 +63,12 @@ class ComparisonRequest:
         title: Of the report.
         command: The command line, for the report.
         open_runtime: Gives the TensorRT to use.
+        models: Quantized models in memory by name.
     """
 
     fp32: onnx.ModelProto
     files: Mapping[str, Path]
     batches: Batches
-    models: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
     calibration: Batches | None = None
     backends: Sequence[str] | None = None
     metric: Metric | None = None
@@ -79,6 +78,7 @@ class ComparisonRequest:
     title: str = "INT8 against FP32"
     command: Sequence[str] = ()
     open_runtime: Callable[[], Runtime] = open_runtime
+    models: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.files and not self.models and not self.backends and self.calibration is None:
