@@ -25,14 +25,15 @@ import fetch
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from rows import MOST_DB, worse_db
-from work import int8_nodes, multiply_adds
+from rescale import float_model, rescaled
+from rows import FAMILIES, KEYS, WITH, best
+from work import multiply_adds
 
 import quantlab
 from quantlab.api import calibrate_all
 from quantlab.numerics import ErrorSums, error_sums
 from quantlab.observers import OBSERVERS
-from quantlab.qdq import exactly, prepare
+from quantlab.qdq import fold
 from quantlab.tune import calibrate_auto
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
@@ -52,7 +53,7 @@ class Measurement:
         self.path = cache / "results" / f"{name}.json"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         known = json.loads(self.path.read_text()) if self.path.exists() else {}
-        empty: Result = {key: {} for key in ("facts", "sqnr_db", "spread_db", "share", "failed", "seconds")}
+        empty: Result = {key: {} for key in KEYS}
         self.result = {"name": name} | empty | known
 
     def run(self) -> None:
@@ -62,9 +63,8 @@ class Measurement:
             return
         self.stage("quantlab", self.quantlab)
         self.stage("peers", self.all_peers)
-        if "quantlab" not in self.result["failed"]:
-            self.stage("same layers", self.same_layers)
         self.stage("auto", self.auto)
+        self.stage("same tensors", self.same_tensors)
 
     def stage(self, name: str, act: Callable[[], object]) -> None:
         """Do a stage once, and note why it failed."""
@@ -91,27 +91,32 @@ class Measurement:
         self.result["failed"].pop("model", None)
         self.entry = (fetch.MODELS | export_list.EXPORTS)[self.name]
         if self.name in fetch.MODELS:
-            self.model = fetch.fetch(self.name, self.cache)
+            path = fetch.fetch(self.name, self.cache)
         else:
-            self.model = self.cache / "models" / f"{self.name}.onnx"
-            self.model.parent.mkdir(parents=True, exist_ok=True)
-            if not self.model.exists():
-                command = [str(self.peers), str(Path(__file__).with_name("exports.py")), self.name, str(self.model)]
+            path = self.cache / "models" / f"{self.name}.onnx"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                command = [str(self.peers), str(Path(__file__).with_name("exports.py")), self.name, str(path)]
                 _ask(command, PEERS_SECONDS)
-        self.proto = onnx.load(self.model)
-        self.calibration = data.batches(self.entry, self.model, self.name, "calibration", self.cache)
-        self.test = data.batches(self.entry, self.model, self.name, "test", self.cache)
-        run = data.session(self.model)
+        given = onnx.load(path)
+        parts = [data.batches(self.entry, path, self.name, part, self.cache) for part in ("calibration", "test")]
+        run = data.session(path)
         self.floats = [o.name for o in run.get_outputs() if "float" in o.type or "double" in o.type]
-        self.wanted = [run.run(self.floats, batch) for batch in self.test]
-        opset = next(o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx"))
+        self.wanted = [run.run(self.floats, batch) for batch in parts[1]]
+        # a scalar becomes a constant for all alike, no peer takes one: what it decides (If) is decided
+        scalars = {key: x for key, x in parts[0][0].items() if not x.ndim}
+        self.model = fold(_bound(given, scalars)) if scalars else given
+        without = [[{key: x for key, x in batch.items() if key not in scalars} for batch in part] for part in parts]
+        self.calibration, self.test = without
+        opset = next(o.version for o in given.opset_import if o.domain in ("", "ai.onnx"))
         self.result["facts"] = {
             "kind": self.entry["kind"],
-            "exporter": f"{self.proto.producer_name} {self.proto.producer_version}".strip(),
+            "exporter": f"{given.producer_name} {given.producer_version}".strip(),
             "opset": opset,
-            "nodes": len(self.proto.graph.node),
-            "parameters": sum(numpy_helper.to_array(t).size for t in self.proto.graph.initializer),
-            "multiply_adds": multiply_adds(self.proto, self.test[0])[0],
+            "nodes": len(given.graph.node),
+            "parameters": sum(math.prod(t.dims) for t in self.model.graph.initializer),
+            "multiply_adds": multiply_adds(self.model, self.test[0])[0],
+            "constant": list(scalars),
             "samples": len(self.test) * (self.entry["batch"] or 1),
         }
 
@@ -151,11 +156,10 @@ class Measurement:
         """The peers' models, in a process with a limit of time and memory."""
         folder = self.cache / "peers" / self.name
         folder.mkdir(parents=True, exist_ok=True)
-        # scalars, which no peer takes, become constants; ModelOpt writes into the file that it is given
-        scalars = {key: x for key, x in self.calibration[0].items() if not x.ndim}
-        onnx.save(_bound(self.proto, scalars), folder / "given.onnx")
-        kept = [{key: x for key, x in batch.items() if key not in scalars} for batch in self.calibration]
-        np.savez(folder / "calibration.npz", **data.stacked(kept))
+        for made in folder.glob("*.onnx"):
+            made.unlink()
+        onnx.save(self.model, folder / "given.onnx")  # ModelOpt writes into the file that it is given
+        np.savez(folder / "calibration.npz", **data.stacked(self.calibration))
         command = [str(self.peers), str(BENCH / "peers.py"), str(folder / "given.onnx")]
         try:
             said, end = _ask([*command, str(folder / "calibration.npz"), str(folder), *PEERS], PEERS_SECONDS), "no word"
@@ -172,26 +176,21 @@ class Measurement:
             except Exception as error:
                 self.result["failed"][peer] = " ".join(str(error).split())[:400]
 
-    def same_layers(self) -> None:
-        """The nodes that a peer has in INT8, which is closer to FP32: how close are they with the scales of here?"""
+    def same_tensors(self) -> None:
+        """The Q/DQ models of the peers with the scales of here: the same nodes, the same weights."""
         for kept in ("sqnr_db", "spread_db", "share"):
-            self.result[kept] = {name: value for name, value in self.result[kept].items() if ":as " not in name}
-        gap, _, peer = worse_db(self.result)
-        if gap <= MOST_DB:
-            return
-        layers, readers = int8_nodes(onnx.load(self.cache / "peers" / self.name / f"{peer}.onnx"))
-        tables = calibrate_all(self.model, self.calibration, OBSERVERS, tensors="all").tables
-        known = {node.name for node in prepare(onnx.load(self.model)).graph.node}
-        include = tuple(exactly(name) for name in layers if name in known)
-        if not include:
-            raise RuntimeError(f"{peer} has given all of its layers other names")
-        placed = quantlab.quantize(
-            self.model, tables["mse"], selection=quantlab.Selection(include)
-        ).placement.activations
-        others = dict.fromkeys(node for node, _, _ in placed if node not in readers)
-        selection = quantlab.Selection(include, tuple(map(exactly, others)))
-        for name, table in tables.items():
-            self.judge(f"{name}:as {peer}", quantlab.quantize(self.model, table, selection=selection).model)
+            self.result[kept] = {name: value for name, value in self.result[kept].items() if WITH not in name}
+        for family in FAMILIES:
+            _, peer = best(self.result, family)
+            if not self.result["share"].get(peer):
+                continue
+            made = onnx.load(self.cache / "peers" / self.name / f"{peer}.onnx")
+            model, tensors = float_model(made)
+            given = {i.name for i in model.graph.input}
+            batches = [{key: x for key, x in batch.items() if key in given} for batch in self.calibration]
+            tables = calibrate_all(model, batches, OBSERVERS, tensors=tensors).tables
+            for name, table in tables.items():
+                self.judge(f"{name}{WITH}{peer}", rescaled(made, table.amax))
 
 
 def _jackknife(parts: Sequence[ErrorSums]) -> float:

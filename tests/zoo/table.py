@@ -20,7 +20,7 @@ from typing import Any
 
 import export_list
 import fetch
-from rows import MOST_DB, OURS, SAME_SHARE, summary
+from rows import KEYS, MOST_DB, OURS, SAME_SHARE, summary
 
 HERE = Path(__file__).resolve().parent
 NAMES = [*fetch.MODELS, *export_list.EXPORTS]
@@ -39,25 +39,32 @@ def measure(name: str, cache: Path, peers: Path, seconds: int) -> None:
     if failure and not path.exists():
         sys.exit(f"{name}: {failure}")
     if failure:
-        result = json.loads(path.read_text())
+        result = load(path)
         stage = result.get("running") or "model"
         result["failed"][stage], result["running"] = failure, None
         path.write_text(json.dumps(result, indent=1) + "\n")
 
 
+def load(path: Path) -> dict[str, Any]:
+    """A result; of one that an older version of this wrote, what it has."""
+    return dict[str, Any]({key: {} for key in KEYS}) | json.loads(path.read_text())
+
+
 def show(row: Mapping[str, Any]) -> str:
     """A line of the table."""
     s = summary(row)
-    cells = [row["name"], row["facts"].get("kind", ""), s["works"][:80], _percent(s["share"]), _percent(s["share_all"])]
+    cells = [row["name"], row["facts"].get("kind", ""), s["works"], _percent(s["share"]), _percent(s["share_all"])]
     cells += [_db(v) for v in s["ours"].values()]
     for peer, share in s["peer_share"].items():
-        cells.append("–" if share is None else f"{_db(s['peers'][peer])} ({_percent(share)})")
-    gap, doubt, _ = s["worse_db"]
-    smaller = any((share or 0) > (s["share_all"] or 0) + SAME_SHARE for share in s["peer_share"].values())
-    marks = ["less in INT8"] if smaller else []
-    if gap > MOST_DB:
-        marks.append(f"worse by {gap:.1f}" + (" (noise)" if gap < doubt else ""))
-    return "| " + " | ".join([*cells, ", ".join(marks)]) + " |"
+        cells += ["–" if share is None else f"{_db(s['peers'][peer])} ({_percent(share)})", _db(s["with"][peer])]
+    marks = [f"made constant: {name}" for name in row["facts"].get("constant", ())]
+    if any((share or 0) > (s["share_all"] or 0) + SAME_SHARE for share in s["peer_share"].values()):
+        marks.append("less in INT8")
+    for where, (gap, doubt, peer) in (("worse", s["worse_db"]), ("worse with its tensors", s["worse_with_db"])):
+        if gap > MOST_DB:
+            marks.append(f"{where} than {peer} by {gap:.1f}" + (" (noise)" if gap < doubt else ""))
+    marks += [f"no {stage}: {why}" for stage, why in row["failed"].items() if stage not in ("model", "quantlab")]
+    return "| " + " | ".join(cell.replace("|", "/") for cell in [*cells, "; ".join(marks)]) + " |"
 
 
 def _db(value: float) -> str:
@@ -74,7 +81,7 @@ def main() -> None:
     parser.add_argument("cache", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME", default=NAMES)
     parser.add_argument("--peers", type=Path, default=HERE.parents[1] / ".venv-peers" / "bin" / "python")
-    parser.add_argument("--again", nargs="+", default=[], metavar="STAGE", help="quantlab, peers, 'same layers', auto")
+    parser.add_argument("--again", nargs="+", default=[], metavar="STAGE", help="quantlab, peers, auto, 'same tensors'")
     parser.add_argument("--seconds", type=int, default=1500, help="of a model")
     parser.add_argument("--only-print", action="store_true")
     options = parser.parse_args()
@@ -82,8 +89,9 @@ def main() -> None:
     for name in options.names:
         if unknown := name not in NAMES and name:
             parser.error(f"there is no model '{unknown}'")
-    print("| model | what it is | works | INT8 | INT8, all | " + " | ".join(OURS) + " | ONNX Runtime | ModelOpt | |")
-    print("|---|---|---|---:|---:|" + "---:|" * 7 + "---|")
+    peers = ("ONNX Runtime", "its tensors", "ModelOpt", "its tensors")
+    print("| " + " | ".join(["model", "what it is", "works", "INT8", "INT8, all", *OURS, *peers, "notes"]) + " |")
+    print("|---|---|---|---:|---:|" + "---:|" * (len(OURS) + len(peers)) + "---|")
     for name in options.names:
         path = cache / "results" / f"{name}.json"
         if path.exists() and options.again:
@@ -91,12 +99,12 @@ def main() -> None:
         if not options.only_print:
             measure(name, cache, options.peers, options.seconds)
         if path.exists():
-            print(show(json.loads(path.read_text())), flush=True)
+            print(show(load(path)), flush=True)
 
 
 def forget(path: Path, stages: list[str]) -> None:
     """Take stages out of a result file, so that they are measured again."""
-    result = json.loads(path.read_text())
+    result = load(path)
     for stage in stages:
         result["failed"].pop(stage, None)
         result["seconds"].pop(stage, None)
