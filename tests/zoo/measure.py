@@ -26,7 +26,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 from rescale import float_model, rescaled
-from rows import FAMILIES, KEYS, WITH, best
+from rows import KEYS, WITH, best_peer
 from work import multiply_adds
 
 import quantlab
@@ -40,8 +40,10 @@ BENCH = Path(__file__).resolve().parents[1] / "bench"
 PEERS = ("onnxruntime-minmax", "onnxruntime-percentile", "modelopt-max", "modelopt-entropy")
 """ONNX Runtime first: ModelOpt changes its calibrators when it is imported. ONNX Runtime's entropy has 128 bins for 128
 levels: the scales of its min-max, at ten times the cost."""
-PEERS_SECONDS, MEMORY = 600, 6 << 30
-"""Of all peers of a model together."""
+SLOW = ("onnxruntime-percentile",)
+"""In a process of its own: it keeps every activation."""
+PEERS_SECONDS, MEMORY = 300, 6 << 30
+"""Of a process."""
 Result = dict[str, Any]
 
 
@@ -64,7 +66,8 @@ class Measurement:
         self.stage("quantlab", self.quantlab)
         self.stage("peers", self.all_peers)
         self.stage("auto", self.auto)
-        self.stage("same tensors", self.same_tensors)
+        if "quantlab" not in self.result["failed"]:
+            self.stage("same tensors", self.same_tensors)
 
     def stage(self, name: str, act: Callable[[], object]) -> None:
         """Do a stage once, and note why it failed."""
@@ -156,34 +159,38 @@ class Measurement:
         """The peers' models, in a process with a limit of time and memory."""
         folder = self.cache / "peers" / self.name
         folder.mkdir(parents=True, exist_ok=True)
-        for made in folder.glob("*.onnx"):
-            made.unlink()
+        missing = [peer for peer in PEERS if peer not in self.result["sqnr_db"]]
+        for peer in missing:
+            (folder / f"{peer}.onnx").unlink(missing_ok=True)
         onnx.save(self.model, folder / "given.onnx")  # ModelOpt writes into the file that it is given
         np.savez(folder / "calibration.npz", **data.stacked(self.calibration))
         command = [str(self.peers), str(BENCH / "peers.py"), str(folder / "given.onnx")]
-        try:
-            said, end = _ask([*command, str(folder / "calibration.npz"), str(folder), *PEERS], PEERS_SECONDS), "no word"
-        except RuntimeError as error:
-            said, end = "", str(error)
-        reasons = dict(line.split(" failed: ", 1) for line in said.splitlines() if " failed: " in line)
-        for peer in PEERS:
+        reasons = {}
+        for some in (SLOW, [peer for peer in PEERS if peer not in SLOW]):
+            wanted = [peer for peer in some if peer in missing]
+            if not wanted:
+                continue
+            try:
+                lines = _ask([*command, str(folder / "calibration.npz"), str(folder), *wanted], PEERS_SECONDS)
+                reasons |= dict(line.split(" failed: ", 1) for line in lines.splitlines() if " failed: " in line)
+            except RuntimeError as error:
+                reasons |= dict.fromkeys(wanted, str(error))
+        for peer in missing:
             made = folder / f"{peer}.onnx"
             self.result["failed"].pop(peer, None)
             try:
                 if not made.exists():
-                    raise RuntimeError(reasons.get(peer, end))
+                    raise RuntimeError(reasons.get(peer, "no word"))
                 self.judge(peer, onnx.load(made))
             except Exception as error:
                 self.result["failed"][peer] = " ".join(str(error).split())[:400]
 
     def same_tensors(self) -> None:
-        """The Q/DQ models of the peers with the scales of here: the same nodes, the same weights."""
+        """The Q/DQ model of the better peer with the scales of here: the same nodes, the same weights."""
         for kept in ("sqnr_db", "spread_db", "share"):
             self.result[kept] = {name: value for name, value in self.result[kept].items() if WITH not in name}
-        for family in FAMILIES:
-            _, peer = best(self.result, family)
-            if not self.result["share"].get(peer):
-                continue
+        peer = best_peer(self.result)
+        if peer:
             made = onnx.load(self.cache / "peers" / self.name / f"{peer}.onnx")
             model, tensors = float_model(made)
             given = {i.name for i in model.graph.input}
