@@ -65,8 +65,8 @@ class Measurement:
             return
         self.stage("quantlab", self.quantlab)
         self.stage("peers", self.all_peers)
-        self.stage("auto", self.auto)
         if "quantlab" not in self.result["failed"]:
+            self.stage("auto", self.auto)
             self.stage("same tensors", self.same_tensors)
 
     def stage(self, name: str, act: Callable[[], object]) -> None:
@@ -140,10 +140,15 @@ class Measurement:
         self.result["share"][name] = round(multiply_adds(model, self.test[0])[1] / total, 4) if total else 0.0
 
     def both(self, name: str, table: quantlab.CalibrationTable) -> None:
-        """Judge everything in INT8 and, for one algorithm, the default placement."""
-        self.judge(f"{name}:all", quantlab.quantize(self.model, table, selection=EVERYTHING).model)
-        if name == "mse":
-            self.judge(name, quantlab.quantize(self.model, table).model)
+        """Judge everything in INT8 and, where that is another, the default placement."""
+        everything, default = (quantlab.quantize(self.model, table, selection=x) for x in (EVERYTHING, None))
+        self.judge(f"{name}:all", everything.model)
+        placed = [(made.placement.activations, made.placement.weights) for made in (everything, default)]
+        if placed[1][0] and placed[0] != placed[1]:
+            self.judge(name, default.model)
+        else:
+            for key in ("sqnr_db", "spread_db", "share"):
+                self.result[key][name] = self.result[key][f"{name}:all"] if placed[1][0] else NOTHING[key]
 
     def quantlab(self) -> None:
         started = time.perf_counter()
@@ -193,6 +198,9 @@ class Measurement:
         if peer:
             made = onnx.load(self.cache / "peers" / self.name / f"{peer}.onnx")
             model, tensors = float_model(made)
+            made_here = {name for node in self.model.graph.node for name in node.output} | set(self.calibration[0])
+            if made_here.issuperset(tensors):
+                model = self.model  # with its own weights, as the peer was calibrated
             given = {i.name for i in model.graph.input}
             batches = [{key: x for key, x in batch.items() if key in given} for batch in self.calibration]
             tables = calibrate_all(model, batches, OBSERVERS, tensors=tensors).tables
@@ -233,6 +241,8 @@ def _ask(command: Sequence[str], seconds: int) -> str:
     return done.stdout + done.stderr
 
 
+NOTHING = {"sqnr_db": math.inf, "spread_db": 0.0, "share": 0.0}
+"""Of a model that stays float."""
 EVERYTHING = quantlab.Selection(include=("*",))
 """As the peers do, whether or not INT8 pays."""
 

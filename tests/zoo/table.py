@@ -61,7 +61,7 @@ def show(row: Mapping[str, Any]) -> str:
         cells.append("–" if share is None else f"{_db(s['peers'][peer])} ({_percent(share)})")
     cells.append(_db(s["with"]))
     marks = [f"made constant: {name}" for name in row["facts"].get("constant", ())]
-    if any((share or 0) > (s["share_all"] or 0) + SAME_SHARE for share in s["peer_share"].values()):
+    if s["share_all"] and any((share or 0) > s["share_all"] + SAME_SHARE for share in s["peer_share"].values()):
         marks.append("less in INT8")
     marks += [f"{what} by {_gap(gap)}" for what, gap in said(row).items()]
     marks += [f"no {stage}: {why}" for stage, why in row["failed"].items() if stage not in ("model", "quantlab")]
