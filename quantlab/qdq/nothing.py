@@ -14,7 +14,6 @@ from quantlab.qdq.placement import Skipped
 from quantlab.qdq.rules import row_of
 
 _CODES = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
-_READ_SHAPES = ("Shape", "Size")
 _MOST = 3
 """How many things of a kind a message names."""
 
@@ -101,6 +100,7 @@ def _deciders(graph: onnx.GraphProto, condition: str) -> _Deciders:
             values[name] = values.get(name, True) and by_shape
         elif name in makers:
             node = makers[name]
-            waiting += [(source, by_shape or node.op_type in _READ_SHAPES) for source in node.input if source]
+            shape = by_shape or row_of(node.op_type, node.domain).reads_shape
+            waiting += [(source, shape) for source in node.input if source]
     inputs = [name for name, by_shape in values.items() if not by_shape] or list(values)
     return _Deciders(tuple(inputs), all(values.values()))
