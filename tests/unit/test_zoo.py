@@ -78,8 +78,10 @@ def test_peers_are_compared_with_their_own_model_under_other_scales() -> None:
 def test_other_scales_leave_the_nodes_of_a_peer_as_they_are() -> None:
     batches = image_batches(1, size=1)
     made = quantized(conv_net(), batches).model
-    model, tensors = float_model(made)
+    model, tensors = float_model(made, conv_net())
     table = quantlab.calibrate(model, batches, "minmax", tensors=tensors)
+    own, _ = float_model(made, parse("m (float[1] x) => (float[1] y) { y = Neg (x) }"))
+    assert {node.op_type for node in own.graph.node} == {node.op_type for node in conv_net().graph.node}
     again = rescaled(made, {name: 2 * amax for name, amax in table.amax.items()})
     assert [node.op_type for node in again.graph.node] == [node.op_type for node in made.graph.node]
     assert multiply_adds(again, batches[0]) == multiply_adds(made, batches[0])

@@ -197,10 +197,7 @@ class Measurement:
         peer = best_peer(self.result)
         if peer:
             made = onnx.load(self.cache / "peers" / self.name / f"{peer}.onnx")
-            model, tensors = float_model(made)
-            made_here = {name for node in self.model.graph.node for name in node.output} | set(self.calibration[0])
-            if made_here.issuperset(tensors):
-                model = self.model  # with its own weights, as the peer was calibrated
+            model, tensors = float_model(made, self.model)
             given = {i.name for i in model.graph.input}
             batches = [{key: x for key, x in batch.items() if key in given} for batch in self.calibration]
             tables = calibrate_all(model, batches, OBSERVERS, tensors=tensors).tables

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from quantlab.numerics import scale_from_amax
+from quantlab.numerics import INT8_MAX, scale_from_amax
 from quantlab.qdq import strip
 
+Pair = tuple[onnx.NodeProto, list[onnx.NodeProto]]
+"""A QuantizeLinear, and every DequantizeLinear behind it."""
 
-def float_model(peer: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    """A Q/DQ model without its pairs (its weights are what their codes stand for), and the activations that had one."""
+
+def float_model(peer: onnx.ModelProto, model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
+    """What is calibrated for a peer's pairs.
+
+    Args:
+        peer: Its Q/DQ model.
+        model: The FP32 model that it was made from.
+
+    Returns:
+        The FP32 model and the activations that have a pair. Where the peer has made other tensors of those: its own
+        model without the pairs, whose weights are what their codes stand for.
+    """
+    known = {name for node in model.graph.node for name in node.output} | {i.name for i in model.graph.input}
+    tensors = [next((name for name in _names(pair) if name in known), "") for pair in _pairs(peer)]
+    if all(tensors):
+        return model, list(dict.fromkeys(tensors))
     stripped = strip(peer)
     if stripped.aliases:
         raise RuntimeError("a zero point does the work of a Relu or Clip, so that the scales are no symmetric ones")
@@ -33,15 +49,34 @@ def rescaled(peer: onnx.ModelProto, amax: Mapping[str, np.float32]) -> onnx.Mode
     """
     model = onnx.ModelProto()
     model.CopyFrom(peer)
-    pairs, largest = [], dict[str, np.float32]()
-    for node in (n for n in model.graph.node if n.op_type == "QuantizeLinear"):
-        behind = [n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == node.output[0]]
-        named = [name for name in (node.input[0], *(n.output[0] for n in behind)) if name in amax]
-        if named:  # by its result where that is an output of the graph, which keeps its name
-            pairs.append((node, *behind))
-            largest[node.input[1]] = max(amax[named[0]], largest.get(node.input[1], np.float32(0)))
-    for node in (n for pair in pairs for n in pair):
+    largest = dict[str, np.float32]()
+    pairs = list(_pairs(model))
+    for pair in pairs:
+        name = next(name for name in _names(pair) if name in amax)
+        largest[pair[0].input[1]] = max(amax[name], largest.get(pair[0].input[1], np.float32(0)))
+    for node in (node for q, behind in pairs for node in (q, *behind)):
         node.input[1] = f"{node.input[1]}_anew"
     for name, value in largest.items():
         model.graph.initializer.append(numpy_helper.from_array(scale_from_amax(value), f"{name}_anew"))
     return model
+
+
+def _names(pair: Pair) -> Iterator[str]:
+    """What the FP32 model may call the tensor: an output of the graph keeps its name behind the pair."""
+    yield pair[0].input[0]
+    yield from (node.output[0] for node in pair[1])
+
+
+def _pairs(model: onnx.ModelProto) -> Iterator[Pair]:
+    """The pairs of activations; without those whose range is beyond float32 (masks), for which there is no other."""
+    constants = {t.name: t for t in model.graph.initializer}
+    constants |= {n.output[0]: n.attribute[0].t for n in model.graph.node if n.op_type == "Constant"}
+    fixed = set(constants)  # and what is made of constants alone
+    for node in model.graph.node:
+        if all(name in fixed for name in node.input if name):
+            fixed.update(node.output)
+    for node in (n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] not in fixed):
+        scale = numpy_helper.to_array(constants[node.input[1]]).astype(np.float64)
+        if (scale * INT8_MAX < np.finfo(np.float32).max).all():
+            readers = [n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == node.output[0]]
+            yield node, readers
