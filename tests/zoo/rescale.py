@@ -9,7 +9,7 @@ import onnx
 from onnx import numpy_helper
 
 from quantlab.numerics import INT8_MAX, scale_from_amax
-from quantlab.qdq import strip
+from quantlab.qdq import fold, strip
 
 Pair = tuple[onnx.NodeProto, list[onnx.NodeProto]]
 """A QuantizeLinear, and every DequantizeLinear behind it."""
@@ -26,10 +26,11 @@ def float_model(peer: onnx.ModelProto, model: onnx.ModelProto) -> tuple[onnx.Mod
         The FP32 model and the activations that have a pair. Where the peer has made other tensors of those: its own
         model without the pairs, whose weights are what their codes stand for.
     """
-    known = {name for node in model.graph.node for name in node.output} | {i.name for i in model.graph.input}
+    known = _tensors(model)
     tensors = [next((name for name in _names(pair) if name in known), "") for pair in _pairs(peer)]
     if all(tensors):
-        return model, list(dict.fromkeys(tensors))
+        computed = _tensors(fold(model))  # the others are constants, whose scale needs no calibration
+        return model, [name for name in dict.fromkeys(tensors) if name in computed]
     stripped = strip(peer)
     if stripped.aliases:
         raise RuntimeError("a zero point does the work of a Relu or Clip, so that the scales are no symmetric ones")
@@ -41,8 +42,7 @@ def rescaled(peer: onnx.ModelProto, amax: Mapping[str, np.float32]) -> onnx.Mode
 
     Args:
         peer: The model.
-        amax: Of every activation that has a pair, as `float_model` names them. Pairs that share a scale share the
-            largest.
+        amax: Of the activations that `float_model` names. Pairs that share a scale share the largest.
 
     Returns:
         A copy.
@@ -50,7 +50,7 @@ def rescaled(peer: onnx.ModelProto, amax: Mapping[str, np.float32]) -> onnx.Mode
     model = onnx.ModelProto()
     model.CopyFrom(peer)
     largest = dict[str, np.float32]()
-    pairs = list(_pairs(model))
+    pairs = [pair for pair in _pairs(model) if any(name in amax for name in _names(pair))]
     for pair in pairs:
         name = next(name for name in _names(pair) if name in amax)
         largest[pair[0].input[1]] = max(amax[name], largest.get(pair[0].input[1], np.float32(0)))
@@ -59,6 +59,10 @@ def rescaled(peer: onnx.ModelProto, amax: Mapping[str, np.float32]) -> onnx.Mode
     for name, value in largest.items():
         model.graph.initializer.append(numpy_helper.from_array(scale_from_amax(value), f"{name}_anew"))
     return model
+
+
+def _tensors(model: onnx.ModelProto) -> set[str]:
+    return {name for node in model.graph.node for name in node.output} | {i.name for i in model.graph.input}
 
 
 def _names(pair: Pair) -> Iterator[str]:
