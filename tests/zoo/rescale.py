@@ -42,23 +42,31 @@ def rescaled(peer: onnx.ModelProto, amax: Mapping[str, np.float32]) -> onnx.Mode
 
     Args:
         peer: The model.
-        amax: Of the activations that `float_model` names. Pairs that share a scale share the largest.
+        amax: Of the activations that `float_model` names. Pairs of the same scale, as a pooling leaves it, share the
+            largest.
 
     Returns:
         A copy.
     """
     model = onnx.ModelProto()
     model.CopyFrom(peer)
-    largest = dict[str, np.float32]()
+    scales = _constants(model)
     pairs = [pair for pair in _pairs(model) if any(name in amax for name in _names(pair))]
+    shared: dict[bytes, list[Pair]] = {}
     for pair in pairs:
-        name = next(name for name in _names(pair) if name in amax)
-        largest[pair[0].input[1]] = max(amax[name], largest.get(pair[0].input[1], np.float32(0)))
-    for node in (node for q, behind in pairs for node in (q, *behind)):
-        node.input[1] = f"{node.input[1]}_anew"
-    for name, value in largest.items():
-        model.graph.initializer.append(numpy_helper.from_array(scale_from_amax(value), f"{name}_anew"))
+        shared.setdefault(numpy_helper.to_array(scales[pair[0].input[1]]).tobytes(), []).append(pair)
+    for group in shared.values():
+        largest = max(amax[next(name for name in _names(pair) if name in amax)] for pair in group)
+        anew = f"{group[0][0].input[1]}_anew"
+        model.graph.initializer.append(numpy_helper.from_array(scale_from_amax(largest), anew))
+        for node in (node for q, behind in group for node in (q, *behind)):
+            node.input[1] = anew
     return model
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    given = {t.name: t for t in model.graph.initializer}
+    return given | {n.output[0]: n.attribute[0].t for n in model.graph.node if n.op_type == "Constant"}
 
 
 def _tensors(model: onnx.ModelProto) -> set[str]:
@@ -73,8 +81,7 @@ def _names(pair: Pair) -> Iterator[str]:
 
 def _pairs(model: onnx.ModelProto) -> Iterator[Pair]:
     """The pairs of activations; without those whose range is beyond float32 (masks), for which there is no other."""
-    constants = {t.name: t for t in model.graph.initializer}
-    constants |= {n.output[0]: n.attribute[0].t for n in model.graph.node if n.op_type == "Constant"}
+    constants = _constants(model)
     fixed = set(constants)  # and what is made of constants alone
     for node in model.graph.node:
         if all(name in fixed for name in node.input if name):
