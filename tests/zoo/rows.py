@@ -48,7 +48,7 @@ def summary(row: Mapping[str, Any]) -> dict[str, Any]:
     share = row["share"]
     failed = row["failed"].get("model") or row["failed"].get("quantlab")
     return {
-        "works": "no: " + failed if failed else "yes",
+        "works": f"no: {failed}" if failed else "yes" if any(n.endswith(":all") for n in share) else "not measured",
         "share": max((v for n, v in share.items() if n.split("-")[0] in OURS and ":" not in n), default=None),
         "share_all": max((v for n, v in share.items() if n.endswith(":all")), default=None),
         "ours": {name: best(row, name, ":all")[0] for name in OURS},
