@@ -7,6 +7,7 @@ from quantlab.qdq.insert import WeightError, insert, weight_error
 from quantlab.qdq.lint import lint
 from quantlab.qdq.migrate import Migrated, migrate_to_cache, migrate_to_qdq, tensorrt_cache
 from quantlab.qdq.names import calibrated_name
+from quantlab.qdq.nothing import nothing_in_int8
 from quantlab.qdq.placement import Placement, Skipped, WeightSite
 from quantlab.qdq.planning import plan
 from quantlab.qdq.prepare import fold, prepare
@@ -47,6 +48,7 @@ __all__ = [
     "lint",
     "migrate_to_cache",
     "migrate_to_qdq",
+    "nothing_in_int8",
     "plan",
     "prepare",
     "quantize_model",

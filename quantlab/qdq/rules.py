@@ -57,6 +57,7 @@ class QdqRule:
         region: TensorRT 8 compiles the network around it as one, and takes no int8 weights there.
         recurrent: It is computed step by step, in a region that runs slower in a network with Q/DQ.
         shape: It makes shapes or indices out of a tensor.
+        reads_shape: It reads the shape of its input and no values.
         shape_step: It stands in computations of shapes.
         where: Gives the reason why a node of it is none that the row is for, or None; None where it holds for all.
         why_float: Why it stays float, where there is more to say than that no rule quantizes it.
@@ -85,6 +86,7 @@ class QdqRule:
     region: bool = False
     recurrent: bool = False
     shape: bool = False
+    reads_shape: bool = False
     shape_step: bool = False
     where: Callable[[gs.Node], str | None] | None = None
     why_float: str = ""
@@ -151,7 +153,8 @@ OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
         *_each("Sub", affine=True, pointwise=True, why_float=ELEMENTWISE),
         *_each("Max Min", pointwise=True, why_float=ELEMENTWISE),
         *_each("Abs", not_negative=True, pointwise=True),
-        *_each("Shape Size NonZero", shape=True, why_float=_INDEX),
+        *_each("Shape Size", shape=True, reads_shape=True, why_float=_INDEX),
+        QdqRule("NonZero", shape=True, why_float=_INDEX),
         *_each("Gather Cast", shape_step=True, why_float=_INDEX),
         *_each("Range ConstantOfShape", why_float=_INDEX),
         *_each("QLinearConv QLinearMatMul ConvInteger MatMulInteger DynamicQuantizeLinear", why_float=_INTEGER),

@@ -11,6 +11,7 @@ from quantlab.errors import ConfigError, GraphError
 from quantlab.onnx_model import Model, constant_qdq_notices, load_model, model_hash, require_finite, require_float
 from quantlab.ort import beyond
 from quantlab.qdq.names import calibrated_name
+from quantlab.qdq.nothing import nothing_in_int8
 from quantlab.qdq.planning import behind_plugins, other_branches, plan
 from quantlab.qdq.prepare import fold, prepare
 from quantlab.qdq.selection import EVERYTHING
@@ -65,8 +66,7 @@ def _names(proto: onnx.ModelProto, tensors: Sequence[str] | str) -> tuple[str, .
     behind = behind_plugins(prepared)
     placement = plan(prepared, EVERYTHING, keep_float=behind)  # a layer that quantize leaves out can be asked for
     if not placement.tensors:
-        reasons = sorted({f"{s.op}: {s.reason}" for s in placement.skipped})
-        raise GraphError(f"nothing in the model can be INT8: {'; '.join(reasons)}", hint="is this the right model?")
+        raise nothing_in_int8(prepared, placement.skipped)
     wanted = (
         *placement.tensors,
         *plan(prepared, keep_float=behind).tensors,

@@ -9,7 +9,6 @@ import onnx
 from onnx import TensorProto, helper
 
 from quantlab.calibration import CalibrationTable
-from quantlab.errors import GraphError
 from quantlab.onnx_model import (
     QDQ_OPS,
     FreshNames,
@@ -20,7 +19,7 @@ from quantlab.onnx_model import (
     load_model,
     tensor_names,
 )
-from quantlab.qdq import EVERYTHING, Placement, Quantized, WeightStyle, prepare, quantize_model
+from quantlab.qdq import EVERYTHING, Placement, Quantized, WeightStyle, nothing_in_int8, prepare, quantize_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +97,7 @@ def switched_graph_of(proto: onnx.ModelProto, made: Quantized) -> SwitchedGraph:
     prepared = prepare(proto)
     placement = made.placement
     if not placement.activations:
-        reasons = dict.fromkeys(f"{s.op}: {s.reason}" for s in placement.skipped)
-        raise GraphError(f"nothing in the model can be INT8: {'; '.join(reasons)}", hint="is this the right model?")
+        raise nothing_in_int8(prepared, placement.skipped)
     names = FreshNames(tensor_names(prepared) | tensor_names(made.model) | {n.name for n in all_nodes(prepared.graph)})
     switches = {site: names.new(f"int8_{k}") for k, site in enumerate(_sites(made.model, placement))}
     model = _with_switches(prepared, made.model, switches, names)

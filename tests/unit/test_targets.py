@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from models import conv_net, floats, image_batches, parse, quantized
 from quantlab.errors import ConfigError, GraphError
@@ -51,3 +53,58 @@ def test_model_that_is_quantized_or_has_nothing_to_quantize_is_refused() -> None
     with pytest.raises(GraphError, match=text):
         calibration_target(model)
     assert calibration_target(model, ALL_TENSORS).tensors is None
+
+
+IF = """{ t = Conv (x, w) }, else_branch = b () => (float[1,4,5,5] e) { e = Conv (x, w) }>"""
+NOTHING = {
+    "inside an If that an input decides": (
+        """m (float[1,4,5,5] x, int64 rate) => (float[1,4,5,5] y) {
+            k = Constant <value = int64 {16000}> ()  c = Equal (rate, k)
+            y = If (c) <then_branch = a () => (float[1,4,5,5] t) """ + IF + " }",
+        r"its layers \(2 Conv\) stand inside If \('If_0'\).*; input 'rate' decides.*Hint: make input 'rate' an init",
+    ),
+    "inside an If that a shape decides": (
+        """m (float[1,4,5,5] x, float[N] z) => (float[1,4,5,5] y) {
+            k = Constant <value = int64 {8}> ()  s = Shape (z)  u = Squeeze (s)  c = Less (u, k)
+            y = If (c) <then_branch = a () => (float[1,4,5,5] t) """ + IF + " }",
+        "the shape of input 'z' decides which branch runs Hint: give input 'z' a fixed shape",
+    ),
+    "inside a Loop": (
+        """m (float[1,4,5,5] x, int64 n) => (float[1,4,5,5] y) {
+            c = Constant <value = bool {1}> ()
+            y = Loop (n, c, x) <body = b (int64 i, bool d, float[1,4,5,5] v) => (bool e, float[1,4,5,5] r) {
+                e = Identity (d)  r = Conv (v, w) }>
+        }""",
+        r"its layers \(1 Conv\) stand inside Loop \('Loop_0'\), where all stays float Hint: export the model unrolled",
+    ),
+    "dynamically quantized": (
+        """m (float[1,4,5,5] x) => (float[1,4,5,5] y) {
+            q, s, z = DynamicQuantizeLinear (x)  p = ConvInteger (q, i, z)  f = Cast <to = 1> (p)  y = Mul (f, s)
+        }""",
+        r"it is quantized already \(1 ConvInteger\), in a form that TensorRT does not read Hint: start from the float",
+    ),
+    "recurrent": (
+        "m (float[7,1,4] x) => (float[7,1,1,4] y) { y = GRU <hidden_size = 4> (x, a, b) }",
+        "INT8: GRU: TensorRT has no INT8 kernel for it Hint",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), NOTHING.values(), ids=NOTHING)
+def test_model_without_int8_is_refused_with_what_is_the_matter(text: str, said: str) -> None:
+    weights = {
+        "w": floats(4, 4, 1, 1),
+        "i": np.ones((4, 4, 1, 1), np.int8),
+        "a": floats(1, 12, 4),
+        "b": floats(1, 12, 4),
+    }
+    model = parse(text, {name: x for name, x in weights.items() if any(f", {name}{end}" in text for end in ",)")})
+    with pytest.raises(GraphError, match=said):
+        calibration_target(model)
+
+
+def test_branch_that_an_initializer_chooses_is_calibrated() -> None:
+    model = parse(NOTHING["inside an If that an input decides"][0], {"w": floats(4, 4, 1, 1)})
+    model.graph.initializer.append(numpy_helper.from_array(np.array(16000), "rate"))
+    del model.graph.input[1]
+    assert calibration_target(model).tensors == ("x",)

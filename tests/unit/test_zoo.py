@@ -17,7 +17,11 @@ import export_list
 import fetch
 import inputs
 import rows
+from rescale import float_model, rescaled
 from work import multiply_adds
+
+import quantlab
+from quantlab.qdq import import_scales
 
 COUNTED = {
     "y = Conv <group = 2, pads = [1,1,1,1]> (x, w)": ({"w": floats(8, 2, 3, 3)}, 2 * 8 * 5 * 5 * 2 * 9),
@@ -58,9 +62,30 @@ ROWS = {
 @pytest.mark.parametrize(("sqnr", "share", "expected"), ROWS.values(), ids=ROWS)
 def test_peers_are_beaten_at_their_own_share(sqnr: dict[str, float], share: dict[str, float], expected: float) -> None:
     row = {"sqnr_db": sqnr, "share": share, "spread_db": dict.fromkeys(sqnr, 0.3)}
-    gap, doubt, peer = rows.worse_db(row)
-    assert (gap, peer) == (pytest.approx(expected), "" if expected == -np.inf else "modelopt-max")
-    assert doubt == pytest.approx(0 if np.isinf(expected) else 0.6 * 2**0.5)
+    gap = rows.worse_db(row)
+    assert (gap.db, gap.peer) == (pytest.approx(expected), "" if expected == -np.inf else "modelopt-max")
+    assert gap.doubt == pytest.approx(0 if np.isinf(expected) else 0.6 * 2**0.5)
+
+
+def test_peers_are_compared_with_their_own_model_under_other_scales() -> None:
+    sqnr = {"modelopt-max": 21.0, "modelopt-entropy": 22.0, "mse:all": 30.0}
+    sqnr |= {"minmax:with modelopt-entropy": 20.5, "mse:with modelopt-entropy": 21.5}
+    row = {"sqnr_db": sqnr, "share": dict.fromkeys(sqnr, 1.0), "spread_db": dict.fromkeys(sqnr, 0.1)}
+    assert rows.worse_with_db(row)[::2] == (0.5, "modelopt-entropy")
+    assert rows.worse_db(row)[::2] == (-8.0, "modelopt-entropy")
+
+
+def test_other_scales_leave_the_nodes_of_a_peer_as_they_are() -> None:
+    batches = image_batches(1, size=1)
+    made = quantized(conv_net(), batches).model
+    model, tensors = float_model(made, conv_net())
+    table = quantlab.calibrate(model, batches, "minmax", tensors=tensors)
+    own, _ = float_model(made, parse("m (float[1] x) => (float[1] y) { y = Neg (x) }"))
+    assert {node.op_type for node in own.graph.node} == {node.op_type for node in conv_net().graph.node}
+    again = rescaled(made, {name: 2 * amax for name, amax in table.amax.items()})
+    assert [node.op_type for node in again.graph.node] == [node.op_type for node in made.graph.node]
+    assert multiply_adds(again, batches[0]) == multiply_adds(made, batches[0])
+    assert import_scales(again).amax == {name: 2 * amax for name, amax in table.amax.items()}
 
 
 def recipes() -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ EXPORTS: dict[str, dict[str, Any]] = (
     | _both("unet", _picture, 2, 128)
     | _both("deeplabv3", _picture, 2, 160)
     | _both("video_resnet", lambda n, d: _entry(n, d, {"input": {"make": "video", "shape": [3, 8, 56, 56]}}, 2, 16))
-    | _both("yolo", _picture, 2, 160)
+    | _both("yolo", _picture, 2, 320)
     | _both("swin", _picture, 2, 224, 16)
 )
 """Name -> the network, the exporter, the shape that it is traced with, and what it is fed."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import hands
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -111,12 +112,14 @@ def make_image(
     generator: np.random.Generator, shape: list[int], scale: list[float], layout: str = "NCHW", kind: str = "picture",
     lines: int = 1,
 ) -> Array:  # fmt: skip
-    """A picture or lines of text (kind picture, text or turned) with 0..1 stretched to `scale`."""
+    """A picture, a hand or lines of text (kind picture, hand, text or turned) with 0..1 stretched to `scale`."""
     height, width, channels = (shape[1], shape[2], shape[0]) if layout == "NCHW" else shape
-    if kind == "picture":
+    if kind in ("picture", "hand"):
         values = picture(height, width, generator)
     else:
         values = text_picture(height, width, generator, lines, kind == "turned")
+    if kind == "hand":
+        values = hands.hand(values, one_over_f((height, width), generator, 1.5), generator)
     values = values.mean(axis=2, keepdims=True) if channels == 1 else values
     values = scale[0] + (scale[1] - scale[0]) * values
     return values.transpose(2, 0, 1) if layout == "NCHW" else values

@@ -25,22 +25,25 @@ import fetch
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from rows import MOST_DB, worse_db
-from work import int8_nodes, multiply_adds
+from rescale import float_model, rescaled
+from rows import KEYS, WITH, best_peer
+from work import multiply_adds
 
 import quantlab
 from quantlab.api import calibrate_all
 from quantlab.numerics import ErrorSums, error_sums
 from quantlab.observers import OBSERVERS
-from quantlab.qdq import exactly, prepare
+from quantlab.qdq import fold
 from quantlab.tune import calibrate_auto
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 PEERS = ("onnxruntime-minmax", "onnxruntime-percentile", "modelopt-max", "modelopt-entropy")
 """ONNX Runtime first: ModelOpt changes its calibrators when it is imported. ONNX Runtime's entropy has 128 bins for 128
 levels: the scales of its min-max, at ten times the cost."""
-PEERS_SECONDS, MEMORY = 600, 6 << 30
-"""Of all peers of a model together."""
+SLOW = ("onnxruntime-percentile",)
+"""In a process of its own: it keeps every activation."""
+PEERS_SECONDS, MEMORY = 300, 6 << 30
+"""Of a process."""
 Result = dict[str, Any]
 
 
@@ -52,7 +55,7 @@ class Measurement:
         self.path = cache / "results" / f"{name}.json"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         known = json.loads(self.path.read_text()) if self.path.exists() else {}
-        empty: Result = {key: {} for key in ("facts", "sqnr_db", "spread_db", "share", "failed", "seconds")}
+        empty: Result = {key: {} for key in KEYS}
         self.result = {"name": name} | empty | known
 
     def run(self) -> None:
@@ -63,8 +66,8 @@ class Measurement:
         self.stage("quantlab", self.quantlab)
         self.stage("peers", self.all_peers)
         if "quantlab" not in self.result["failed"]:
-            self.stage("same layers", self.same_layers)
-        self.stage("auto", self.auto)
+            self.stage("auto", self.auto)
+            self.stage("same tensors", self.same_tensors)
 
     def stage(self, name: str, act: Callable[[], object]) -> None:
         """Do a stage once, and note why it failed."""
@@ -91,27 +94,32 @@ class Measurement:
         self.result["failed"].pop("model", None)
         self.entry = (fetch.MODELS | export_list.EXPORTS)[self.name]
         if self.name in fetch.MODELS:
-            self.model = fetch.fetch(self.name, self.cache)
+            path = fetch.fetch(self.name, self.cache)
         else:
-            self.model = self.cache / "models" / f"{self.name}.onnx"
-            self.model.parent.mkdir(parents=True, exist_ok=True)
-            if not self.model.exists():
-                command = [str(self.peers), str(Path(__file__).with_name("exports.py")), self.name, str(self.model)]
+            path = self.cache / "models" / f"{self.name}.onnx"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                command = [str(self.peers), str(Path(__file__).with_name("exports.py")), self.name, str(path)]
                 _ask(command, PEERS_SECONDS)
-        self.proto = onnx.load(self.model)
-        self.calibration = data.batches(self.entry, self.model, self.name, "calibration", self.cache)
-        self.test = data.batches(self.entry, self.model, self.name, "test", self.cache)
-        run = data.session(self.model)
+        given = onnx.load(path)
+        parts = [data.batches(self.entry, path, self.name, part, self.cache) for part in ("calibration", "test")]
+        run = data.session(path)
         self.floats = [o.name for o in run.get_outputs() if "float" in o.type or "double" in o.type]
-        self.wanted = [run.run(self.floats, batch) for batch in self.test]
-        opset = next(o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx"))
+        self.wanted = [run.run(self.floats, batch) for batch in parts[1]]
+        # a scalar becomes a constant for all alike, no peer takes one: what it decides (If) is decided
+        scalars = {key: x for key, x in parts[0][0].items() if not x.ndim}
+        self.model = fold(_bound(given, scalars)) if scalars else given
+        without = [[{key: x for key, x in batch.items() if key not in scalars} for batch in part] for part in parts]
+        self.calibration, self.test = without
+        opset = next(o.version for o in given.opset_import if o.domain in ("", "ai.onnx"))
         self.result["facts"] = {
             "kind": self.entry["kind"],
-            "exporter": f"{self.proto.producer_name} {self.proto.producer_version}".strip(),
+            "exporter": f"{given.producer_name} {given.producer_version}".strip(),
             "opset": opset,
-            "nodes": len(self.proto.graph.node),
-            "parameters": sum(numpy_helper.to_array(t).size for t in self.proto.graph.initializer),
-            "multiply_adds": multiply_adds(self.proto, self.test[0])[0],
+            "nodes": len(given.graph.node),
+            "parameters": sum(math.prod(t.dims) for t in self.model.graph.initializer),
+            "multiply_adds": multiply_adds(self.model, self.test[0])[0],
+            "constant": list(scalars),
             "samples": len(self.test) * (self.entry["batch"] or 1),
         }
 
@@ -132,10 +140,15 @@ class Measurement:
         self.result["share"][name] = round(multiply_adds(model, self.test[0])[1] / total, 4) if total else 0.0
 
     def both(self, name: str, table: quantlab.CalibrationTable) -> None:
-        """Judge everything in INT8 and, for one algorithm, the default placement."""
-        self.judge(f"{name}:all", quantlab.quantize(self.model, table, selection=EVERYTHING).model)
-        if name == "mse":
-            self.judge(name, quantlab.quantize(self.model, table).model)
+        """Judge everything in INT8 and, where that is another, the default placement."""
+        everything, default = (quantlab.quantize(self.model, table, selection=x) for x in (EVERYTHING, None))
+        self.judge(f"{name}:all", everything.model)
+        placed = [(made.placement.activations, made.placement.weights) for made in (everything, default)]
+        if placed[1][0] and placed[0] != placed[1]:
+            self.judge(name, default.model)
+        else:
+            for key in ("sqnr_db", "spread_db", "share"):
+                self.result[key][name] = self.result[key][f"{name}:all"] if placed[1][0] else NOTHING[key]
 
     def quantlab(self) -> None:
         started = time.perf_counter()
@@ -151,47 +164,45 @@ class Measurement:
         """The peers' models, in a process with a limit of time and memory."""
         folder = self.cache / "peers" / self.name
         folder.mkdir(parents=True, exist_ok=True)
-        # scalars, which no peer takes, become constants; ModelOpt writes into the file that it is given
-        scalars = {key: x for key, x in self.calibration[0].items() if not x.ndim}
-        onnx.save(_bound(self.proto, scalars), folder / "given.onnx")
-        kept = [{key: x for key, x in batch.items() if key not in scalars} for batch in self.calibration]
-        np.savez(folder / "calibration.npz", **data.stacked(kept))
+        missing = [peer for peer in PEERS if peer not in self.result["sqnr_db"]]
+        for peer in missing:
+            (folder / f"{peer}.onnx").unlink(missing_ok=True)
+        onnx.save(self.model, folder / "given.onnx")  # ModelOpt writes into the file that it is given
+        np.savez(folder / "calibration.npz", **data.stacked(self.calibration))
         command = [str(self.peers), str(BENCH / "peers.py"), str(folder / "given.onnx")]
-        try:
-            said, end = _ask([*command, str(folder / "calibration.npz"), str(folder), *PEERS], PEERS_SECONDS), "no word"
-        except RuntimeError as error:
-            said, end = "", str(error)
-        reasons = dict(line.split(" failed: ", 1) for line in said.splitlines() if " failed: " in line)
-        for peer in PEERS:
+        reasons = {}
+        for some in (SLOW, [peer for peer in PEERS if peer not in SLOW]):
+            wanted = [peer for peer in some if peer in missing]
+            if not wanted:
+                continue
+            try:
+                lines = _ask([*command, str(folder / "calibration.npz"), str(folder), *wanted], PEERS_SECONDS)
+                reasons |= dict(line.split(" failed: ", 1) for line in lines.splitlines() if " failed: " in line)
+            except RuntimeError as error:
+                reasons |= dict.fromkeys(wanted, str(error))
+        for peer in missing:
             made = folder / f"{peer}.onnx"
             self.result["failed"].pop(peer, None)
             try:
                 if not made.exists():
-                    raise RuntimeError(reasons.get(peer, end))
+                    raise RuntimeError(reasons.get(peer, "no word"))
                 self.judge(peer, onnx.load(made))
             except Exception as error:
                 self.result["failed"][peer] = " ".join(str(error).split())[:400]
 
-    def same_layers(self) -> None:
-        """The nodes that a peer has in INT8, which is closer to FP32: how close are they with the scales of here?"""
+    def same_tensors(self) -> None:
+        """The Q/DQ model of the better peer with the scales of here: the same nodes, the same weights."""
         for kept in ("sqnr_db", "spread_db", "share"):
-            self.result[kept] = {name: value for name, value in self.result[kept].items() if ":as " not in name}
-        gap, _, peer = worse_db(self.result)
-        if gap <= MOST_DB:
-            return
-        layers, readers = int8_nodes(onnx.load(self.cache / "peers" / self.name / f"{peer}.onnx"))
-        tables = calibrate_all(self.model, self.calibration, OBSERVERS, tensors="all").tables
-        known = {node.name for node in prepare(onnx.load(self.model)).graph.node}
-        include = tuple(exactly(name) for name in layers if name in known)
-        if not include:
-            raise RuntimeError(f"{peer} has given all of its layers other names")
-        placed = quantlab.quantize(
-            self.model, tables["mse"], selection=quantlab.Selection(include)
-        ).placement.activations
-        others = dict.fromkeys(node for node, _, _ in placed if node not in readers)
-        selection = quantlab.Selection(include, tuple(map(exactly, others)))
-        for name, table in tables.items():
-            self.judge(f"{name}:as {peer}", quantlab.quantize(self.model, table, selection=selection).model)
+            self.result[kept] = {name: value for name, value in self.result[kept].items() if WITH not in name}
+        peer = best_peer(self.result)
+        if peer:
+            made = onnx.load(self.cache / "peers" / self.name / f"{peer}.onnx")
+            model, tensors = float_model(made, self.model)
+            given = {i.name for i in model.graph.input}
+            batches = [{key: x for key, x in batch.items() if key in given} for batch in self.calibration]
+            tables = calibrate_all(model, batches, OBSERVERS, tensors=tensors).tables
+            for name, table in tables.items():
+                self.judge(f"{name}{WITH}{peer}", rescaled(made, table.amax))
 
 
 def _jackknife(parts: Sequence[ErrorSums]) -> float:
@@ -227,6 +238,8 @@ def _ask(command: Sequence[str], seconds: int) -> str:
     return done.stdout + done.stderr
 
 
+NOTHING = {"sqnr_db": math.inf, "spread_db": 0.0, "share": 0.0}
+"""Of a model that stays float."""
 EVERYTHING = quantlab.Selection(include=("*",))
 """As the peers do, whether or not INT8 pays."""
 

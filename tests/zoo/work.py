@@ -39,14 +39,6 @@ def multiply_adds(model: onnx.ModelProto, batch: Mapping[str, NDArray[Any]]) -> 
     return total, quantized
 
 
-def int8_nodes(model: onnx.ModelProto) -> tuple[list[str], set[str]]:
-    """(names of the products both of whose operands come out of DequantizeLinear, names of all that read such)."""
-    makers = {name: node.op_type for node in model.graph.node for name in node.output}
-    products = [n for n in model.graph.node if n.op_type in PRODUCTS]
-    layers = [n.name for n in products if all(makers.get(name) == "DequantizeLinear" for name in n.input[:2])]
-    return layers, {n.name for n in model.graph.node if any(makers.get(t) == "DequantizeLinear" for t in n.input)}
-
-
 def _size(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
     a, b = (shapes[name] for name in node.input[:2])
     if node.op_type in RECURRENT:
