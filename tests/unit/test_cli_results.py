@@ -123,27 +123,22 @@ def result(**changes: Any) -> Comparison:
 
 
 @pytest.mark.parametrize(
-    ("changes", "threshold", "code", "line"),
+    ("changes", "code", "line"),
     [
-        ({}, None, 0, ""),
-        ({}, 0.9, 0, ""),
-        ({}, 0.91, 3, "below 91.00% of FP32: a keeps 90.00%"),
-        ({"model": {"failed": "why", "errors": {}}}, None, 3, ""),
-        ({"model": {"failed": "why", "errors": {}}}, 0.91, 3, ""),
+        ({}, 0, ""),
+        ({"model": {"failed": "why", "errors": {}}}, 3, ""),
         (
             {"model": {"metric_failed": "why"}},
-            None,
             2,
             "error: the metric failed on 'a': why\nhint: the report shows where it was raised",
         ),
-        ({"partial": True}, None, 130, "interrupted: the report is partial"),
-        ({"partial": True}, 0.91, 130, "interrupted: the report is partial"),
+        ({"partial": True}, 130, "interrupted: the report is partial"),
     ],
 )
-def test_exit_code_is_2_for_what_is_incomplete_and_3_for_what_is_not_good_enough(
-    changes: dict[str, Any], threshold: float | None, code: int, line: str, capsys: pytest.CaptureFixture[str]
+def test_exit_code_is_2_for_what_is_incomplete_and_3_for_what_failed(
+    changes: dict[str, Any], code: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert exit_code(result(**dict(changes)), threshold) == code
+    assert exit_code(result(**dict(changes))) == code
     assert capsys.readouterr().err == (f"{line}\n" if line else "")
 
 

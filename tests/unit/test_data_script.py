@@ -201,11 +201,11 @@ def test_script_with_a_preprocess_or_labels_raises(tmp_path: Path) -> None:
 
 
 def test_unreadable_script_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, mode: str = "r") -> bytes:
         raise PermissionError(13, "Permission denied")
 
     path = script(tmp_path, GOOD)
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
         script_batches(path, "load_data", ["image"])
 
