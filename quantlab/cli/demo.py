@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from quantlab.cli.file_check import FileCommand
-from quantlab.cli.file_types import DEMO_FOLDER
+from quantlab.cli.file_types import DEMO_FOLDER, SAMPLE_FOLDER
 from quantlab.cli.progress import progress
 from quantlab.cli.say import echo
 from quantlab.cli.tables import print_comparison
@@ -18,13 +18,20 @@ from quantlab.cli.tables import print_comparison
 @click.option(
     "-o", "--output", type=DEMO_FOLDER, default=Path("quantlab-demo"), show_default=True, help="Folder for the results."
 )
-def command(output: Path) -> None:
+@click.option("--unpack", type=SAMPLE_FOLDER, help="Only write the sample there: a model and folders of images.")
+def command(output: Path, unpack: Path | None) -> None:
     """Calibrate, quantize, compare and report on the embedded sample (Fashion-MNIST).
 
     \b
-    Example:
+    Examples:
       quantlab demo
+      quantlab demo --unpack sample
     """
+    if unpack is not None:
+        from quantlab.data.sample import unpack_sample
+
+        echo(f"the sample: {unpack_sample(unpack)}")
+        return
     from quantlab.api import calibrate_all
     from quantlab.observers import OBSERVERS
     from quantlab.report.from_sample import open_sample, report_sample

@@ -8,6 +8,7 @@ from importlib import metadata
 
 from quantlab.errors import QuantlabError
 from quantlab.memory import Driver
+from quantlab.version import install_command
 
 Question = Callable[[], str]
 """Answers with what is there, or raises QuantlabError with the remedy."""
@@ -66,8 +67,8 @@ def describe_driver(driver: Driver) -> str:
 _PACKAGES = (
     ("onnxruntime", "pip install onnxruntime"),
     ("onnx-graphsurgeon", "pip install onnx-graphsurgeon"),
-    ("cuda-python", "pip install 'quantlab[cuda]'"),
-    ("pycuda", "pip install 'quantlab[pycuda]'"),
+    ("cuda-python", install_command("cuda")),
+    ("pycuda", install_command("pycuda")),
     ("nvidia-ml-py", "pip install nvidia-ml-py, for energy"),
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from quantlab.errors import ConfigError, DeviceError, MissingDependencyError
 from quantlab.memory.buffers import DeviceMemory
 from quantlab.memory.driver import Driver
+from quantlab.version import install_command
 
 
 def _cuda_python(index: int) -> Driver:
@@ -22,7 +23,7 @@ def _pycuda(index: int) -> Driver:
 
 
 PROVIDERS: dict[str, Callable[[int], Driver]] = {"cuda-python": _cuda_python, "pycuda": _pycuda}
-INSTALL = {"cuda-python": "pip install 'quantlab[cuda]'", "pycuda": "pip install 'quantlab[pycuda]'"}
+INSTALL = {"cuda-python": install_command("cuda"), "pycuda": install_command("pycuda")}
 
 
 def open_driver(provider: str | None = None, index: int = 0) -> Driver:

@@ -12,8 +12,8 @@ import onnx
 from quantlab.api import compare, quantize
 from quantlab.calibration import CalibrationRun, Progress
 from quantlab.comparison import Comparison, trace_error
-from quantlab.data import PRESETS, ImageBatches, image_folder
-from quantlab.data.sample import PRESET, sample_folder
+from quantlab.data import ImageBatches
+from quantlab.data.sample import sample_batches, sample_folder
 from quantlab.files import make_folder, together
 from quantlab.onnx_model import load_model, save_model
 from quantlab.report.document import Evidence, build_document
@@ -59,13 +59,8 @@ class SampleReport:
 
 def open_sample() -> Sample:
     """Open the embedded sample; MissingDependencyError if it is not installed."""
-    folder = sample_folder()
-    preprocess = PRESETS[PRESET]
-    return Sample(
-        load_model(folder / "model.onnx"),
-        image_folder(folder / "calibration", preprocess, input_name="image", batch_size=64),
-        image_folder(folder / "test", preprocess, input_name="image", batch_size=100),
-    )
+    proto = load_model(sample_folder() / "model.onnx")
+    return Sample(proto, sample_batches("calibration"), sample_batches("test", batch_size=100))
 
 
 def report_sample(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from quantlab.engines.features import features_of
 from quantlab.errors import MissingDependencyError
+from quantlab.version import install_command
+
+WITH_CALIBRATORS = install_command("calibrators")
+"""The last TensorRT that has them: newer ones are pushed back by it, so only the calibrator path names it."""
 
 try:
     import tensorrt as trt
 except ImportError as error:
     raise MissingDependencyError(
         f"TensorRT cannot be imported: {error}",
-        hint="pip install 'quantlab[tensorrt]' (on a machine with an NVIDIA GPU)",
+        hint=f"on a machine with an NVIDIA GPU: pip install tensorrt for Q/DQ models, or {WITH_CALIBRATORS}",
     ) from error
 
 __all__ = ["FEATURES", "MAJOR", "VERSION", "require_calibrators", "require_weak_typing", "trt"]
@@ -20,7 +24,7 @@ MAJOR = int(VERSION.split(".")[0])
 if MAJOR < 8 or tuple(int(p) for p in VERSION.split(".")[:2]) < (8, 5):
     raise MissingDependencyError(
         f"TensorRT {VERSION} is too old: it has no named tensors",
-        hint="pip install 'quantlab[tensorrt]' (8.6 or newer)",
+        hint=f"pip install 'tensorrt>=8.6', or with calibrators {WITH_CALIBRATORS}",
     )
 
 FEATURES = features_of(trt)
@@ -31,7 +35,7 @@ def require_calibrators() -> None:
     if not FEATURES.calibrators:
         raise MissingDependencyError(
             f"TensorRT {VERSION} has no calibrators: they were removed in 11.0, 10.16 is the last version with them",
-            hint="take the explicit path (quantlab calibrate, quantlab quantize), or pip install 'tensorrt<11'",
+            hint=f"take the explicit path (quantlab calibrate, quantlab quantize), or {WITH_CALIBRATORS}",
         )
 
 
@@ -41,5 +45,5 @@ def require_weak_typing(what: str) -> None:
     if not FEATURES.weak_typing:
         raise MissingDependencyError(
             f"TensorRT {VERSION} has strongly typed networks only, and no {what}: 10.16 is the last with it",
-            hint="put the types into the ONNX model (Q/DQ for INT8), or use 'tensorrt<11'",
+            hint=f"put the types into the ONNX model (Q/DQ for INT8), or {WITH_CALIBRATORS}",
         )

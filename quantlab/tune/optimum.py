@@ -8,6 +8,7 @@ import numpy as np
 
 from quantlab.errors import MissingDependencyError
 from quantlab.tune.latency import Choice, LatencyModel
+from quantlab.version import install_command
 
 GAP = 1e-6
 """Relative gap at which a solution counts as optimal."""
@@ -20,7 +21,7 @@ def require_solver() -> None:
     try:
         import scipy.optimize  # noqa: F401
     except ImportError as error:
-        raise MissingDependencyError("scipy is not installed", hint="pip install 'quantlab[tune]'") from error
+        raise MissingDependencyError("scipy is not installed", hint=install_command("tune")) from error
 
 
 def fastest(model: LatencyModel, noise: Sequence[float], budget: float, fixed: Sequence[bool | None]) -> Choice | None:

@@ -24,7 +24,7 @@ import quantlab
 from quantlab.api import calibrate_all
 from quantlab.data import ArrayBatches, ImageBatches, read_arrays
 from quantlab.data.folder import image_files
-from quantlab.data.sample import PRESET, sample_folder
+from quantlab.data.sample import PARTS, sample_batches, sample_folder
 from quantlab.observers import OBSERVERS
 from quantlab.onnx_model import input_specs, load_model
 from quantlab.tune import calibrate_auto
@@ -52,12 +52,7 @@ def in_memory(batches: ImageBatches) -> ArrayBatches:
 
 
 def sample_case() -> Case:
-    folder = sample_folder()
-    preset = quantlab.PRESETS[PRESET]
-    parts = [
-        quantlab.image_folder(folder / p, preset, input_name="image", batch_size=64) for p in ("calibration", "test")
-    ]
-    return Case(folder / "model.onnx", *(in_memory(p) for p in parts))
+    return Case(sample_folder() / "model.onnx", *(in_memory(sample_batches(part)) for part in PARTS))
 
 
 def resnet20_case(data: Path) -> Case:

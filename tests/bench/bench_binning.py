@@ -31,7 +31,7 @@ def main() -> None:
     factor = np.float32(np.float32(2048) / x.max())
     compiled = binning._compiled()
     if compiled is None:
-        raise SystemExit("numba is not installed: pip install 'quantlab[fast]'")
+        raise SystemExit("numba is not installed: pip install '.[fast]'")
     if not np.array_equal(compiled(x, factor)[0], binning.with_numpy(x, factor)):
         raise SystemExit("the two do not count the same")
     seconds = best_seconds({"numpy": lambda: binning.with_numpy(x, factor), "numba": lambda: compiled(x, factor)})

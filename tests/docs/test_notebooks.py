@@ -124,7 +124,7 @@ def text(cell: dict[str, Any]) -> str:
 @each_notebook
 def test_notebook_runs_and_its_stable_cells_print_what_is_stored(path: Path, tmp_path: Path) -> None:
     for module in ("nbclient", "nbformat", "ipykernel"):
-        pytest.importorskip(module, reason=f"{module} is not installed: pip install 'quantlab[test]'")
+        pytest.importorskip(module, reason=f"{module} is not installed: pip install '.[test]'")
     executed = tmp_path / path.name
     # without settings of the user's, with the quantlab that is tested here, in a process of its own: what Jupyter warns
     # of is none of our business

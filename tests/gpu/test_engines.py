@@ -127,10 +127,10 @@ def test_implicit_int8_with_dynamic_shapes_calibrates_at_the_last_profiles_opt(t
 
 def test_offline_entropy_of_the_sample_equals_tensorrts(timing_cache: Path) -> None:
     from quantlab.calibration import TrtCache
-    from quantlab.data.sample import PRESET, sample_folder
+    from quantlab.data.sample import sample_batches, sample_folder
 
     folder = sample_folder()
-    batches = quantlab.image_folder(folder / "calibration", quantlab.PRESETS[PRESET], input_name="image", batch_size=64)
+    batches = sample_batches("calibration")
     calibrator = EntropyCalibrator2(batches)
     profile = Profile.fixed({"image": (64, 1, 28, 28)})
     options = BuildOptions("int8", profiles=(profile,), timing_cache=timing_cache, optimization_level=0)

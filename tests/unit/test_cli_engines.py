@@ -173,11 +173,11 @@ def test_build_that_fails_says_why_and_writes_nothing(cli: Cli, work: Path, runt
 
 def test_build_without_tensorrt_says_what_to_install(cli: Cli, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent() -> None:
-        raise MissingDependencyError("TensorRT cannot be imported", hint="pip install 'quantlab[tensorrt]'")
+        raise MissingDependencyError("TensorRT cannot be imported", hint="pip install 'quantlab-trt[calibrators]'")
 
     monkeypatch.setattr(engine_runtime, "runtime", absent)
     done = cli("build", work / "fixed.onnx", "--fp16", "-o", work / "e.engine")
-    assert (done.code, "hint: pip install 'quantlab[tensorrt]'" in done.err) == (2, True)
+    assert (done.code, "hint: pip install 'quantlab-trt[calibrators]'" in done.err) == (2, True)
 
 
 # --- run

@@ -1,23 +1,16 @@
-"""What importing costs, and the embedded sample."""
+"""What importing costs, and what it gives."""
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import subprocess
 import sys
 import typing
 from collections.abc import Iterator
-from importlib import metadata
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import quantlab
-from quantlab.data.folder import image_files
-from quantlab.data.sample import sample_folder
-from quantlab.errors import MissingDependencyError
 
 HEAVY = ("tensorrt", "pycuda", "cuda", "onnxruntime", "matplotlib", "onnx", "torch")
 
@@ -80,39 +73,6 @@ def types_in(hint: object) -> Iterator[type]:
 def is_protocol_of_a_function(used: type) -> bool:
     """Whether a class only says what a user's own object has to offer: nobody imports it to call the function."""
     return getattr(used, "_is_protocol", False) and used is not quantlab.Observer
-
-
-def test_version_is_that_of_the_distribution() -> None:
-    assert quantlab.__version__ == metadata.version("quantlab")
-
-
-def test_sample_counts_labels_and_checksums() -> None:
-    folder = sample_folder()
-    for part, count in (("calibration", 512), ("test", 2000)):
-        found = image_files(folder / part)
-        files, labels = found.files, found.labels
-        assert len(files) == count
-        assert labels is not None
-        assert np.bincount(labels).min() >= count // 10
-    sums = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
-    assert sums["model.onnx"] == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
-    for part in ("calibration", "test"):
-        digest = hashlib.sha256()
-        for file in sorted((folder / part).rglob("*.png")):
-            digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + Image.open(file).tobytes())
-        assert sums[f"{part}/"] == digest.hexdigest()
-
-
-def test_sample_is_disjoint() -> None:
-    folder = sample_folder()
-    parts = [{f.read_bytes() for f in (folder / part).rglob("*.png")} for part in ("calibration", "test")]
-    assert not parts[0] & parts[1]
-
-
-def test_missing_sample_raises(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    monkeypatch.setattr("quantlab.data.sample.__file__", f"{tmp_path}/quantlab/sample.py")
-    with pytest.raises(MissingDependencyError, match="sample is not installed"):
-        sample_folder()
 
 
 def test_rooms_are_there_after_importing_the_package_alone() -> None:

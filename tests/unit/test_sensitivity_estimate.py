@@ -11,7 +11,7 @@ import quantlab
 from models import floats, parse
 from placement_parts import named
 from quantlab.api import sensitivity
-from quantlab.data import BatchSize, open_data
+from quantlab.data import Batches, BatchSize, open_data
 from quantlab.data.sample import PRESET, sample_folder
 from quantlab.data.source import DataOptions
 from quantlab.onnx_model import input_specs
@@ -75,9 +75,14 @@ def test_estimate_ranks_the_layers_of_the_sample_as_the_truth_does() -> None:
     model = folder / "model.onnx"
     (name,) = (spec.name for spec in input_specs(quantlab.onnx_model.load_model(model)))
     preset = quantlab.PRESETS[PRESET]
-    calibration = open_data(str(folder / "calibration"), [name], preset, DataOptions(64, 256))
+
+    def images(part: str, limit: int) -> Batches:
+        path = folder / f"{part}.npz"
+        return open_data(f"{path}:images", [name], preset, DataOptions(64, limit, f"{path}:labels"))
+
+    calibration = images("calibration", 256)
     table = quantlab.calibrate(model, calibration, quantlab.Mse())
-    found = sensitivity(model, table, open_data(str(folder / "test"), [name], preset, DataOptions(64, 128)))
+    found = sensitivity(model, table, images("test", 128))
     assert found.provenance.fp32_metric is not None
     assert found.provenance.fp32_metric > 0.9
     layers, tensors = found.rank_correlation("layer"), found.rank_correlation("tensor")

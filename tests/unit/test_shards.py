@@ -232,7 +232,7 @@ def test_joblib_runs_the_parts(shards: list[CalibrationShard]) -> None:
 def test_parts_without_joblib_raise_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "joblib", None)
     with pytest.raises(
-        MissingDependencyError, match=r"joblib is not installed Hint: pip install 'quantlab\[cluster\]'"
+        MissingDependencyError, match=r"joblib is not installed Hint: pip install 'quantlab-trt\[cluster\]'"
     ):
         calibrate_shards(conv_net(), [image_batches(1)])
 

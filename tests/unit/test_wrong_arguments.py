@@ -13,11 +13,10 @@ import quantlab
 from models import conv_net, image_batches
 from quantlab.api import calibrate_all
 from quantlab.data import ArrayBatches, ImageBatches
-from quantlab.data.sample import sample_folder
 from quantlab.errors import ConfigError
 
 BATCHES = image_batches(2)
-PRESET, SAMPLE = quantlab.PRESETS["none"], sample_folder()
+PRESET = quantlab.PRESETS["none"]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def table() -> quantlab.CalibrationTable:
         ),
         (lambda t: quantlab.compare(conv_net(), {}, None), "batches is a NoneType, expected Iterable of Mapping"),
         (
-            lambda t: quantlab.image_folder(sample_folder(), "imagenet", input_name="x"),
+            lambda t: quantlab.image_folder(".", "imagenet", input_name="x"),
             "preprocess is a str, expected",
         ),
         (lambda t: ImageBatches([Path("a.png")], PRESET, input_name="x", batch_size=0), "batch size 0 is less than 1"),
