@@ -25,7 +25,7 @@ PYTHON = sorted((ROOT / "quantlab").rglob("*.py"))
 TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__)]
 TEXTS = [
     path
-    for pattern in ("*.md", "*.toml", ".ci/*", ".docs/**/*", ".github/*", "notebooks/*", "quantlab/**/*", "tests/**/*.md")
+    for pattern in ("*", ".ci/*", ".docs/**/*", ".github/*", "notebooks/*", "quantlab/**/*", "tests/**/*.md")
     for path in ROOT.glob(pattern)
     if path.suffix in {".md", ".toml", ".ipynb", ".j2", ""} and path.is_file()
 ]  # fmt: skip
