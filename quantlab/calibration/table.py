@@ -16,6 +16,7 @@ from quantlab.files import read_text, write_text
 from quantlab.numerics import scale_from_amax
 from quantlab.onnx_model import input_specs, model_hash
 from quantlab.strict_json import json_text
+from quantlab.tabular import Rows, Tabular
 from quantlab.typed_json import Count, read_document
 
 FORMAT = "quantlab.calibration_table"
@@ -60,7 +61,7 @@ class _Content:
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationTable:
+class CalibrationTable(Tabular):
     """The range of every tensor, with where it came from.
 
     Attributes:
@@ -86,6 +87,14 @@ class CalibrationTable:
                 raise DataError(f"amax of tensor '{name}' is {amax}, expected finite and >= 0", hint="calibrate again")
         notices = tuple(w if isinstance(w, Notice) else Notice(w) for w in self.warnings)
         object.__setattr__(self, "warnings", notices)
+
+    def to_rows(self) -> Rows:
+        """Tensor, amax and scale, in network order."""
+        source = self.provenance
+        known = [source.algorithm, f"{source.samples} samples" if source.samples else ""]
+        caption = ", ".join(filter(None, [*known, f"{len(self.amax)} tensors"]))
+        rows = ((name, float(amax), float(scale_from_amax(amax))) for name, amax in self.amax.items())
+        return Rows(("tensor", "amax", "scale"), tuple(rows), caption)
 
     def scale(self, tensor: str) -> NDArray[np.float32]:
         """float32 > 0, `amax / 127`; DataError if the table has no such tensor."""

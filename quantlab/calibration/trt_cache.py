@@ -20,6 +20,7 @@ from quantlab.calibration.table import CalibrationTable, Provenance
 from quantlab.errors import ConfigError, DataError
 from quantlab.files import read_bytes, text_of, write_bytes
 from quantlab.numerics import INT8_MAX, amax_from_scale
+from quantlab.tabular import Rows, Tabular
 
 _HEADER = re.compile(r"TRT-[0-9]{1,9}-[A-Za-z0-9_]{1,80}|[0-9]{1,9} [0-9a-f]{1,16} [0-9a-f]{1,16}")
 _LINE = re.compile(r"(?P<name>[^\x00-\x1f\x7f]+): (?P<bits>[0-9a-f]{1,8})")
@@ -31,7 +32,7 @@ _LARGEST = np.float32(np.finfo(np.float32).max / np.float32(INT8_MAX))
 
 
 @dataclass(frozen=True, slots=True)
-class TrtCache:
+class TrtCache(Tabular):
     """The content of a cache.
 
     Attributes:
@@ -41,6 +42,11 @@ class TrtCache:
 
     header: str
     scales: Mapping[str, np.float32]
+
+    def to_rows(self) -> Rows:
+        """Tensor, scale and the amax of that scale, in the order of the file."""
+        rows = ((name, float(scale), float(amax_from_scale(scale))) for name, scale in self.scales.items())
+        return Rows(("tensor", "scale", "amax"), tuple(rows), self.header)
 
     @classmethod
     def from_bytes(cls, content: bytes, source: str = "calibration cache") -> TrtCache:

@@ -11,6 +11,7 @@ from quantlab.comparison.statistics import AccuracyDifference, MeanDifference
 from quantlab.comparison.tally import WorstSample
 from quantlab.errors import DataError
 from quantlab.numerics import OutputError
+from quantlab.tabular import Rows, Tabular
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class ModelResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Tabular):
     """FP32 and others on the same samples.
 
     Attributes:
@@ -93,6 +94,20 @@ class Comparison:
     data_hash: str | None = None
     labels_hash: str | None = None
     metric_hash: str | None = None
+
+    def to_rows(self) -> Rows:
+        """One row per model, FP32 first."""
+        columns = ("model", "top1", "top5", "metric", "agreement", "sqnr_db", "size_bytes", "failed")
+        rows = (
+            (r.name, r.top1, r.top5, r.metric, r.agreement, None if r.failed else r.worst_sqnr_db, r.size_bytes,
+             r.failed or None)
+            for r in self.results
+        )  # fmt: skip
+        facts = tuple(dict.fromkeys(name for r in self.results for name in r.facts))
+        with_facts = ((*row, *(r.facts.get(n) for n in facts)) for row, r in zip(rows, self.results, strict=True))
+        return Rows.of(
+            (*columns, *facts), with_facts, f"{self.samples} samples{', interrupted' if self.partial else ''}"
+        )
 
     @property
     def fp32(self) -> ModelResult:

@@ -10,6 +10,7 @@ import numpy as np
 from quantlab.errors import Notice
 from quantlab.plain_text import printable
 from quantlab.qdq.names import calibrated_name
+from quantlab.tabular import Rows, Tabular
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,20 @@ class Skipped:
         return reason.tensor if isinstance(reason, Notice) and reason.kind == "no_scale" else ""
 
 
+class SkippedNodes(Tabular, tuple[Skipped, ...]):
+    """The nodes that stay float: a tuple that prints as a table."""
+
+    __slots__ = ()
+
+    def to_rows(self) -> Rows:
+        """Node, operator and reason."""
+        rows = tuple((one.node, one.op, str(one.reason)) for one in self)
+        return Rows(("node", "op", "reason"), rows, f"{len(self)} nodes stay float")
+
+    def __str__(self) -> str:
+        return self.to_rows().to_text()
+
+
 @dataclass(frozen=True, slots=True)
 class WeightSite:
     """A constant input that becomes int8.
@@ -51,7 +66,7 @@ class WeightSite:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Tabular):
     """Where Q/DQ goes.
 
     Attributes:
@@ -67,6 +82,31 @@ class Placement:
     skipped: tuple[Skipped, ...]
     groups: tuple[tuple[str, ...], ...] = ()
     why: Mapping[tuple[str, int], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "skipped", SkippedNodes(self.skipped))
+
+    def to_rows(self) -> Rows:
+        """One row per decision: activations and weights that become INT8, then the nodes that stay float."""
+        shared = {tensor for group in self.groups for tensor in group}
+        rows: list[tuple[object, ...]] = [
+            (
+                "activation",
+                tensor,
+                node,
+                index,
+                self.why.get((node, index), "given"),
+                "yes" if tensor in shared else None,
+            )
+            for node, index, tensor in self.activations
+        ]
+        for site in self.weights:
+            kind = "one scale" if site.axis is None else f"scales along axis {site.axis}"
+            rows.append(("weight", site.tensor, site.node, site.input, kind, None))
+        rows += [("float", None, s.node, None, f"{s.op}: {s.reason}", None) for s in self.skipped]
+        columns = ("kind", "tensor", "node", "input", "why", "shares_scale")
+        counts = f"{len(self.tensors)} tensors and {len(self.weights)} weights in INT8"
+        return Rows.of(columns, rows, f"{counts}, {len(self.skipped)} nodes stay float")
 
     @property
     def tensors(self) -> tuple[str, ...]:

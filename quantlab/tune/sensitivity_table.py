@@ -13,6 +13,7 @@ from quantlab.files import read_text, write_text
 from quantlab.numerics import sqnr_db
 from quantlab.plain_text import csv_text
 from quantlab.strict_json import json_text
+from quantlab.tabular import Rows, Tabular
 from quantlab.tune.rank import spearman
 from quantlab.typed_json import Amount, Check, Count, Share, read_document
 
@@ -40,6 +41,10 @@ class Effect:
     def sqnr_db(self) -> float:
         """`-10 log10(noise)`, infinite where the outputs are FP32's."""
         return noise_db(self.noise)
+
+
+def _shown(effect: Effect | None) -> tuple[float | None, float | None, float | None]:
+    return (None, None, None) if effect is None else (effect.sqnr_db, effect.changed, effect.metric)
 
 
 def noise_db(noise: float) -> float:
@@ -133,7 +138,7 @@ class _Content:
 
 
 @dataclass(frozen=True, slots=True)
-class SensitivityTable:
+class SensitivityTable(Tabular):
     """The rows that were measured, all or a part of them.
 
     Attributes:
@@ -147,6 +152,17 @@ class SensitivityTable:
     units: tuple[tuple[str, str], ...]
     provenance: SensitivityProvenance
     warnings: tuple[str, ...] = ()
+
+    def to_rows(self) -> Rows:
+        """What INT8 does in each place alone, and everywhere but there; the worst of each kind first."""
+        columns = ("kind", "name", "op", "sites", "sqnr_db", "changed", "metric", "sqnr_db_without", "estimate_db")
+        rows = (
+            (row.kind, row.name, row.op, row.sites, *_shown(row.alone), row.without and row.without.sqnr_db,
+             row.estimate_db)
+            for kind in KINDS for row in self.worst(kind)
+        )  # fmt: skip
+        source = self.provenance
+        return Rows.of(columns, rows, f"{source.algorithm}, {source.samples} samples, {len(self.rows)} places")
 
     def of_kind(self, kind: str) -> tuple[SensitivityRow, ...]:
         """The rows of one kind, in network order."""
