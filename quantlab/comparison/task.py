@@ -36,6 +36,7 @@ class WholeSet(Protocol):
 
 
 Metric = PerSample | type[WholeSet]
+"""What judges a model by its outputs and the labels: a value per sample, or one for the whole set."""
 
 
 def metric_hash(metric: Metric | None) -> str | None:

@@ -19,3 +19,4 @@ PRESETS: dict[str, Preprocess] = {
     "yolo": Preprocess("letterbox", (640, 640), scale=1 / 255),
     "none": Preprocess(),
 }  # fmt: skip
+"""The preprocess of well-known model families, by name."""

@@ -23,6 +23,7 @@ def _pycuda(index: int) -> Driver:
 
 
 PROVIDERS: dict[str, Callable[[int], Driver]] = {"cuda-python": _cuda_python, "pycuda": _pycuda}
+"""The libraries that give device memory, by name, the first choice first."""
 INSTALL = {"cuda-python": install_command("cuda"), "pycuda": install_command("pycuda")}
 
 

@@ -27,7 +27,9 @@ class PerChannel:
 
 
 Granularity = PerTensor | PerChannel
+"""How many scales a tensor has."""
 PER_TENSOR = PerTensor()
+"""One scale for the whole tensor."""
 
 
 def normalized_axis(axis: int, ndim: int) -> int:

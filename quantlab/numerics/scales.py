@@ -11,7 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantlab.errors import DataError
 
-INT8_MIN, INT8_MAX = -128, 127
+INT8_MIN = -128
+"""The smallest code."""
+INT8_MAX = 127
+"""The largest code: `scale = amax / 127`."""
 SMALLEST_SCALE = np.finfo(np.float32).tiny
 """Smallest normal float32 (1.18e-38). GPUs flush smaller ones to zero, and dividing by them overflows."""
 ZERO_AMAX_SCALE = np.float32(1.0)

@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 
 QDQ_OPS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+"""The operators of explicit quantization."""
 
 STANDARD_DOMAINS = frozenset({None, "", "ai.onnx"})
 """The names of the default ONNX operator domain; onnx-graphsurgeon gives None for it."""

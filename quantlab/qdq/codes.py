@@ -97,3 +97,4 @@ CODES: dict[str, Code] = {
         "export or train the model again",
     ),
 }
+"""Every finding of `lint`, by its code."""

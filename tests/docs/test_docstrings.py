@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+import quantlab
 
 PACKAGE = Path(__file__).parents[2] / "quantlab"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -75,6 +80,27 @@ def test_everything_public_has_a_docstring(path: Path) -> None:
         stub = isinstance(function.body[0], ast.Expr) and isinstance(function.body[0].value, ast.Constant)
         if not (inherited or (stub and function.body[0].value.value is ...)):
             assert ast.get_docstring(function) or owner is not None, function.name
+
+
+def described_constants(path: Path) -> set[str]:
+    """Names of a module that a docstring follows, which the documentation shows."""
+    body = ast.parse(path.read_text()).body
+    pairs = [(a.targets[0] if isinstance(a, ast.Assign) else getattr(a, "target", None), b) for a, b in pairwise(body)]
+    return {
+        name.id
+        for name, b in pairs
+        if isinstance(name, ast.Name) and isinstance(b, ast.Expr) and isinstance(b.value, ast.Constant)
+    }
+
+
+@pytest.mark.parametrize("room", quantlab._ROOMS)
+def test_every_public_constant_of_a_room_is_described(room: str) -> None:
+    module = importlib.import_module(f"quantlab.{room}")
+    files = [path for path in MODULES if path.relative_to(PACKAGE).parts[0].removesuffix(".py") == room]
+    described = {name for path in files for name in described_constants(path)}
+    values = {name: getattr(module, name) for name in getattr(module, "__all__", ())}
+    constants = {name for name, v in values.items() if not (inspect.isclass(v) or inspect.isroutine(v))}
+    assert constants <= described
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
