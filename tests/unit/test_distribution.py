@@ -33,7 +33,7 @@ TEXTS = [
 
 def named_extras(text: str) -> list[tuple[str, list[str]]]:
     """(distribution or '.', its extras) of every requirement with extras in a text that pip may be given."""
-    found = re.findall(r"(?<![\w./-])(quantlab(?:-\w+)?|\.)\[([a-z, ]+)\](?=['\"`])", text)
+    found = re.findall(r"(?<![\w./-])(quantlab(?:-\w+)?|\.)\\?\[([a-z, ]+)\\?\](?=['\"`.,])", text)
     return [(name, [extra.strip() for extra in extras.split(",")]) for name, extras in found]
 
 

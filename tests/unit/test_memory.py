@@ -65,7 +65,7 @@ def test_no_provider_or_no_driver_says_what_to_install(monkeypatch: pytest.Monke
 
     for name in PROVIDERS:
         monkeypatch.setitem(PROVIDERS, name, absent)
-    with pytest.raises(MissingDependencyError, match=r"quantlab\[cuda\].*or.*quantlab\[pycuda\]"):
+    with pytest.raises(MissingDependencyError, match=r"quantlab-trt\[cuda\].*or.*quantlab-trt\[pycuda\]"):
         open_driver()
     monkeypatch.setitem(PROVIDERS, "pycuda", broken)
     with pytest.raises(DeviceError, match=r"libcuda\.so\.1.*install the NVIDIA driver"):
