@@ -8,7 +8,7 @@ from importlib import metadata
 
 from quantlab.errors import QuantlabError
 from quantlab.memory import Driver
-from quantlab.version import install_command
+from quantlab.version import DISTRIBUTION, install_command
 
 Question = Callable[[], str]
 """Answers with what is there, or raises QuantlabError with the remedy."""
@@ -41,7 +41,7 @@ class Probes:
 
 def examine(probes: Probes) -> list[Finding]:
     """Every finding, packages first, then the device, then the paths that follow from them."""
-    packages = [_package(*row) for row in _PACKAGES]
+    packages = [*_namesake(), *(_package(*row) for row in _PACKAGES)]
     driver = _ask("GPU and driver", probes.driver)
     tensorrt = _ask("TensorRT", probes.tensorrt)
     calibrators = (
@@ -71,6 +71,17 @@ _PACKAGES = (
     ("pycuda", install_command("pycuda")),
     ("nvidia-ml-py", "pip install nvidia-ml-py, for energy"),
 )
+
+
+def _namesake() -> list[Finding]:
+    """The project of the same name on the package index, where it is installed: its files go where these are."""
+    try:
+        state = f"another project, {metadata.version('quantlab')}, is installed in the same folder"
+    except metadata.PackageNotFoundError:
+        return []
+    return [
+        Finding("quantlab", state, False, f"pip uninstall quantlab {DISTRIBUTION}, then install {DISTRIBUTION} again")
+    ]
 
 
 def _package(name: str, remedy: str) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
 
@@ -99,6 +100,23 @@ def test_doctor_names_the_first_thing_that_a_path_lacks() -> None:
     without = by_subject(Probes(lambda: "a GPU", lambda: "11.4.0", missing))
     assert without["build, run, bench, audit"].works
     assert without["implicit INT8 path"].state == "does not work here: TensorRT calibrators"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_doctor_names_another_project_that_was_installed_by_mistake(
+    installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name == "quantlab" and not installed:
+            raise metadata.PackageNotFoundError(name)
+        return "0.5.0"
+
+    monkeypatch.setattr(metadata, "version", version)
+    found = by_subject(Probes(lambda: "a GPU", lambda: "8.6.0", lambda: "there"))
+    assert ("quantlab" in found) == installed
+    if installed:
+        assert "0.5.0" in found["quantlab"].state
+        assert found["quantlab"].remedy.startswith("pip uninstall quantlab quantlab-trt")
 
 
 def test_doctor_lets_a_bug_through() -> None:
