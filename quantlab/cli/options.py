@@ -174,14 +174,19 @@ MOST_ALIKE = 5
 _SPECIFIC = re.compile(r"'[^']*'|-?\d+(\.\d+)?")
 
 
-def print_warnings(warnings: Iterable[str]) -> None:
-    """One line each, on standard error; of more than MOST_ALIKE of one kind the first few, and how many there are."""
+def print_warnings(warnings: Iterable[str], word: str = "warning") -> None:
+    """One line each, on standard error; of more than MOST_ALIKE of one kind the first few, and how many there are.
+
+    Args:
+        warnings: The texts.
+        word: What they are called.
+    """
     seen: Counter[str] = Counter()
     for warning in warnings:
         kind = _SPECIFIC.sub("", warning)
         seen[kind] += 1
         if seen[kind] <= MOST_ALIKE:
-            echo(f"warning: {warning}", err=True)
+            echo(f"{word}: {warning}", err=True)
     for kind, count in seen.items():
         if count > MOST_ALIKE:
-            echo(f"warning: {count - MOST_ALIKE} more like this: {' '.join(kind.split())}", err=True)
+            echo(f"{word}: {count - MOST_ALIKE} more like this: {' '.join(kind.split())}", err=True)

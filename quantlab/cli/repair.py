@@ -9,7 +9,7 @@ import click
 
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, OUTPUT_MODEL
-from quantlab.cli.options import optional_batches, optional_data_options
+from quantlab.cli.options import optional_batches, optional_data_options, print_warnings
 from quantlab.cli.say import echo
 
 
@@ -36,8 +36,7 @@ def command(model: Path, min_sqnr: float, output: Path, **data: Any) -> None:
     batches = optional_batches(proto, data)
     result = repair(proto, batches, min_sqnr)
     save_model(result.model, output)
-    for note in result.notes:
-        echo(f"note: {note}", err=True)
+    print_warnings(result.notes, "note")
     for name, error in result.moved.items():
         echo(f"output '{name}': SQNR {error.sqnr_db:.1f} dB, largest change {error.max_abs:.4g}")
     kind = "seeded random samples: give --data for a proof on real ones" if result.made_up else "samples"

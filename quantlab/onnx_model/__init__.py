@@ -34,6 +34,7 @@ from quantlab.onnx_model.parameters import QdqParameters, code_type
 from quantlab.onnx_model.quantized import (
     activation_qdq,
     constant_qdq_notices,
+    has_float_weights,
     has_qdq,
     qdq_nodes,
     require_float,
@@ -62,6 +63,7 @@ __all__ = [
     "code_type",
     "constant_qdq_notices",
     "copy_model",
+    "has_float_weights",
     "has_qdq",
     "infer_shapes",
     "inner_nodes",

@@ -36,6 +36,12 @@ def activation_qdq(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [n for n in proto.graph.node if n.op_type in QDQ_OPS and n.input and n.input[0] not in constant]
 
 
+def has_float_weights(proto: onnx.ModelProto) -> bool:
+    """Whether weights are stored as float behind Q/DQ pairs, as quantization-aware training has them."""
+    constant = constant_tensors(proto)
+    return any(n.op_type == "QuantizeLinear" and n.input and n.input[0] in constant for n in proto.graph.node)
+
+
 def require_float(proto: onnx.ModelProto, purpose: str) -> None:
     """Refuse a model whose activations are quantized already.
 

@@ -87,6 +87,13 @@ def one_operand_float(view: GraphView) -> Iterator[Finding]:
                 yield Finding("Q16", node_label(node), f"input '{name}' is float")
 
 
+def is_in_int8(view: GraphView, node: onnx.NodeProto, weight_input: int) -> bool:
+    """Whether a layer has Q/DQ, at its activation or its weight, and its weight is not float on purpose."""
+    by_input = view.maker(node.input[0], "DequantizeLinear") is not None
+    by_weight = view.maker(_moved_from(view, node.input[weight_input]), "DequantizeLinear") is not None
+    return by_weight or (by_input and not _is_left_float(view, node))
+
+
 def _is_left_float(view: GraphView, node: onnx.NodeProto) -> bool:
     """Whether something else reads the pair before a layer, or what moves it there: then float weights are meant."""
     way, name = [node], node.input[0]

@@ -54,7 +54,11 @@ def plan(
 
 
 def plan_again(
-    prepared: onnx.ModelProto, selection: Selection, scaled: Collection[str], keep_float: Mapping[str, str]
+    prepared: onnx.ModelProto,
+    selection: Selection,
+    scaled: Collection[str],
+    keep_float: Mapping[str, str],
+    were_int8: Collection[str],
 ) -> Placement:
     """Apply the rules to a model that was quantized before: no layer leaves INT8 for its size alone.
 
@@ -63,6 +67,7 @@ def plan_again(
         selection: Which nodes to quantize or to leave in float.
         scaled: The tensors that have a scale.
         keep_float: Nodes that stay float -> why.
+        were_int8: The nodes that read Q/DQ before.
 
     Returns:
         Where Q/DQ goes.
@@ -71,7 +76,7 @@ def plan_again(
         GraphError: A pattern of the selection matches no node.
     """
     graph = import_graph(prepared)
-    return _plan(Draft(graph, RULES, scaled), selection, keep_float, {name for name, _ in _names(graph)})
+    return _plan(Draft(graph, RULES, scaled), selection, keep_float, {*selection.asked_for(_names(graph)), *were_int8})
 
 
 def other_branches(prepared: onnx.ModelProto) -> Iterator[str]:
@@ -203,7 +208,9 @@ def _read_residual(draft: Draft, node: gs.Node) -> str | None:
         return None
     if not fusing:
         return "neither input is an INT8 convolution whose kernel could take the addition"
-    skip = 1 - max(fusing, key=lambda i: draft.order[branches[i].inputs[0].name])
+    last_first = sorted(fusing, key=lambda i: draft.order[branches[i].inputs[0].name], reverse=True)
+    skips = [1 - i for i in last_first]
+    skip = next((i for i in skips if draft.missing_scale([branches[i]]) is None), skips[0])
     reason = draft.missing_scale([branches[skip]])
     if reason is None:
         draft.read(node, skip, "skip of a residual sum")

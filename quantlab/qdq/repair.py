@@ -11,18 +11,13 @@ from quantlab.data import Batch, Batches, BatchSize, integer_uses, made_up_batch
 from quantlab.errors import ConfigError, GraphError, in_batch
 from quantlab.numerics import ErrorSums, error_sums
 from quantlab.onnx_model import (
-    QDQ_OPS,
-    GraphView,
     Model,
     TensorSpec,
-    copy_model,
     input_specs,
     load_model,
-    unique_names,
 )
 from quantlab.ort import Session
 from quantlab.qdq.requantize import Repaired, requantize
-from quantlab.qdq.rules import weighted_nodes
 
 MIN_SQNR_DB = 15.0
 """Below this a repair is refused: the repaired model is then not the model that was given."""
@@ -53,8 +48,8 @@ def repair(model: Model, batches: Batches | None = None, min_sqnr_db: float = MI
     """
     if not np.isfinite(min_sqnr_db):
         raise ConfigError(f"the least SQNR (--min-sqnr) is {min_sqnr_db}", hint="give a number of dB")
-    proto = _named(load_model(model))
-    done = requantize(proto, keep_float=_float_layers(proto))
+    proto = load_model(model)
+    done = requantize(proto)
     before, after = Session(proto, optimize=False), Session(done.model, optimize=False)
     sums = {name: ErrorSums() for name in before.float_outputs}
     if not sums:
@@ -78,28 +73,6 @@ def repair(model: Model, batches: Batches | None = None, min_sqnr_db: float = MI
         )
     notes = (*done.notes, *notices_of(whole))
     return replace(done, moved=moved, notes=notes, samples=samples, made_up=batches is None)
-
-
-def _named(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with a name for every node that no other has: layers that stay float are known by it."""
-    names = unique_names((node.name, node.op_type) for node in proto.graph.node)
-    if all(node.name == name for node, name in zip(proto.graph.node, names, strict=True)):
-        return proto
-    result = copy_model(proto)
-    for node, name in zip(result.graph.node, names, strict=True):
-        node.name = name
-    return result
-
-
-def _float_layers(proto: onnx.ModelProto) -> dict[str, str]:
-    """Weighted nodes none of whose operands has Q/DQ -> why they stay float."""
-    view = GraphView(proto)
-    found = {}
-    for node, weight_input in weighted_nodes(proto.graph):
-        makers = [view.producer.get(node.input[index]) for index in (0, weight_input)]
-        if not any(maker is not None and maker.op_type in QDQ_OPS for maker in makers):
-            found[node.name] = "it was float in the given model"
-    return found
 
 
 def _made_up(proto: onnx.ModelProto, specs: list[TensorSpec]) -> list[Batch]:

@@ -83,7 +83,6 @@ def strip(proto: onnx.ModelProto) -> Stripped:
             f"'{node_label(left[0])}' ({left[0].op}) has no counterpart and cannot be removed",
             hint="the model has int8 inputs, outputs or operators; start from its float version",
         )
-    graph.toposort()
     aliases = {clip.name: tensor for tensor, clip in work.clips.items()}
     return Stripped(export_graph(graph, proto), work.amax, aliases, tuple(work.notes), work.weight_amax)
 

@@ -88,8 +88,9 @@ def test_node_without_a_scale_stays_float_with_the_reason() -> None:
         y = MatMul (a, w)
     }"""
     model = parse(text, {"s": np.asarray(np.float32(0.1)), "z": np.asarray(np.int8(0)), "w": floats(4, 4)})
-    result = requantize(model)
+    result = requantize(model, selection=quantlab.Selection(include=("*",)))
     assert [s.reason for s in result.placement.skipped] == ["tensor 'a' has no scale"]
+    assert [s.reason for s in requantize(model).placement.skipped] == ["it was float in the given model"]
 
 
 def test_repair_that_would_move_the_outputs_too_far_is_refused() -> None:
@@ -150,14 +151,15 @@ def test_repair_keeps_codes_that_do_not_fill_their_range(largest: int) -> None:
     assert again.model.SerializeToString(deterministic=True) == result.model.SerializeToString(deterministic=True)
 
 
-def test_repair_leaves_a_layer_in_float_that_was_float_and_requantize_does_not() -> None:
+def test_layer_that_was_float_stays_float_unless_it_is_included() -> None:
     text = WEIGHT_CODES.replace("(float[N,4] y)", "(float[N,4] y, float[N,4] t)").replace("}", " t = MatMul (x, v)\n}")
     weights = {"w_quantized": np.ones((6, 4), np.int8), "ws": np.asarray(np.float32(0.02)), "v": floats(6, 4)}
     model = parse(text, INT8 | weights)
     for node in model.graph.node:
         node.name = node.output[0]
-    assert [(s.node, s.reason) for s in repair(model).placement.skipped] == [("t", "it was float in the given model")]
-    assert requantize(model).placement.skipped == ()
+    for again in (repair(model), requantize(model)):
+        assert [(s.node, s.reason) for s in again.placement.skipped] == [("t", "it was float in the given model")]
+    assert requantize(model, selection=quantlab.Selection(include=("*",))).placement.skipped == ()
 
 
 def test_clip_on_activation_codes_of_the_symmetric_range_is_no_obstacle() -> None:
