@@ -7,7 +7,7 @@ from pathlib import Path
 
 from quantlab.api.calibration import AUTO, calibrate, calibrate_shard
 from quantlab.calibration import Progress
-from quantlab.calibration.trt_cache import check_version
+from quantlab.calibration.cache_header import check_version
 from quantlab.data import Batches
 from quantlab.errors import ConfigError, Notice
 from quantlab.files import check_output
@@ -117,8 +117,7 @@ def calibrate_to_file(
         on_batch=on_batch,
         on_stage=on_stage,
     )
-    calibrator = "MinMaxCalibration" if request.algorithm == "minmax" else "EntropyCalibration2"
-    request.kind.save(Scales(proto, table, calibrator, request.tensorrt), path)
+    request.kind.save(Scales(proto, table, tensorrt=request.tensorrt), path)
     warnings = table.warnings
     if request.order_independent and request.kind.tensors != QDQ_TENSORS:
         other = Notice("order-independent scales are not those that TensorRT's calibrator would find")

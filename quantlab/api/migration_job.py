@@ -1,4 +1,4 @@
-"""What `quantlab migrate` does: a TensorRT cache to a Q/DQ model, or scales to a cache."""
+"""What `quantlab migrate` does: a TensorRT cache to a Q/DQ model, or scales to a cache or a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from quantlab.calibration import CalibrationTable
 from quantlab.comparison import Candidate, compare_models
 from quantlab.data import Batches
-from quantlab.errors import ConfigError
+from quantlab.errors import ConfigError, Notice
 from quantlab.files import check_output
 from quantlab.numerics import OutputError
 from quantlab.onnx_model import Model, load_model, save_model
@@ -17,7 +17,7 @@ from quantlab.qdq import Migrated, migrate_to_qdq
 from quantlab.qdq.migrate import scales_of
 from quantlab.qdq.outputs import OutputKind, Scales
 
-SUFFIXES = (".onnx", ".cache", ".flatbuffers")
+SUFFIXES = (".onnx", ".cache", ".json", ".flatbuffers")
 """What can be migrated to, see `quantlab.qdq.outputs`."""
 
 
@@ -28,14 +28,14 @@ class MigrationRequest:
     Attributes:
         kind: What is written: a model, or scales.
         table: The scales; None for those of a model that has Q/DQ.
-        calibrator: The class that will read a cache.
+        calibrator: The class that will read a cache; None for the one that finds such ranges.
         tensorrt: The version that will read a cache, all three numbers.
         batches: To compare a written model with FP32 on; None for no comparison.
     """
 
     kind: OutputKind
     table: CalibrationTable | None = None
-    calibrator: str = "EntropyCalibration2"
+    calibrator: str | None = None
     tensorrt: str = "8.6.0"
     batches: Batches | None = None
 
@@ -53,10 +53,12 @@ class WrittenScales:
     Attributes:
         tensors: How many.
         header: The first line of a cache, '' for other files.
+        warnings: What a reader of the file must know.
     """
 
     tensors: int
     header: str
+    warnings: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,9 @@ def migrate_to_file(model: Model, path: Path, request: MigrationRequest) -> Writ
     if request.kind.save is not None:
         scales = Scales(proto, scales_of(proto, request.table), request.calibrator, request.tensorrt)
         request.kind.save(scales, path)
-        return WrittenScales(len(scales.table.amax), scales.cache().header if request.kind.suffix == ".cache" else "")
+        if request.kind.suffix != ".cache":
+            return WrittenScales(len(scales.table.amax), "")
+        return WrittenScales(len(scales.table.amax), scales.cache().header, tuple(scales.notices()))
     assert request.table is not None
     migrated = migrate_to_qdq(proto, request.table)
     save_model(migrated.model, path)

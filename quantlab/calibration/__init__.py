@@ -3,11 +3,12 @@
 from quantlab.arguments import guard
 from quantlab.calibration.cluster import run_shard, run_shards
 from quantlab.calibration.ep_table import ep_table_bytes, save_ep_table, table_from_ep
+from quantlab.calibration.load import load_table
 from quantlab.calibration.offline import CalibrationRun, CalibrationTarget, Progress, RunOptions, run_calibration
 from quantlab.calibration.shards import CalibrationShard, merge_files, merge_minmax, merge_shards
 from quantlab.calibration.sufficiency import DataCheck, TensorCheck, judge_data
 from quantlab.calibration.table import CalibrationTable, Provenance
-from quantlab.calibration.trt_cache import TrtCache, cache_from_table, load_table, table_from_cache
+from quantlab.calibration.trt_cache import TrtCache, cache_from_table, table_from_cache
 
 __all__ = [
     "CalibrationRun",

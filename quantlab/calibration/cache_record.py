@@ -36,6 +36,7 @@ class CacheRecord:
         tensorrt: The version that calibrated.
         gpu: The GPU that calibrated.
         cache_hash: SHA-256 of the file of the cache.
+        note: What was done, in words, where TensorRT did not write the cache.
     """
 
     algorithm: str = ""
@@ -47,6 +48,7 @@ class CacheRecord:
     tensorrt: str = ""
     gpu: str = ""
     cache_hash: str = ""
+    note: str = ""
 
 
 def record_path(cache: Path) -> Path:

@@ -9,8 +9,8 @@ from typing import Any
 
 import onnx
 
+from quantlab.calibration.cache_header import version_digits
 from quantlab.calibration.table import Provenance
-from quantlab.calibration.trt_cache import version_digits
 from quantlab.errors import Notice
 
 _KEY = "quantlab.origin"
@@ -58,6 +58,24 @@ def version_notices(header: str, tensorrt: str) -> list[Notice]:
     ]
 
 
+def origin_unknown(provenance: Provenance) -> list[Notice]:
+    """Say that nobody can tell whether the scales of a TensorRT cache are of a model and its data.
+
+    Args:
+        provenance: Of the table of a cache.
+
+    Returns:
+        A notice, if no record says what the cache was made from.
+    """
+    if provenance.model_hash:
+        return []
+    text = (
+        f"what the cache ({provenance.algorithm}) was made from is not known: TensorRT writes names and scales, not "
+        "the weights, the data or the preprocess; only the names were compared with the model"
+    )
+    return [Notice(text, "other_origin")]
+
+
 def write_origin(model: onnx.ModelProto, provenance: Provenance) -> None:
     """Let a Q/DQ model say what its scales were made from; nothing is written where that is not known.
 
@@ -78,6 +96,16 @@ def write_origin(model: onnx.ModelProto, provenance: Provenance) -> None:
         model.metadata_props.add(key=_KEY, value=json.dumps(known, sort_keys=True))
 
 
+def read_origin(model: onnx.ModelProto) -> dict[str, Any]:
+    """What a Q/DQ model says that its scales were made from; nothing where that cannot be read."""
+    text = next((prop.value for prop in model.metadata_props if prop.key == _KEY), "")
+    try:
+        known = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        known = {}
+    return known if isinstance(known, dict) else {}
+
+
 def origin_notices(model: onnx.ModelProto, fp32_hash: str, preprocess: Mapping[str, Any] | None) -> list[Notice]:
     """Compare what a Q/DQ model says of itself with what it meets.
 
@@ -89,13 +117,7 @@ def origin_notices(model: onnx.ModelProto, fp32_hash: str, preprocess: Mapping[s
     Returns:
         A notice for another FP32 model, and one for another preprocess.
     """
-    text = next((prop.value for prop in model.metadata_props if prop.key == _KEY), "")
-    try:
-        known = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
-        known = {}
-    if not isinstance(known, dict):
-        return []
+    known = read_origin(model)
     notices = []
     made, given = known.get("model_hash"), known.get("preprocess")
     if isinstance(made, str) and made and made != fp32_hash:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab.calibration.cache_header import calibrator_of, read_header
+from quantlab.calibration.load import load_table
 from quantlab.calibration.notices import all_zero_notice, saturation_notices
 from quantlab.calibration.table import CalibrationTable, Provenance, notices_from
-from quantlab.calibration.trt_cache import load_table
 from quantlab.data.numpy_files import read_npz, refused
 from quantlab.errors import ConfigError, Notice
 from quantlab.files import read_bytes, write_bytes
@@ -208,23 +209,37 @@ def merge_minmax(tables: Sequence[CalibrationTable]) -> CalibrationTable:
     """The largest amax of every tensor.
 
     Raises:
-        ConfigError: A table is of another algorithm, whose amax alone does not say how many values lie where; or as
-            `merge_shards`.
+        ConfigError: A table is of another algorithm, whose amax alone does not say how many values lie where; tables
+            and caches, or caches of several versions of TensorRT, are mixed; or as `merge_shards`.
     """
     for table in tables:
-        if table.provenance.algorithm != "minmax":
+        if calibrator_of(table.provenance.algorithm) != "MinMaxCalibration":
             raise ConfigError(
                 f"a table of algorithm '{table.provenance.algorithm or 'unknown'}' cannot be merged: its amax depends "
                 "on all values together",
                 hint="calibrate every part with --order-independent -o NAME.npz and merge those",
             )
-    shards = [CalibrationShard({n: _only_amax(a) for n, a in t.amax.items()}, t.provenance, t.warnings) for t in tables]
-    merged = merge_shards(shards)
+    kinds = list(dict.fromkeys(table.provenance.algorithm for table in tables))
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"the parts are of {kinds[0]} and of {kinds[1]}",
+            hint="write both for one TensorRT: quantlab migrate MODEL --table FILE --tensorrt VERSION -o NAME.cache",
+        )
+    merged = merge_shards([_as_shard(table) for table in tables])
     amax = {name: np.float32(max(table.amax[name] for table in tables)) for name in merged.histograms}
     warnings = dict.fromkeys(
         w for table in tables for w in table.warnings if not (w.kind == "all_zero" and amax.get(w.tensor))
     )
     return CalibrationTable(amax, merged.provenance, tuple(warnings))
+
+
+def _as_shard(table: CalibrationTable) -> CalibrationShard:
+    """A part of which only the largest values are known. A cache without a record is known by its scales."""
+    p = table.provenance
+    if read_header(p.algorithm) is not None:
+        scales = "".join(f"{name}{amax}" for name, amax in table.amax.items())
+        p = replace(p, source="", data_hash=p.data_hash or hashlib.sha256(scales.encode()).hexdigest())
+    return CalibrationShard({n: _only_amax(a) for n, a in table.amax.items()}, p, table.warnings)
 
 
 def _only_amax(amax: np.float32) -> Histogram:
@@ -237,7 +252,7 @@ def merge_files(parts: Sequence[Path], algorithm: Algorithm) -> CalibrationTable
     """Merge files of parts that were calibrated apart.
 
     Args:
-        parts: .npz files of `CalibrationShard`, or min-max tables.
+        parts: .npz files of `CalibrationShard`, min-max tables, or caches of TensorRT's min-max calibrator.
         algorithm: What is read off the histograms; min-max tables stay min-max.
 
     Returns:
@@ -251,5 +266,5 @@ def merge_files(parts: Sequence[Path], algorithm: Algorithm) -> CalibrationTable
     if suffixes == {".npz"}:
         return merge_shards([CalibrationShard.load(part) for part in parts]).table(algorithm)
     if ".npz" in suffixes:
-        raise ConfigError("parts are .npz files and tables mixed", hint="merge .npz files, or min-max tables")
+        raise ConfigError("parts are .npz files and tables mixed", hint="merge .npz files, or min-max tables or caches")
     return merge_minmax([load_table(part) for part in parts])

@@ -15,14 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
-from quantlab.calibration.ep_table import is_ep_flatbuffers, is_ep_text, table_from_ep
+from quantlab.calibration.cache_header import (
+    HEADER,
+    LEGACY,
+    check_calibrator,
+    check_version,
+    read_header,
+    version_digits,
+)
 from quantlab.calibration.table import CalibrationTable, Provenance
-from quantlab.errors import ConfigError, DataError
-from quantlab.files import read_bytes, text_of, write_bytes
+from quantlab.errors import DataError
+from quantlab.files import read_bytes, write_bytes
 from quantlab.numerics import INT8_MAX, amax_from_scale
 from quantlab.tabular import Rows, Tabular
 
-_HEADER = re.compile(r"TRT-[0-9]{1,9}-[A-Za-z0-9_]{1,80}|[0-9]{1,9} [0-9a-f]{1,16} [0-9a-f]{1,16}")
 _LINE = re.compile(r"(?P<name>[^\x00-\x1f\x7f]+): (?P<bits>[0-9a-f]{1,8})")
 _LINES = re.compile(r"^([^\x00-\x1f\x7f]+): ([0-9a-f]{1,8})\r?$", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -67,7 +73,7 @@ class TrtCache(Tabular):
         except UnicodeDecodeError as error:
             raise DataError(f"{source} is not text", hint="give the file that TensorRT wrote") from error
         lines = text.split("\n")
-        if not _HEADER.fullmatch(lines[0].rstrip("\r")):
+        if not HEADER.fullmatch(lines[0].rstrip("\r")):
             raise DataError(
                 f"{source}, line 1: {lines[0][:60]!r} is not the first line of a TensorRT calibration cache",
                 hint="it reads like TRT-8600-EntropyCalibration2",
@@ -94,10 +100,27 @@ class TrtCache(Tabular):
         return "\n".join([self.header, *rows, ""]).encode("utf-8")
 
     def for_tensorrt(self, version: str) -> TrtCache:
-        """The same scales under the first line of a TensorRT version (`10.16.1`): 8.6.0 reads any, versions from 10 on
-        have been reported to refuse another one's. ConfigError for what is no version."""
+        """The same scales under the first line of another TensorRT.
+
+        8.6.0 reads any, versions from 10 on have been reported to refuse another one's. That of the legacy calibrator
+        names no version and stays.
+
+        Args:
+            version: All three numbers: `10.16.1`.
+
+        Returns:
+            The cache, of the calibrator that it was.
+
+        Raises:
+            ConfigError: There is no such version or calibrator.
+        """
         check_version(version)
-        return replace(self, header=f"TRT-{version_digits(version)}-{self.header.rsplit('-', 1)[-1]}")
+        header = read_header(self.header)
+        if header is not None and header.calibrator == LEGACY:
+            return self
+        calibrator = header.calibrator if header is not None else ""
+        check_calibrator(calibrator)
+        return replace(self, header=f"TRT-{version_digits(version)}-{calibrator}")
 
     def save(self, path: str | Path) -> None:
         """Write the file atomically."""
@@ -169,33 +192,11 @@ def cache_from_table(
 
     Returns:
         The cache, in the order of the table.
+
+    Raises:
+        ConfigError: There is no such calibrator.
     """
+    check_calibrator(calibrator)
     values = np.abs(np.array(list(table.amax.values()), np.float32)) / np.float32(INT8_MAX)
     scales = dict(zip(table.amax, values, strict=True))
     return TrtCache(f"TRT-{tensorrt}-{calibrator}", scales)
-
-
-def check_version(version: str) -> None:
-    """ConfigError unless it is a version of TensorRT, all three numbers."""
-    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-        raise ConfigError(f"TensorRT '{version}' is no version", hint="write all three numbers: 10.16.1")
-
-
-def version_digits(version: str) -> str:
-    """The version in a cache's first line: 8.6.0 is 8600, 10.16.1 is 101601 (NV_TENSORRT_VERSION)."""
-    major, minor, patch = (int(part) for part in version.split(".")[:3])
-    return str(major * (1000 if major < 10 else 10000) + minor * 100 + patch)
-
-
-def load_table(path: str | Path) -> CalibrationTable:
-    """The table in a file: quantlab's JSON, a TensorRT calibration cache, or ONNX Runtime's calibration table."""
-    path = Path(path)
-    content = read_bytes(path, "calibration table")
-    if is_ep_flatbuffers(content):
-        return table_from_ep(content, str(path))
-    text = text_of(content, path, "calibration table")
-    if text.lstrip().startswith("{") or path.suffix == ".json":
-        return CalibrationTable.from_json(text, str(path))
-    if is_ep_text(content) and not _HEADER.fullmatch(text.split("\n", 1)[0].rstrip("\r")):
-        return table_from_ep(content, str(path))
-    return table_from_cache(TrtCache.from_bytes(content, str(path)), str(path))

@@ -9,7 +9,7 @@ import click
 
 from quantlab.cli.cost import cost
 from quantlab.cli.file_check import FileCommand
-from quantlab.cli.file_types import MODEL, OUTPUT
+from quantlab.cli.file_types import MODEL, OUTPUT_SCALES
 from quantlab.cli.options import data_options, open_batches, print_warnings, refuse_idle
 from quantlab.cli.progress import next_stage, progress
 from quantlab.cli.say import echo
@@ -33,7 +33,7 @@ ALGORITHM = "minmax, entropy, percentile-P, mse; or auto: the best of them on he
 @click.option(
     "-o",
     "--output",
-    type=OUTPUT,
+    type=OUTPUT_SCALES,
     required=True,
     help="NAME.json for a table, NAME.cache for a TensorRT cache, NAME.flatbuffers for ONNX Runtime's TensorRT "
     "provider, NAME.npz for a part of the data to be merged.",

@@ -162,6 +162,18 @@ class OutputFile(FileType):
             check_writable(path)
 
 
+class OutputScales(OutputFile):
+    """Scales, as one of several kinds of file: a model may have its weights beside it, a cache has its record."""
+
+    def writes(self, value: Any) -> Iterator[Path]:
+        """The file and the one beside it."""
+        path = Path(value)
+        yield path
+        beside = {".onnx": ".data", ".cache": ".json"}.get(path.suffix)
+        if beside is not None:
+            yield path.with_name(path.name + beside)
+
+
 class SharedFile(OutputFile):
     """A file that is read, if it is there, and written: it may be itself, and nothing else."""
 
@@ -212,6 +224,7 @@ TEXT = InputText()
 NAMED = NamedInput(".json")
 OUTPUT = OutputFile()
 OUTPUT_MODEL = OutputFile(".data")
+OUTPUT_SCALES = OutputScales()
 OUTPUT_ENGINE = OutputFile(".json")
 SHARED = SharedFile()
 SHARED_CACHE = SharedFile(".json")

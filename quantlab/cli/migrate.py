@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.file_check import FileCommand
-from quantlab.cli.file_types import MODEL, OUTPUT_MODEL, TABLE
+from quantlab.cli.file_types import MODEL, OUTPUT_SCALES, TABLE
 from quantlab.cli.options import optional_batches, optional_data_options, print_warnings, refuse_idle
 from quantlab.cli.say import echo
 
@@ -22,27 +22,31 @@ if TYPE_CHECKING:
 @click.option(
     "--calibrator",
     type=click.Choice(["EntropyCalibration2", "MinMaxCalibration", "EntropyCalibration"]),
-    default="EntropyCalibration2",
-    show_default=True,
-    help="First line of a written cache.",
+    help="First line of a written cache.  [default: that of the scales, else EntropyCalibration2]",
 )
 @click.option("--tensorrt", default="8.6.0", show_default=True, help="Who will read a written cache.")
 @optional_data_options
 @click.option(
-    "-o", "--output", type=OUTPUT_MODEL, required=True,
-    help="NAME.onnx for Q/DQ, NAME.cache for a TensorRT cache, NAME.flatbuffers for ONNX Runtime's TensorRT provider.",
+    "-o", "--output", type=OUTPUT_SCALES, required=True,
+    help="NAME.onnx for Q/DQ, NAME.cache for a TensorRT cache (what was done is written beside it), NAME.json for a "
+    "table, NAME.flatbuffers for ONNX Runtime's TensorRT provider.",
 )  # fmt: skip
-def command(model: Path, table_file: Path | None, calibrator: str, tensorrt: str, output: Path, **data: Any) -> None:
-    """Turn a TensorRT calibration cache and its FP32 MODEL into a Q/DQ model, or a Q/DQ MODEL into a cache.
+def command(
+    model: Path, table_file: Path | None, calibrator: str | None, tensorrt: str, output: Path, **data: Any
+) -> None:
+    """Turn a TensorRT calibration cache and its FP32 MODEL into a Q/DQ model, a table or the cache of another
+    TensorRT; or a Q/DQ MODEL into a cache.
 
     With --data the outputs of the Q/DQ model are compared with those of MODEL.
 
     \b
     Example:
       quantlab migrate resnet.onnx --table calibration.cache -o resnet.qdq.onnx
+      quantlab migrate resnet.onnx --table calibration.cache --tensorrt 10.16.1 -o newer.cache
     """
     from quantlab.api.migration_job import SUFFIXES, MigrationRequest, WrittenScales, migrate_to_file
     from quantlab.calibration import load_table
+    from quantlab.calibration.cache_header import read_header
     from quantlab.calibration.made_from import preprocess_notices
     from quantlab.data import stream_facts
     from quantlab.onnx_model import load_model
@@ -52,14 +56,16 @@ def command(model: Path, table_file: Path | None, calibrator: str, tensorrt: str
     table = load_table(table_file) if table_file else None
     if kind.suffix != ".cache":
         refuse_idle(["tensorrt"], "only a TensorRT cache (.cache) says which version reads it")
-    if kind.save is None:
-        refuse_idle(["calibrator"], "a Q/DQ model has no calibrator")
+        refuse_idle(["calibrator"], "only a TensorRT cache (.cache) names one")
     proto = load_model(model)
     batches = optional_batches(proto, data)
+    if table is not None:
+        print_warnings(table.warnings if read_header(table.provenance.algorithm) else ())
     if batches is not None and table is not None:
         print_warnings(preprocess_notices(table.provenance.preprocess, stream_facts(batches).preprocess))
     written = migrate_to_file(proto, output, MigrationRequest(kind, table, calibrator, tensorrt, batches))
     if isinstance(written, WrittenScales):
+        print_warnings(written.warnings)
         echo(f"{output}: {written.tensors} tensors" + (f", {written.header}" if written.header else ""))
     else:
         _print(written, output)

@@ -61,6 +61,8 @@ def command(model: Path, table_file: Path | None, placement_file: Path | None, o
     """
     from quantlab.api.quantization_job import QuantizationRequest, quantize_to_file
     from quantlab.calibration import load_table
+    from quantlab.calibration.cache_header import read_header
+    from quantlab.calibration.made_from import origin_unknown
     from quantlab.onnx_model import load_model
     from quantlab.qdq import Selection, WeightStyle
     from quantlab.qdq.outputs import output_kind
@@ -80,6 +82,8 @@ def command(model: Path, table_file: Path | None, placement_file: Path | None, o
     )
     with progress("correcting biases", batches.count) if batches else nullcontext() as on_batch:
         written = quantize_to_file(proto, output, request, on_batch, next_stage)
+    if table is not None and read_header(table.provenance.algorithm):
+        print_warnings((*table.warnings, *origin_unknown(table.provenance)))
     _print(written, output)
 
 

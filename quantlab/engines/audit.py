@@ -117,7 +117,8 @@ class Audit:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         sums = {"extra_us": self.extra_us, "slower_us": self.slower_us}
-        return asdict(self) | {"int8_share": self.int8_share, "int8_time_share": self.int8_time_share} | sums
+        shares = {"int8_share": self.int8_share, "int8_time_share": self.int8_time_share}
+        return {"format": "quantlab.audit"} | asdict(self) | shares | sums
 
 
 def audit_inspection(inspection: Inspection, engine: Engine, proto: onnx.ModelProto) -> Audit:

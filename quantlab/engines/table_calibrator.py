@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from quantlab.calibration import CalibrationTable, cache_from_table
-from quantlab.calibration.trt_cache import version_digits
+from quantlab.calibration.cache_header import version_digits
 from quantlab.engines.int8 import CalibratorConfig, ParsedNetwork
 from quantlab.engines.network import NetworkLayer, complete_table
 from quantlab.errors import DataError

@@ -113,13 +113,13 @@ def _check_cache(cache: Path, model: str | Path, proto: onnx.ModelProto, options
     if header is None:  # trtexec reads a cache through an entropy calibrator, version 2, and no other
         raise DataError(
             f"{cache} begins with '{loaded.header}', trtexec reads EntropyCalibration2 only",
-            hint=f"quantlab migrate {model} --table {cache} -o NEW.cache",
+            hint=f"quantlab migrate {model} --table {cache} --calibrator EntropyCalibration2 -o NEW.cache",
         )
     if options.tensorrt == 10 and int(header[1]) < 10000:
         # Reported for 10.3: "Calibration table does not match calibrator algorithm type", then a failed calibration.
         raise DataError(
             f"{cache} begins with '{loaded.header}', and TensorRT 10 refuses a cache of TensorRT 8",
-            hint="put your version in its first line, for 10.16.1: TRT-101601-EntropyCalibration2",
+            hint=f"write it for your version: quantlab migrate {model} --table {cache} --tensorrt 10.16.1 -o NEW.cache",
         )
 
 

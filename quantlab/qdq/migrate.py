@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from quantlab.calibration import CalibrationTable, TrtCache, cache_from_table
+from quantlab.calibration.cache_header import read_header
 from quantlab.calibration.made_from import write_origin
 from quantlab.errors import DataError
 from quantlab.numerics import scale_from_amax
@@ -177,7 +178,8 @@ def tensorrt_cache(model: Model, table: CalibrationTable, calibrator: str = "Ent
     """A TensorRT calibration cache from a table of all tensors, with TensorRT's view of the network.
 
     EntropyCalibration2 and MinMaxCalibration give the output of max and average pooling the scale of its input, the
-    others do not. The inner tensors of a Gemm have no ONNX name and are not in it.
+    others do not. The inner tensors of a Gemm have no ONNX name and are not in it. Scales that come from a cache stay
+    as they are.
 
     Args:
         model: The FP32 model.
@@ -189,7 +191,8 @@ def tensorrt_cache(model: Model, table: CalibrationTable, calibrator: str = "Ent
     """
     proto = load_model(model)
     amax = dict(table.amax)
-    for node in fold(proto).graph.node if calibrator in _COPYING else ():
+    copies = calibrator in _COPYING and read_header(table.provenance.algorithm) is None
+    for node in fold(proto).graph.node if copies else ():
         if row_of(node.op_type, node.domain).copies_scale and node.input[0] in amax and node.output[0] in amax:
             amax[node.output[0]] = amax[node.input[0]]
     return cache_from_table(replace(table, amax=amax), calibrator=calibrator)

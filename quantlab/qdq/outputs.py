@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 import onnx
 
 from quantlab.calibration import CalibrationTable, TrtCache, save_ep_table, table_from_cache
-from quantlab.errors import ConfigError
+from quantlab.calibration.cache_header import LEGACY, calibrator_of, read_header
+from quantlab.calibration.cache_record import CacheRecord, save_cache
+from quantlab.errors import ConfigError, Notice
+from quantlab.onnx_model import model_hash
 from quantlab.qdq.migrate import tensorrt_cache
 from quantlab.qdq.targets import ALL_TENSORS, QDQ_TENSORS
+from quantlab.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +26,40 @@ class Scales:
     Attributes:
         proto: The FP32 model.
         table: Its ranges.
-        calibrator: The class that will read a cache.
+        calibrator: The class that will read a cache; None for the one that finds such ranges.
         tensorrt: The version that will read a cache, all three numbers.
     """
 
     proto: onnx.ModelProto
     table: CalibrationTable
-    calibrator: str = "EntropyCalibration2"
+    calibrator: str | None = None
     tensorrt: str = "8.6.0"
 
     def cache(self) -> TrtCache:
-        """As a TensorRT calibration cache."""
-        return tensorrt_cache(self.proto, self.table, self.calibrator).for_tensorrt(self.tensorrt)
+        """As a TensorRT calibration cache; ConfigError for a version or calibrator that does not exist."""
+        found = calibrator_of(self.table.provenance.algorithm)
+        if self.calibrator is None and found == LEGACY:  # its first line holds its quantile, and no version
+            made = tensorrt_cache(self.proto, self.table)
+            return replace(made, header=self.table.provenance.algorithm).for_tensorrt(self.tensorrt)
+        calibrator = self.calibrator or found or "EntropyCalibration2"
+        return tensorrt_cache(self.proto, self.table, calibrator).for_tensorrt(self.tensorrt)
+
+    def notices(self) -> list[Notice]:
+        """What is said in a cache that is not so: that another calibrator found the scales."""
+        found = calibrator_of(self.table.provenance.algorithm)
+        if self.calibrator is None or found in (None, self.calibrator):
+            return []
+        text = f"the scales are those of {found}, and the cache says that they are of {self.calibrator}"
+        return [Notice(text, "other_origin")]
+
+    def record(self, header: str) -> CacheRecord:
+        """What is known of a cache that is written, and what was done to it."""
+        p = self.table.provenance
+        kept = {"model_hash": model_hash(self.proto), "data_hash": p.data_hash, "preprocess": p.preprocess}
+        note = f"made by quantlab {__version__} of {p.algorithm or 'unknown'} scales from {p.source or 'unknown'}"
+        given = read_header(header)
+        name = "" if given is None else given.calibrator
+        return CacheRecord(name, **kept, batch_size=p.batch_size, batches=p.batches, note=note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +84,8 @@ def _save_table(scales: Scales, path: Path) -> None:
 
 
 def _save_cache(scales: Scales, path: Path) -> None:
-    scales.cache().save(path)
+    cache = scales.cache()
+    save_cache(path, cache.to_bytes(), scales.record(cache.header))
 
 
 def _save_ep_table(scales: Scales, path: Path) -> None:

@@ -228,6 +228,7 @@ def test_audit_without_times_spends_none_in_int8() -> None:
     found = Audit((layer("a"),), {"a": "int8"}, ())
     assert (found.int8_share, found.int8_time_share) == (1.0, 0.0)
     assert json.loads(json.dumps(found.to_dict())) == {
+        "format": "quantlab.audit",
         "layers": [{"name": "a", "kind": "Conv", "precision": "int8", "time_ms": 0.0, "nodes": ["a"]}],
         "weighted": {"a": "int8"}, "fallbacks": [], "int8_share": 1.0, "int8_time_share": 0.0,
         "costs": [], "extra_us": 0.0, "slower_us": 0.0,

@@ -200,4 +200,4 @@ def test_migration_to_scales_says_what_was_written(
 
 def test_scales_are_written_as_tensorrts_cache_of_the_model(table: CalibrationTable) -> None:
     cache = Scales(conv_net(), table, tensorrt="8.5.3").cache()
-    assert cache == tensorrt_cache(conv_net(), table).for_tensorrt("8.5.3")
+    assert cache == tensorrt_cache(conv_net(), table, "MinMaxCalibration").for_tensorrt("8.5.3")

@@ -213,7 +213,6 @@ POOLED = """m (float[2,3,8,8] x) => (float[A,B,C,D] y, float[A,B,C,D] z) {
         ("EntropyCalibration2", True),
         ("MinMaxCalibration", True),
         ("EntropyCalibration", False),
-        ("LegacyCalibration", False),
     ],
 )
 def test_scale_of_a_pooling_is_copied_for_the_calibrators_that_copy_it(calibrator: str, copies: bool) -> None:
