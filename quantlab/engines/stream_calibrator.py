@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from quantlab.calibration.cache_header import version_digits
 from quantlab.calibration.cache_record import CacheRecord, refusals, save_cache
 from quantlab.calibration.feeder import BatchFeeder, fingerprint
-from quantlab.calibration.trt_cache import TrtCache, version_digits
+from quantlab.calibration.trt_cache import TrtCache
 from quantlab.data import Batch, Batches, BatchSize, stream_facts
 from quantlab.engines.int8 import CalibratorConfig, ParsedNetwork
 from quantlab.engines.network import WHOLE_NETWORK, cached_tensors

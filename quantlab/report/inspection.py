@@ -14,7 +14,7 @@ from quantlab.calibration import CalibrationShard, CalibrationTable, load_table
 from quantlab.calibration.made_from import read_origin
 from quantlab.engines.engine import Engine
 from quantlab.errors import DataError
-from quantlab.files import read_bytes
+from quantlab.files import read_bytes, text_of
 from quantlab.onnx_model import (
     activation_qdq,
     input_specs,
