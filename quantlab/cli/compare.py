@@ -11,7 +11,15 @@ import click
 
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import FILE, MODEL, NAMED, REPORT_FOLDER, SHARED, TEXT
-from quantlab.cli.options import check_there, data_options, named_paths, open_batches, print_warnings, refuse_idle
+from quantlab.cli.options import (
+    check_there,
+    data_options,
+    labels_options,
+    named_paths,
+    open_batches,
+    print_warnings,
+    refuse_idle,
+)
 from quantlab.cli.progress import progress
 from quantlab.cli.say import echo
 from quantlab.cli.tables import print_comparison
@@ -27,9 +35,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=MODEL)
 @click.argument("quantized", nargs=-1, type=NAMED)
 @data_options
-@click.option(
-    "--labels", type=TEXT, help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none."
-)
+@labels_options
 @click.option(
     "--calibration", type=TEXT, help="Calibration data, read like --data: backends of --backends are built from it."
 )

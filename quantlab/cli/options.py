@@ -55,6 +55,28 @@ def _data_options(function: F, required: bool) -> F:
     return function
 
 
+def labels_options(function: F) -> F:
+    """--labels and --classes."""
+    for option in reversed(
+        [
+            click.option(
+                "--labels",
+                type=TEXT,
+                help="CSV, TSV or text (file and class, or a class per line), .npy or file.npz:key; class folders need "
+                "none.",
+            ),
+            click.option(
+                "--classes",
+                type=FILE,
+                help="The model's class list, for labels or class folders that are names or synsets: a name per line, "
+                "'n01440764 tench', CSV or JSON.",
+            ),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
 DATA_DETAILS = ("preset", "preprocess_file", "batch_size", "limit", "skip_bad")
 """The parameters of the data options beside --data."""
 
@@ -137,7 +159,8 @@ def open_source(
     from quantlab.data import stream_facts
     from quantlab.data.request import DataRequest
 
-    request = DataRequest(str(values["data"]), labels=labels, **{name: values[name] for name in DATA_DETAILS})
+    details = {name: values[name] for name in DATA_DETAILS}
+    request = DataRequest(str(values["data"]), labels=labels, classes=values.get("classes"), **details)
     batches = request.open(input_names, fixed, axes)
     for problem in stream_facts(batches).skipped:
         echo(f"skipped: {problem}", err=True)

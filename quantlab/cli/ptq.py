@@ -12,7 +12,7 @@ import click
 from quantlab.cli.config_file import config_option, written_config
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, PTQ_FOLDER, SHARED, TEXT
-from quantlab.cli.options import data_options, open_batches, print_warnings
+from quantlab.cli.options import data_options, labels_options, open_batches, print_warnings
 from quantlab.cli.progress import next_stage
 from quantlab.cli.say import echo
 from quantlab.cli.tables import print_comparison
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 @click.command("ptq", cls=FileCommand)
 @click.argument("model", type=MODEL)
 @data_options
-@click.option(
-    "--labels", type=TEXT, help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none."
-)
+@labels_options
 @click.option(
     "--calibration", type=TEXT, help="Other data to calibrate with, read like --data.  [default: up to half of --data]"
 )

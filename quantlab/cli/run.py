@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from quantlab.cli.file_check import FileCommand
-from quantlab.cli.file_types import ENGINE, OUTPUT, TEXT
-from quantlab.cli.options import data_options, open_source
+from quantlab.cli.file_types import ENGINE, OUTPUT
+from quantlab.cli.options import data_options, labels_options, open_source
 from quantlab.cli.progress import progress
 from quantlab.cli.say import echo
 
@@ -17,10 +17,10 @@ from quantlab.cli.say import echo
 @click.command("run", cls=FileCommand)
 @click.argument("engine", type=ENGINE)
 @data_options
-@click.option("--labels", type=TEXT, help="As in quantlab compare; prints top-1 of the first output.")
+@labels_options
 @click.option("-o", "--output", type=OUTPUT, required=True, help="An .npz with every output of all samples.")
 def command(engine: Path, labels: str | None, output: Path, **data: Any) -> None:
-    """Run an ENGINE on data and write its outputs.
+    """Run an ENGINE on data and write its outputs; with labels, print top-1 of the first.
 
     \b
     Example:

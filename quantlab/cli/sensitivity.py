@@ -10,7 +10,7 @@ import click
 
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, OUTPUT, TABLE, TEXT, WORK_FOLDER
-from quantlab.cli.options import data_options, open_batches, print_warnings, refuse_idle
+from quantlab.cli.options import data_options, labels_options, open_batches, print_warnings, refuse_idle
 from quantlab.cli.progress import progress
 from quantlab.cli.say import echo
 from quantlab.cli.tables import Table, print_table
@@ -29,9 +29,7 @@ WORST = 8
 @click.argument("model", type=MODEL)
 @click.option("--table", "table_file", type=TABLE, required=True, help="A calibration table (.json) or TensorRT cache.")
 @data_options
-@click.option(
-    "--labels", type=TEXT, help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none."
-)
+@labels_options
 @click.option(
     "--metric", type=TEXT, help="top-1, or file.py:NAME as of `quantlab compare`.  [default: top-1 if there are labels]"
 )

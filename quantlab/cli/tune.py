@@ -10,7 +10,7 @@ import click
 
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import FILE, MODEL, SHARED, TABLE, TEXT, TUNE_FOLDER
-from quantlab.cli.options import data_options, open_batches, print_warnings, refuse_idle
+from quantlab.cli.options import data_options, labels_options, open_batches, print_warnings, refuse_idle
 from quantlab.cli.say import echo
 from quantlab.cli.tables import print_candidates
 from quantlab.files import together
@@ -28,9 +28,7 @@ DIFFERENT = 10
 @click.argument("model", type=MODEL)
 @click.option("--table", "table_file", type=TABLE, required=True, help="Scales of --tensors all, or a TensorRT cache.")
 @data_options
-@click.option(
-    "--labels", type=TEXT, help="CSV (file,label), text (one per line), .npy or file.npz:key; class folders need none."
-)
+@labels_options
 @click.option(
     "--metric", type=TEXT, help="file.py:NAME, a function of (outputs, labels) or a class with update and compute."
 )

@@ -81,6 +81,7 @@ class Comparison(Tabular):
         data_hash: Names the samples, however they were cut into batches; None if it was interrupted.
         labels_hash: Names their labels; None without, or if it was interrupted.
         metric_hash: Names the user's metric; None without one, or where its text is not known.
+        class_names: Class -> its name, where known.
     """
 
     results: tuple[ModelResult, ...]
@@ -94,6 +95,7 @@ class Comparison(Tabular):
     data_hash: str | None = None
     labels_hash: str | None = None
     metric_hash: str | None = None
+    class_names: Mapping[int, str] = field(default_factory=dict)
 
     def to_rows(self) -> Rows:
         """One row per model, FP32 first."""

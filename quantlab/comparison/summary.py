@@ -67,6 +67,7 @@ def summarise(run: ComparisonRun, facts: StreamFacts, partial: bool) -> Comparis
         None if partial else run.hash.data(),
         None if partial else run.hash.labels(),
         run.metric_hash,
+        facts.class_names,
     )
 
 

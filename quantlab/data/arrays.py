@@ -54,11 +54,13 @@ class ArrayBatches:
         batch_size: Samples per batch.
         labels: The class of every sample, (N,).
         axes: Inputs whose first dimension does not count the samples, see `BatchSize`.
+        class_names: Class -> its name, where known.
 
     Attributes:
         count: Number of samples.
         batch_size: As given.
         labels: As given.
+        class_names: As given.
 
     Raises:
         DataError: The arrays or labels are not of the same number of samples, or there are none.
@@ -71,6 +73,7 @@ class ArrayBatches:
         batch_size: int = 32,
         labels: NDArray[np.int64] | None = None,
         axes: Mapping[str, int | None] | None = None,
+        class_names: Mapping[int, str] | None = None,
     ) -> None:
         require_batch_size(batch_size)
         self._axes = {name: axes.get(name, 0) if axes else 0 for name in arrays}
@@ -90,6 +93,7 @@ class ArrayBatches:
                 f"labels have shape {labels.shape}, expected ({self.count},)", hint="one label per sample, in order"
             )
         self.batch_size = batch_size
+        self.class_names: Mapping[int, str] = class_names or {}
         self._arrays, self.labels = dict(arrays), labels
         self._order: NDArray[np.intp] | None = None
         self._mapped = MappedFiles(arrays.values())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sized
+from dataclasses import dataclass, field
 from typing import Any
 
 from quantlab.data.batches import Batch, Batches
@@ -20,6 +20,7 @@ class StreamFacts:
         preprocess: The preprocess, or the script that made the batches, as plain values; None if it is not known.
         skipped: One line per image that could not be read and was left out.
         more: What else a reader of numbers from this stream must know.
+        class_names: Class -> its name, where known.
         count: Samples, None if they are known only at the end.
         batches: Batches, None if they are known only at the end.
     """
@@ -29,6 +30,7 @@ class StreamFacts:
     count: int | None = None
     batches: int | None = None
     more: tuple[Notice, ...] = ()
+    class_names: Mapping[int, str] = field(default_factory=dict)
 
     def notices(self) -> tuple[Notice, ...]:
         """What a reader of numbers from this stream must know."""
@@ -51,7 +53,7 @@ def stream_facts(batches: Batches) -> StreamFacts:
     """The facts of a stream, as far as it has attributes for them; a derived one has those of its source."""
     if isinstance(batches, DerivedBatches):
         facts = stream_facts(batches.source)
-        return StreamFacts(facts.preprocess, facts.skipped, more=facts.more)
+        return StreamFacts(facts.preprocess, facts.skipped, more=facts.more, class_names=facts.class_names)
     preprocess = getattr(batches, "preprocess", None)
     recorded = preprocess.to_dict() if isinstance(preprocess, (Preprocess, ScriptSource)) else None
     count = getattr(batches, "count", None)
@@ -59,7 +61,9 @@ def stream_facts(batches: Batches) -> StreamFacts:
     samples = count if isinstance(count, int) else None
     more = getattr(batches, "notices", ())
     more = tuple(more) if isinstance(more, (tuple, list)) else ()  # of a stream of the user it may be anything
-    return StreamFacts(recorded, tuple(getattr(batches, "skipped", ())), samples, _length(batches), more)
+    names = getattr(batches, "class_names", {})
+    names = names if isinstance(names, Mapping) else {}
+    return StreamFacts(recorded, tuple(getattr(batches, "skipped", ())), samples, _length(batches), more, names)
 
 
 def _length(batches: Batches) -> int | None:

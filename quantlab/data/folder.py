@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab.data.class_map import ClassMap
 from quantlab.errors import DataError, Notice
 
 _SIDECARS = frozenset({".csv", ".txt", ".json", ".md", ".xml", ".yaml", ".yml", ".npy", ".npz"})
@@ -25,28 +26,33 @@ class ImageFiles:
         files: In the order in which they are used.
         labels: int64, the class of every file; None without class folders.
         notices: What a reader of the labels must know.
+        class_names: Class -> the name of its folder, or what the class list calls it.
     """
 
     files: list[Path]
     labels: NDArray[np.int64] | None = None
     notices: tuple[Notice, ...] = ()
+    class_names: Mapping[int, str] = field(default_factory=dict)
 
 
-def image_files(folder: Path) -> ImageFiles:
+def image_files(folder: Path, classes: ClassMap | None = None) -> ImageFiles:
     """Find the image files below a folder, and labels where all of them lie in class subfolders (two or more).
 
-    A class folder that begins with a number has that label, if all do; otherwise labels are the positions in sorted
-    order. Files are taken from the classes in turn, so that the first N are as mixed as the whole. Hidden files and
-    text files are passed over; anything else counts as an image, to be decoded or reported. Links are followed.
+    A class folder that a class list names has that class, if all are named there; one that begins with a number has
+    that label, if all do; otherwise labels are the positions in sorted order. Files are taken from the classes in turn,
+    so that the first N are as mixed as the whole. Hidden files and text files are passed over; anything else counts as
+    an image, to be decoded or reported. Links are followed.
 
     Args:
         folder: The folder.
+        classes: The class list of the model, where there is one.
 
     Returns:
         What is in it.
 
     Raises:
-        DataError: It holds no images, a part of it cannot be read, or a folder without images would shift the labels.
+        DataError: It holds no images, a part of it cannot be read, a folder without images would shift the labels, or
+            the class list knows some of the folders only.
     """
     if not folder.is_dir():
         raise DataError(f"image folder {folder} does not exist", hint="give a folder of images")
@@ -57,15 +63,17 @@ def image_files(folder: Path) -> ImageFiles:
     for parts in found:
         columns.setdefault(parts[0] if len(parts) > 1 else "", []).append(Path(folder, *parts))
     files = [path for column in columns.values() for path in column]
-    classes = [name for name in columns if name]
+    names = [name for name in columns if name]
     if "" in columns:
         return ImageFiles(sorted(files), notices=_beside(folder, columns))
-    if len(classes) == 1:
+    if len(names) == 1:
         return ImageFiles(files)  # one folder is a folder, not a class
-    label_of = _class_labels(folder, classes)
-    rows = zip_longest(*([(path, label_of[name]) for path in columns[name]] for name in classes))
+    label_of = _class_labels(folder, names, classes)
+    rows = zip_longest(*([(path, label_of[name]) for path in columns[name]] for name in names))
     mixed = [pair for row in rows for pair in row if pair is not None]
-    return ImageFiles([path for path, _ in mixed], np.array([label for _, label in mixed], np.int64))
+    called = {label: name if classes is None else classes.names.get(label, name) for name, label in label_of.items()}
+    labels = np.array([label for _, label in mixed], np.int64)
+    return ImageFiles([path for path, _ in mixed], labels, class_names=called)
 
 
 def _walk(folder: Path, below: tuple[str, ...], above: frozenset[Path]) -> Iterator[tuple[str, ...]]:
@@ -106,12 +114,15 @@ def _beside(folder: Path, columns: dict[str, list[Path]]) -> tuple[Notice, ...]:
     return (Notice(f"{text}: the folders are not taken for classes", "labels"),)
 
 
-def _class_labels(folder: Path, classes: list[str]) -> dict[str, int]:
+def _class_labels(folder: Path, classes: list[str], known: ClassMap | None) -> dict[str, int]:
     """The label of every class folder.
 
     Raises:
-        DataError: Labels are positions, and a folder without images leaves open whether it is one of them.
+        DataError: Labels are positions, and a folder without images leaves open whether it is one of them; or a class
+            list has some of the names only.
     """
+    if known is not None:
+        return _listed_labels(folder, classes, known)
     numbers = [re.match(r"\d+", name) for name in classes]
     labels = [int(n.group()) for n in numbers if n]
     if len(set(labels)) == len(classes):
@@ -123,3 +134,21 @@ def _class_labels(folder: Path, classes: list[str]) -> dict[str, int]:
             hint="remove it, or let the names of all class folders begin with their number",
         )
     return {name: index for index, name in enumerate(classes)}
+
+
+def _listed_labels(folder: Path, classes: list[str], known: ClassMap) -> dict[str, int]:
+    """The label of every class folder by the class list of the model: by its name, or else by its number."""
+    found = {name: known.find(name) for name in classes}
+    if all(label is None for label in found.values()):
+        numbers = {name: re.match(r"\d+", name) for name in classes}
+        found = {name: int(n.group()) if n and int(n.group()) in known.names else None for name, n in numbers.items()}
+    labels = {name: label for name, label in found.items() if label is not None}
+    if len(labels) < len(classes):
+        other = next(name for name in classes if name not in labels)
+        raise DataError(
+            f"folder {folder / other} is none of the classes of {known.source}",
+            hint="name the folders as the class list does (synsets or names), or begin their names with the number",
+        )
+    if len(set(labels.values())) < len(classes):
+        raise DataError(f"two folders of {folder} are one class of {known.source}", hint="put them together")
+    return labels

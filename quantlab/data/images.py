@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,14 @@ class ImageBatches:
         labels: The class of every image, (N,).
         skip_bad: Decode every image once beforehand, and leave out those that cannot be, with their labels.
         notices: What a reader of numbers from these images must know.
+        class_names: Class -> its name, where known.
 
     Attributes:
         preprocess: As given.
         input_name: As given.
         batch_size: As given.
         labels: Of the images that are left.
+        class_names: As given.
         skipped: One line per image that was left out.
 
     Raises:
@@ -53,6 +55,7 @@ class ImageBatches:
         labels: NDArray[np.int64] | None = None,
         skip_bad: bool = False,
         notices: Sequence[Notice] = (),
+        class_names: Mapping[int, str] | None = None,
     ) -> None:
         expect_type(preprocess, Preprocess, "the preprocess", "quantlab.PRESETS['imagenet']")
         require_batch_size(batch_size)
@@ -63,6 +66,7 @@ class ImageBatches:
                 f"there are {labels.size} labels for {len(images)} images", hint="one label per image, in order"
             )
         self.preprocess, self.input_name, self.batch_size = preprocess, input_name, batch_size
+        self.class_names: Mapping[int, str] = class_names or {}
         self.skipped: tuple[str, ...] = ()
         self._notices, self._several = tuple(notices), set[int]()
         self._images, self.labels = images, labels
@@ -145,6 +149,7 @@ class ImageBatches:
         return ImageBatches(
             images, self.preprocess, input_name=self.input_name, batch_size=self.batch_size,
             labels=None if self.labels is None else self.labels[indices], notices=self._notices,
+            class_names=self.class_names,
         )  # fmt: skip
 
     def _leave_out_bad(self) -> None:
@@ -196,4 +201,5 @@ def image_folder(
     return ImageBatches(
         found.files[:limit], preprocess, input_name=input_name, batch_size=batch_size,
         labels=None if found.labels is None else found.labels[:limit], skip_bad=skip_bad, notices=found.notices,
+        class_names=found.class_names,
     )  # fmt: skip

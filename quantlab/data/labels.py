@@ -1,18 +1,19 @@
-"""Labels from a file: CSV (file name, label), text (one per line), .npy, or one array of an .npz."""
+"""Labels from a file: CSV, TSV or text (file name, label), text (one per line), .npy, or one array of an .npz."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.data.arrays import read_arrays
+from quantlab.data.class_map import ClassMap
+from quantlab.data.file_names import FileNames, is_same_end, plain_name
 from quantlab.data.label_file import LabelLine, read_label_lines
 from quantlab.errors import DataError
 from quantlab.files import read_text
@@ -26,11 +27,13 @@ class Samples:
         count: How many there are in all.
         used: The first so many are used.
         names: Of all files in order; None for data in arrays.
+        classes: Which class a name is, or None.
     """
 
     count: int
     used: int
     names: Sequence[str] | None = None
+    classes: ClassMap | None = None
 
 
 def read_labels(path: Path, key: str, samples: Samples) -> NDArray[np.int64]:
@@ -49,12 +52,18 @@ def read_labels(path: Path, key: str, samples: Samples) -> NDArray[np.int64]:
     """
     if path.suffix.lower() in (".npy", ".npz"):
         return _in_order(as_labels(pick_array(path, read_arrays(path), key), str(path)), path, samples)
-    lines = read_label_lines(read_text(path, "labels file"), path)
-    if not lines[0].file:
+    lines = read_label_lines(read_text(path, "labels file"), path, samples.classes, samples.names or ())
+    if not lines[0].file or (samples.names is None and _are_counted(lines)):
         return _in_order(np.array([line.label for line in lines], np.int64), path, samples)
     if samples.names is None:
         raise DataError(f"labels file {path} names files, but the data are arrays", hint="give one label per line")
     return _by_name(lines, path, samples.names, samples.used)
+
+
+def _are_counted(lines: Sequence[LabelLine]) -> bool:
+    """Whether the first column counts the samples, from 0 or 1."""
+    column = [line.file for line in lines]
+    return any(column == [str(number + first) for number in range(len(lines))] for first in (0, 1))
 
 
 def _in_order(labels: NDArray[np.int64], path: Path, samples: Samples) -> NDArray[np.int64]:
@@ -93,29 +102,44 @@ def _counted(name: str) -> tuple[list[tuple[bool, int, str]], str]:
 
 
 def _by_name(lines: Sequence[LabelLine], path: Path, names: Sequence[str], used: int) -> NDArray[np.int64]:
-    """Labels by the path of a file below the folder, or its bare name where only one file has that."""
+    """Labels by the path of a file below the folder, or by as much of it as is beyond doubt."""
     by_name: dict[str, LabelLine] = {}
+    by_last: dict[str, list[LabelLine]] = {}
     for line in lines:
-        if (other := by_name.setdefault(line.file, line)) is not line:
+        file = plain_name(line.file)
+        if (other := by_name.setdefault(file, line)) is not line:
             raise DataError(
                 f"labels file {path} names a file twice: '{line.file}' in lines {other.number} and {line.number}",
                 hint="give every file one label",
             )
-    bare = Counter(Path(name).name for name in names)
+        by_last.setdefault(file.rsplit("/", 1)[-1], []).append(line)
+    known = FileNames(names)
     chosen = names[:used]
-    wanted = [name if name in by_name else Path(name).name for name in chosen]
-    if missing := [name for name, key in zip(chosen, wanted, strict=True) if key not in by_name]:
+    found = {name: [by_name[name]] if name in by_name else _like(name, by_last) for name in chosen}
+    if missing := [name for name in chosen if not found[name]]:
         raise DataError(
             f"labels file {path} has no label for {len(missing)} of {used} images (first: {missing[0]})",
             hint="the first column is the image's path below the data folder, or its file name",
         )
-    for name, key in zip(chosen, wanted, strict=True):
-        if key != name and bare[key] > 1:
+    for name in chosen:
+        file = found[name][0].file
+        meant = known.like(file)
+        if len(found[name]) > 1 or (len(meant) > 1 and plain_name(file) != name):
+            count = max(len(meant), len(found[name]))
             raise DataError(
-                f"labels file {path}: '{key}' is the name of {bare[key]} images (such as {name})",
+                f"labels file {path}: '{file}' is the name of {count} images (such as {name})",
                 hint="give their paths below the data folder",
             )
-    return np.array([by_name[key].label for key in wanted], np.int64)
+    return np.array([found[name][0].label for name in chosen], np.int64)
+
+
+def _like(name: str, by_last: Mapping[str, Sequence[LabelLine]]) -> list[LabelLine]:
+    """The lines that can mean a file: those that name it with its suffix come first."""
+    path = PurePosixPath(name)
+    for last in (path.name, path.stem):
+        if found := [line for line in by_last.get(last, ()) if is_same_end(plain_name(line.file), name)]:
+            return found
+    return []
 
 
 def as_labels(values: NDArray[Any], source: str) -> NDArray[np.int64]:

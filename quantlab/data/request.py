@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantlab.data.arrays import ArrayBatches
+from quantlab.data.class_map import read_class_map
 from quantlab.data.images import ImageBatches
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.presets import PRESETS
@@ -32,6 +33,7 @@ class DataRequest:
         limit: Use the first so many samples.
         labels: A file, see `read_labels`.
         skip_bad: Whether images that cannot be decoded are left out.
+        classes: The class list of the model, see `read_class_map`, or None.
     """
 
     source: str
@@ -41,6 +43,7 @@ class DataRequest:
     limit: int | None = None
     labels: str | None = None
     skip_bad: bool = False
+    classes: Path | None = None
 
     def open(
         self, input_names: Sequence[str], fixed: int | None, axes: Mapping[str, int | None] | None = None
@@ -67,7 +70,8 @@ class DataRequest:
         if fixed is not None and asked is not None and fixed != asked:
             raise ConfigError(f"--batch-size {asked} but the model has a fixed batch of {fixed}", hint="leave it out")
         size = next((size for size in (fixed, asked) if size is not None), BATCH_SIZE)
-        options = DataOptions(size, self.limit, self.labels, self.skip_bad, axes or {})
+        classes = None if self.classes is None else read_class_map(self.classes)
+        options = DataOptions(size, self.limit, self.labels, self.skip_bad, axes or {}, classes)
         return open_data(self.source, input_names, read_preprocess(self.preset, self.preprocess_file), options)
 
 

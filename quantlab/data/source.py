@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.data.arrays import ArrayBatches, read_all_arrays
+from quantlab.data.class_map import ClassMap
 from quantlab.data.folder import image_files
 from quantlab.data.images import ImageBatches
 from quantlab.data.labels import Samples, pick_array, read_labels
@@ -30,6 +31,7 @@ class DataOptions:
         labels: A file, see `read_labels`; `file.npz:key` picks one array.
         skip_bad: Leave out images that cannot be decoded.
         axes: Inputs whose first dimension does not count the samples, see `BatchSize`.
+        classes: Which class a name is, or None.
     """
 
     batch_size: int = 32
@@ -37,6 +39,7 @@ class DataOptions:
     labels: str | None = None
     skip_bad: bool = False
     axes: Mapping[str, int | None] = field(default_factory=dict)
+    classes: ClassMap | None = None
 
 
 def open_data(
@@ -77,7 +80,7 @@ def open_data(
         images = pick_array(path, arrays, key)
         return ImageBatches(
             images[: options.limit], preprocess, input_name=_only(input_names), batch_size=options.batch_size,
-            labels=_labels(options, len(images), None), skip_bad=options.skip_bad,
+            labels=_labels(options, len(images), None), skip_bad=options.skip_bad, class_names=_names(options),
         )  # fmt: skip
     if options.skip_bad:
         raise ConfigError(f"{path} holds arrays, which are not decoded: none can be bad", hint="leave out --skip-bad")
@@ -92,7 +95,11 @@ def open_data(
     if len(set(lengths)) == 1 and options.limit is not None:
         rows = slice(options.limit)
         chosen = {n: x if (axis := axes[n]) is None else x[(slice(None),) * axis + (rows,)] for n, x in chosen.items()}
-    return ArrayBatches(chosen, batch_size=options.batch_size, labels=labels, axes=axes)
+    return ArrayBatches(chosen, batch_size=options.batch_size, labels=labels, axes=axes, class_names=_names(options))
+
+
+def _names(options: DataOptions) -> Mapping[int, str]:
+    return {} if options.classes is None else options.classes.names
 
 
 def split_key(source: str) -> tuple[Path, str]:
@@ -120,7 +127,7 @@ def _open_folder(
 ) -> ImageBatches:
     if preprocess is None:
         raise ConfigError(f"images in {folder} need a preprocess", hint="choose one: quantlab presets")
-    found = image_files(folder)
+    found = image_files(folder, options.classes if options.labels is None else None)
     labels, notices = None if found.labels is None else found.labels[: options.limit], found.notices
     if options.labels is not None:
         given = _labels(options, len(found.files), [f.relative_to(folder).as_posix() for f in found.files])
@@ -129,6 +136,7 @@ def _open_folder(
     return ImageBatches(
         found.files[: options.limit], preprocess, input_name=_only(input_names), batch_size=options.batch_size,
         labels=labels, skip_bad=options.skip_bad, notices=notices,
+        class_names=_names(options) or (found.class_names if options.labels is None else {}),
     )  # fmt: skip
 
 
@@ -148,7 +156,7 @@ def _labels(options: DataOptions, count: int, names: list[str] | None) -> NDArra
             f"labels file {path} does not exist or is no ordinary file", hint="give a CSV, text, .npy or .npz:key file"
         )
     used = count if options.limit is None else min(count, options.limit)
-    return read_labels(path, key, Samples(count, used, names))
+    return read_labels(path, key, Samples(count, used, names, options.classes))
 
 
 def _only(input_names: Sequence[str]) -> str:

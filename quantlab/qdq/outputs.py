@@ -55,11 +55,11 @@ class Scales:
     def record(self, header: str) -> CacheRecord:
         """What is known of a cache that is written, and what was done to it."""
         p = self.table.provenance
-        kept = {"model_hash": model_hash(self.proto), "data_hash": p.data_hash, "preprocess": p.preprocess}
         note = f"made by quantlab {__version__} of {p.algorithm or 'unknown'} scales from {p.source or 'unknown'}"
         given = read_header(header)
         name = "" if given is None else given.calibrator
-        return CacheRecord(name, **kept, batch_size=p.batch_size, batches=p.batches, note=note)
+        made_of = model_hash(self.proto)
+        return CacheRecord(name, made_of, p.data_hash, p.preprocess, p.batch_size, p.batches, note=note)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from quantlab.calibration import CalibrationRun, CalibrationTable
 from quantlab.comparison import Comparison, ErrorTrace, ModelResult
 from quantlab.comparison.judge import MLPERF, reaches
 from quantlab.observers import Histogram
-from quantlab.plain_text import without_folders
+from quantlab.plain_text import printable, without_folders
 from quantlab.qdq import Placement, WeightError
 from quantlab.report.baseline import changes_since
 from quantlab.report.format import FORMAT, VERSION, number
@@ -93,6 +93,7 @@ def build_document(
             "best": shown.name if shown else None,
             "threshold": evidence.bar,
             "models": models,
+            "class_names": {str(c): printable(name) for c, name in sorted(comparison.class_names.items())},
         },
         "calibration": {"tensors": [_tensor(name, tables, run.histograms[name]) for name in run.histograms]}
         if run

@@ -45,7 +45,7 @@ FACTS = {
     "round_0_ms": 0.39,
     "round_1_ms": 0.41,
 }
-OPEN = {"facts", "outputs", "amax", "versions", "preprocess"}
+OPEN = {"class_names", "facts", "outputs", "amax", "versions", "preprocess"}
 """Objects whose keys are names or are recorded as they are."""
 
 
@@ -72,7 +72,9 @@ def full() -> dict[str, Any]:
     session = Session(models["mse"].model, optimize=False)
     engine = Backend("engine", lambda b: session.run(b, ["logits"]), 1000, twin="mse", int8=True, facts=FACTS)
     everything = {n: q.model for n, q in models.items()} | {"engine": engine, "broken": broken, 'a,b\n"c"': conv_net()}
-    result = quantlab.compare(conv_net(), everything, labelled(), metric=largest)
+    data = labelled()
+    data.class_names = {number: f"class {number}" for number in range(5)}
+    result = quantlab.compare(conv_net(), everything, data, metric=largest)
     traces = {n: trace_error(conv_net(), q.model, image_batches(1)) for n, q in models.items()}
     older = build_document("older", quantlab.compare(conv_net(), {"mse": models["mse"].model}, labelled()))
     hint = Hint("mse", Exclusion(("a", "b c"), 12.5, 21.0, 6))
