@@ -55,9 +55,14 @@ def judge_fp32(counts: ClassificationCounts, proto: onnx.ModelProto, scores: str
     if top1 <= bound and total >= ENOUGH:
         raise DataError(
             f"{text}, no better than guessing among {classes} classes",
-            hint="check the preprocess (quantlab presets), the label order and that the labels belong to these images",
+            hint="check the preprocess (quantlab presets; check-data --try-presets ranks them), the label order and "
+            "that the labels belong to these images",
         )
-    return [f"{text} only: is the preprocess the one it was trained with?"] if top1 < 0.5 else []
+    return (
+        [f"{text} only: is the preprocess the one it was trained with (quantlab check-data --try-presets)?"]
+        if top1 < 0.5
+        else []
+    )
 
 
 def parse_threshold(text: str) -> float:

@@ -38,7 +38,15 @@ class FileNames:
 
 
 def is_same_end(given: str, name: str) -> bool:
-    """Whether two paths agree as far as both go, with or without the suffix of the file."""
+    """Compare two paths as far as both go, from the end.
+
+    Args:
+        given: In a list, with or without the suffix of the file.
+        name: Of the file, below its folder.
+
+    Returns:
+        Whether they agree.
+    """
     path = PurePosixPath(name)
     return any(
         one == given or one.endswith(f"/{given}") or given.endswith(f"/{one}")

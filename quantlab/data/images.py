@@ -152,6 +152,13 @@ class ImageBatches:
             class_names=self.class_names,
         )  # fmt: skip
 
+    def prepared_by(self, preprocess: Preprocess) -> ImageBatches:
+        """The same images through another preprocess."""
+        return ImageBatches(
+            self._images, preprocess, input_name=self.input_name, batch_size=self.batch_size, labels=self.labels,
+            notices=self._notices, class_names=self.class_names,
+        )  # fmt: skip
+
     def _leave_out_bad(self) -> None:
         def problem(index: int) -> str | None:
             try:

@@ -88,7 +88,16 @@ def one_operand_float(view: GraphView) -> Iterator[Finding]:
 
 
 def is_in_int8(view: GraphView, node: onnx.NodeProto, weight_input: int) -> bool:
-    """Whether a layer has Q/DQ, at its activation or its weight, and its weight is not float on purpose."""
+    """Find whether a layer was meant for INT8.
+
+    Args:
+        view: Of the model.
+        node: The layer.
+        weight_input: The index of its weight.
+
+    Returns:
+        Whether it has Q/DQ, at its activation or its weight, and its weight is not float on purpose.
+    """
     by_input = view.maker(node.input[0], "DequantizeLinear") is not None
     by_weight = view.maker(_moved_from(view, node.input[weight_input]), "DequantizeLinear") is not None
     return by_weight or (by_input and not _is_left_float(view, node))

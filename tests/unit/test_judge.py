@@ -66,7 +66,10 @@ def test_bound_of_guessing_is_that_of_the_binomial() -> None:
 
 def test_fp32_that_is_poor_is_a_warning_and_one_that_is_good_is_none() -> None:
     (line,) = judge_fp32(hits(499, 1000), scores(10), "y")
-    assert line == "FP32 itself is right on 49.9% of 1000 samples only: is the preprocess the one it was trained with?"
+    assert line == (
+        "FP32 itself is right on 49.9% of 1000 samples only: is the preprocess the one it was trained with "
+        "(quantlab check-data --try-presets)?"
+    )
     assert judge_fp32(hits(500, 1000), scores(10), "y") == []
     assert judge_fp32(hits(501, 1000), scores(10), "y") == []
 
