@@ -8,10 +8,10 @@ from pathlib import Path
 from quantlab.api.calibration import AUTO, calibrate, calibrate_shard
 from quantlab.calibration import Progress
 from quantlab.calibration.cache_header import check_version
+from quantlab.calibration.own_observer import named_observer
 from quantlab.data import Batches
 from quantlab.errors import ConfigError, Notice
 from quantlab.files import check_output
-from quantlab.observers import resolve_algorithm
 from quantlab.onnx_model import Model, load_model
 from quantlab.qdq import QDQ_TENSORS
 from quantlab.qdq.outputs import OutputKind, Scales
@@ -27,7 +27,7 @@ class CalibrationRequest:
 
     Attributes:
         kind: What the file is.
-        algorithm: As `calibrate`.
+        algorithm: A name as `calibrate`, or `file.py:Name` of an observer.
         tensors: As `calibrate`; None for those that the kind of file needs.
         order_independent: As `calibrate`.
         tensorrt: The version that will read a cache.
@@ -42,7 +42,7 @@ class CalibrationRequest:
     def __post_init__(self) -> None:
         check_version(self.tensorrt)
         if self.algorithm != AUTO:
-            resolve_algorithm(self.algorithm)
+            named_observer(self.algorithm)
         if self.kind.save is None and not self.order_independent:
             raise ConfigError(
                 "TensorRT's histograms depend on the order of the batches: parts of the data cannot be merged",
@@ -108,10 +108,11 @@ def calibrate_to_file(
         shard = calibrate_shard(proto, batches, tensors=request.wanted, on_batch=on_batch)
         shard.save(path)
         return WrittenCalibration(len(shard.histograms), shard.provenance.samples, shard.warnings)
+    algorithm = AUTO if request.algorithm == AUTO else named_observer(request.algorithm)
     table = calibrate(
         proto,
         batches,
-        request.algorithm,
+        algorithm,
         tensors=request.wanted,
         order_independent=request.order_independent,
         on_batch=on_batch,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -14,6 +13,7 @@ from quantlab.data import Batch
 from quantlab.errors import DataError
 from quantlab.observers import ObserverGroup
 from quantlab.ort import ActivationReader
+from quantlab.threads import thread_count
 
 PART_BYTES = 40 * 2**20  # more wins 3 % of the time at most, and costs its size in memory
 
@@ -51,7 +51,7 @@ class Counting:
         self.needed = frozenset(groups if needed is None else needed)
         self.left_out: dict[str, str] = {}
         self.notices = reader.notices
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="quantlab-count")
+        self._pool = ThreadPoolExecutor(thread_count(), thread_name_prefix="quantlab-count")
 
     def part_size(self, batch: Batch) -> int | None:
         """Samples per part, by a first batch of two or more; None where the network takes no parts of a batch, samples

@@ -16,8 +16,9 @@ import click
 
 from quantlab.cli.noise import counted_noise
 from quantlab.cli.say import echo
-from quantlab.errors import QuantlabError
+from quantlab.errors import ConfigError, QuantlabError
 from quantlab.interruption import INTERRUPTED, received
+from quantlab.nearest import nearest
 from quantlab.plain_text import printable
 from quantlab.version import __version__
 
@@ -72,6 +73,15 @@ class _Commands(click.Group):
             before = args[args.index("") - 1] if "" in args[1:] else next((a for a in args if a.endswith("=")), "")
             raise click.UsageError(f"an argument is empty{f' (after {before})' if before else ''}", ctx)
         return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's; an unknown command is answered with the nearest one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            question = nearest(args[0], COMMANDS)
+            raise ConfigError(f"there is no command '{args[0]}'", hint=f"{question}quantlab --help lists all")
+        return super().resolve_command(ctx, args)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """As click's; an interruption passes click, which would print an empty line for it."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import ENGINE, MODEL, OUTPUT
 from quantlab.cli.say import echo
 from quantlab.cli.trt_options import parse_shapes
+from quantlab.cli.trtexec_names import EngineCommand
 from quantlab.errors import ConfigError
 from quantlab.files import write_text
 
@@ -22,7 +22,7 @@ SHOWN = 10
 """Costs that are printed."""
 
 
-@click.command("audit", cls=FileCommand)
+@click.command("audit", cls=EngineCommand)
 @click.argument("engine", type=ENGINE)
 @click.argument("model", type=MODEL)
 @click.option("--shapes", default="", help="input:64x3x32x32[,...] for dynamic shapes.  [default: profile 0's opt]")
@@ -30,10 +30,12 @@ SHOWN = 10
     "--min-int8", type=float, help="Share (0..1) of Conv, Gemm and MatMul nodes; below it or unknown: exit code 3."
 )
 @click.option("-o", "--output", type=OUTPUT, help="Also write the audit as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the audit as JSON.")
 @click.pass_context
 def command(
-    ctx: click.Context, engine: Path, model: Path, shapes: str, min_int8: float | None, output: Path | None
-) -> None:
+    ctx: click.Context, engine: Path, model: Path, shapes: str, min_int8: float | None, output: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Show what of MODEL really runs in INT8 in the ENGINE that was built from it, and which layers cost needless time.
 
     \b
@@ -50,7 +52,10 @@ def command(
     chosen = parse_shapes(shapes)
     loaded, proto = Engine.load(engine), load_model(model)
     audit = audit_engine(runtime(), loaded, proto, chosen)
-    _print(audit)
+    if as_json:
+        echo(json.dumps(audit.to_dict(), indent=1))
+    else:
+        _print(audit)
     if output is not None:
         write_text(output, json.dumps(audit.to_dict(), indent=1) + "\n")
     if min_int8 is not None and (shortfall := audit.shortfall(min_int8)):

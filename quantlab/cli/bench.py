@@ -8,31 +8,39 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import NAMED, OUTPUT
-from quantlab.cli.options import named_paths, refuse_idle
+from quantlab.cli.options import DATA_DETAILS, named_paths, open_source, optional_data_options, refuse_idle
+from quantlab.cli.say import echo
 from quantlab.cli.tables import Table, print_table
 from quantlab.cli.trt_options import parse_shapes
+from quantlab.cli.trtexec_names import EngineCommand
+from quantlab.errors import DataError
 from quantlab.files import write_text
 
 if TYPE_CHECKING:
+    from quantlab.data import Batch
     from quantlab.engines.bench import BenchRow
+    from quantlab.engines.engine import Engine
+    from quantlab.engines.runtime import Runtime
 
 
-@click.command("bench", cls=FileCommand)
+@click.command("bench", cls=EngineCommand)
 @click.argument("engines", nargs=-1, required=True, type=NAMED)
 @click.option("--shapes", default="", help="input:64x3x32x32[,...] for dynamic shapes.  [default: profile 0's opt]")
+@optional_data_options
 @click.option("--warm-up", type=float, default=200.0, show_default=True, help="Milliseconds per engine.")
 @click.option("--duration", type=float, default=3.0, show_default=True, help="Seconds per engine.")
 @click.option("--iterations", type=int, help="Runs per engine in place of a duration.")
 @click.option("--streams", type=int, default=1, show_default=True, help="Contexts at work at once, for the throughput.")
 @click.option("--use-cuda-graph", is_flag=True, help="Replay a captured graph.")
 @click.option("--no-data-transfers", is_flag=True, help="Do not measure the copies.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("-o", "--output", type=OUTPUT, help="Also write the results as JSON.")
 def command(engines: tuple[str, ...], shapes: str, output: Path | None, **v: Any) -> None:
     """Measure ENGINES (paths, or name=path) interleaved; the first is the base of the ratios.
 
-    Inputs are seeded random values: good for speed, not for accuracy.
+    Inputs are the first batch of --data, or seeded random values: good for speed, not for accuracy. `quantlab audit`
+    shows the time of every layer.
 
     \b
     Example:
@@ -51,10 +59,29 @@ def command(engines: tuple[str, ...], shapes: str, output: Path | None, **v: Any
     )  # fmt: skip
     chosen = parse_shapes(shapes)
     loaded = {name: Engine.load(path) for name, path in named_paths(engines).items()}
-    rows = bench_engines(runtime(), loaded, chosen, options)
-    print_table(_table(rows))
+    device = runtime()
+    if v["data"] is None:
+        refuse_idle(DATA_DETAILS, "there is no --data")
+        batch = None
+    else:
+        refuse_idle(["shapes"], "the shapes are those of --data")
+        batch = _first_batch(device, next(iter(loaded.values())), v)
+    rows = bench_engines(device, loaded, chosen, options, batch)
+    text = json.dumps([row.to_dict() for row in rows], indent=1)
+    if v["as_json"]:
+        echo(text)
+    else:
+        print_table(_table(rows))
     if output is not None:
-        write_text(output, json.dumps([row.to_dict() for row in rows], indent=1) + "\n")
+        write_text(output, text + "\n")
+
+
+def _first_batch(device: Runtime, engine: Engine, v: dict[str, Any]) -> Batch:
+    with device.open(engine) as running:
+        batches = open_source([spec.name for spec in running.inputs], running.batch_size.fixed, v, None)
+        for batch in batches:
+            return running.batch_size.filled(batch)
+    raise DataError(f"{v['data']} has no batch", hint="give at least one")
 
 
 def _table(rows: list[BenchRow]) -> Table:

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, OUTPUT_ENGINE, SHARED_CACHE, TABLE
 from quantlab.cli.options import DATA_DETAILS, open_source, optional_data_options, print_warnings, refuse_idle
 from quantlab.cli.say import echo
 from quantlab.cli.trt_options import build_options, to_build_options
+from quantlab.cli.trtexec_names import EngineCommand
 
 
-@click.command("build", cls=FileCommand)
+@click.command("build", cls=EngineCommand)
 @click.argument("model", type=MODEL)
 @build_options
 @optional_data_options

@@ -32,7 +32,9 @@ SHOWN = 15
 @click.argument("model", type=MODEL)
 @data_options
 @labels_options
-@click.option("--algorithm", default="entropy", show_default=True, help="minmax, entropy, percentile-P, mse.")
+@click.option(
+    "--algorithm", default="entropy", show_default=True, help="minmax, entropy, percentile-P, mse, or file.py:Name."
+)
 @click.option(
     "--try-presets", is_flag=True, help=f"Rank the presets by FP32's accuracy instead, on {TRIED} images or --limit."
 )
@@ -47,7 +49,7 @@ def command(model: Path, algorithm: str, try_presets: bool, as_json: bool, **v: 
       quantlab check-data resnet.onnx --data val/ --labels val.csv --try-presets
     """
     from quantlab.api import check_data
-    from quantlab.observers import observer_by_name
+    from quantlab.calibration.own_observer import named_observer
     from quantlab.onnx_model import load_model
 
     proto = load_model(model)
@@ -56,7 +58,7 @@ def command(model: Path, algorithm: str, try_presets: bool, as_json: bool, **v: 
         _try_presets(proto, v, as_json)
         return
     refuse_idle(["labels", "classes"], "without --try-presets no accuracy is computed")
-    observer = observer_by_name(algorithm)
+    observer = named_observer(algorithm)
     batches = open_batches(proto, v, labels=None)
     with progress("calibrating", batches.count) as on_batch:
         result = check_data(proto, batches, observer, on_batch=on_batch)

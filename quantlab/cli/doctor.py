@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import click
 
 from quantlab.cli.file_check import FileCommand
@@ -9,7 +12,8 @@ from quantlab.cli.say import echo
 
 
 @click.command("doctor", cls=FileCommand)
-def command() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def command(as_json: bool) -> None:
     """Show what is installed, which GPU, which paths work here, and what to install for the rest.
 
     \b
@@ -18,7 +22,11 @@ def command() -> None:
     """
     from quantlab.engines.doctor import Probes, examine
 
-    for finding in examine(Probes(_driver, _tensorrt, _calibrators)):
+    findings = examine(Probes(_driver, _tensorrt, _calibrators))
+    if as_json:
+        echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        return
+    for finding in findings:
         mark = "ok " if finding.works else "-- "
         echo(f"{mark} {finding.subject:36s} {finding.state}")
         if finding.remedy:

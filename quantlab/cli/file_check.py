@@ -11,17 +11,23 @@ from typing import Any
 
 import click
 
+from quantlab.cli.common import apply_common, common_options
 from quantlab.cli.file_types import FileType, is_written_to
 from quantlab.errors import ConfigError, QuantlabError
 from quantlab.files import is_folder, is_same_file
 
 
 class FileCommand(click.Command):
-    """A command whose files are checked before it runs."""
+    """A command whose files are checked before it runs, with the options that all commands have."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params = [*self.params, *common_options()]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Check, then run."""
         check_files(self, ctx.params)
+        ctx.call_on_close(apply_common(ctx.params))
         return super().invoke(ctx)
 
 

@@ -100,9 +100,13 @@ class InputText(FileType):
 
     def reads(self, value: Any) -> Iterator[Path]:
         """The file or folder in the text."""
+        from quantlab.data.listed import is_pattern, pattern_base
         from quantlab.data.script import split_script
         from quantlab.data.source import split_key
 
+        if is_pattern(value):
+            yield pattern_base(value)
+            return
         script = split_script(value)
         yield from dict.fromkeys([Path(value), split_key(value)[0], *([script[0]] if script else [])])
 

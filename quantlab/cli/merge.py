@@ -35,7 +35,7 @@ def command(parts: tuple[Path, ...], algorithm: str, output: Path) -> None:
     """
     from quantlab.calibration import merge_files
     from quantlab.calibration.merged import save_merged_cache
-    from quantlab.observers import observer_by_name
+    from quantlab.calibration.own_observer import named_observer
     from quantlab.qdq.outputs import output_kind
     from quantlab.tune.sensitivity_merge import is_sensitivity, merge_sensitivity_files
 
@@ -50,7 +50,7 @@ def command(parts: tuple[Path, ...], algorithm: str, output: Path) -> None:
         return
     if algorithm != "minmax" and not any(part.suffix == ".npz" for part in parts):
         refuse_idle(["algorithm"], "tables of min-max stay min-max; another algorithm needs .npz parts")
-    table = merge_files(parts, observer_by_name(algorithm))
+    table = merge_files(parts, named_observer(algorithm))
     if kind.suffix == ".cache":
         save_merged_cache(table, output)
     else:

@@ -42,7 +42,8 @@ def _data_options(function: F, required: bool) -> F:
                 "--data",
                 type=TEXT,
                 required=required,
-                help="A folder of images, an .npy, an .npz (file.npz:key picks an array), or script.py[:function].",
+                help="A folder of images, a pattern ('images/*.jpg'), a list of files (.txt), an .npy, an .npz "
+                "(file.npz:key picks an array), or script.py[:function].",
             ),
             click.option("--preset", help="A preprocess by name, see `quantlab presets`."),
             click.option("--preprocess", "preprocess_file", type=FILE, help="A preprocess as a JSON file."),

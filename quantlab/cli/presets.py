@@ -12,7 +12,8 @@ from quantlab.cli.say import echo
 
 @click.command("presets", cls=FileCommand)
 @click.argument("name", required=False)
-def command(name: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print all of them as one JSON object.")
+def command(name: str | None, as_json: bool) -> None:
     """List the preprocess presets, or print one as JSON to edit and pass with --preprocess.
 
     \b
@@ -22,6 +23,9 @@ def command(name: str | None) -> None:
     from quantlab.data import PRESETS
     from quantlab.data.request import read_preprocess
 
+    if name is None and as_json:
+        echo(json.dumps({preset: preprocess.to_dict() for preset, preprocess in PRESETS.items()}, indent=1))
+        return
     if name is None:
         for preset, preprocess in PRESETS.items():
             echo(f"{preset:14s} {json.dumps(preprocess.to_dict())}")

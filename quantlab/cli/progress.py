@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from quantlab.cli.say import echo
+from quantlab.cli import say
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
     Yields:
         A function that takes the number of samples done so far.
     """
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not say.QUIET:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -42,7 +42,7 @@ def next_stage(label: str, total: int) -> Callable[[int], None]:
     Returns:
         A function that takes the number of samples done so far.
     """
-    echo(f"{label}: up to {total} samples", err=True)
+    say.note(f"{label}: up to {total} samples")
     return _lines(label, total)
 
 
@@ -54,6 +54,6 @@ def _lines(label: str, total: int | None) -> Callable[[int], None]:
         reached = done.bit_length() if total is None else 4 * done // max(total, 1)  # a line whenever it has doubled
         if reached > last:
             last = reached
-            echo(f"{label}: {done}" + ("" if total is None else f"/{total}"), err=True)
+            say.note(f"{label}: {done}" + ("" if total is None else f"/{total}"))
 
     return line

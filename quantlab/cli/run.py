@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import ENGINE, OUTPUT
 from quantlab.cli.options import data_options, labels_options, open_source
 from quantlab.cli.progress import progress
 from quantlab.cli.say import echo
+from quantlab.cli.trtexec_names import EngineCommand
 
 
-@click.command("run", cls=FileCommand)
+@click.command("run", cls=EngineCommand)
 @click.argument("engine", type=ENGINE)
 @data_options
 @labels_options

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 from quantlab.plain_text import printable
+
+LOGGER = "quantlab.printed"
+"""The logger that hears of all that is printed, for a log file."""
+QUIET: list[bool] = []
+"""Not empty while progress and notes are not wanted."""
+_LOG = logging.getLogger(LOGGER)
 
 
 def echo(text: object, *, err: bool = False) -> None:
@@ -14,4 +22,12 @@ def echo(text: object, *, err: bool = False) -> None:
         text: One or several lines.
         err: To standard error.
     """
-    click.echo("\n".join(map(printable, str(text).split("\n"))), err=err)
+    lines = "\n".join(map(printable, str(text).split("\n")))
+    _LOG.log(logging.DEBUG, "%s", lines)
+    click.echo(lines, err=err)
+
+
+def note(text: object) -> None:
+    """Print lines to standard error that nobody misses: progress, and what is said by the way. Not with --quiet."""
+    if not QUIET:
+        echo(text, err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from quantlab.cli.file_types import SHARED
+from quantlab.cli.trtexec_names import mib, pool
 from quantlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def to_build_options(v: dict[str, Any]) -> BuildOptions:
     return BuildOptions(
         precision=precision_from_flags(int8=v["int8"] or v["best"], fp16=v["fp16"] or v["best"], no_tf32=v["no_tf32"]),
         profiles=_profiles(v),
-        memory_pools_mib={k: _float(x, "--mem-pool-size") for k, x in _pairs(v["mem_pool_size"], "--mem-pool-size")},
+        memory_pools_mib={pool(k): _size(x) for k, x in _pairs(v["mem_pool_size"], "--mem-pool-size")},
         timing_cache=v["timing_cache"],
         layer_precisions=dict(_pairs(v["layer_precisions"], "--layer-precisions")),
         layer_output_types=dict(_pairs(v["layer_output_types"], "--layer-output-types")),
@@ -106,8 +107,8 @@ def _pairs(text: str, option: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _float(text: str, option: str) -> float:
+def _size(text: str) -> float:
     try:
-        return float(text)
+        return mib(text)
     except ValueError as error:
-        raise ConfigError(f"{option}: '{text}' is not a number", hint="sizes are in MiB") from error
+        raise ConfigError(f"--mem-pool-size: '{text}' is not a number", hint="sizes are in MiB") from error

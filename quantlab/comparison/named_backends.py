@@ -12,6 +12,7 @@ from types import TracebackType
 import onnx
 
 from quantlab.calibration import CalibrationTable, RunOptions, run_calibration
+from quantlab.calibration.own_observer import named_observer
 from quantlab.comparison.backend import Backend, ort_backend
 from quantlab.comparison.engine_backends import build_engine, open_engines
 from quantlab.data import Batch, Batches
@@ -21,13 +22,15 @@ from quantlab.engines.options import BuildSettings
 from quantlab.engines.profiles import profile_for
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import ConfigError, GraphError, Notice, QuantlabError
-from quantlab.observers import observer_by_name
+from quantlab.nearest import nearest
 from quantlab.onnx_model import input_specs
 from quantlab.qdq import ALL_TENSORS, Quantized, calibration_target, quantize_model
 from quantlab.trt import open_runtime
 
 TRT_CALIBRATORS = {"entropy": "entropy2", "entropy2": "entropy2", "entropy1": "entropy", "minmax": "minmax"}
 """Algorithms that TensorRT itself has -> the calibrator. The others reach the implicit path as a table."""
+AUTO = "auto"
+"""The algorithm that chooses per tensor."""
 TUNED_ALGORITHM = "entropy"
 """Of a tuned engine whose name gives none."""
 Tuner = Callable[
@@ -67,9 +70,13 @@ def parse_backend(text: str) -> BackendSpec:
     known = {"ort": ("fp32", "qdq"), "trt": ("fp32", "fp16", "int8", "qdq", "tuned")}
     fits = precision == "tuned" or quantized == bool(algorithm)
     if precision not in known.get(runtime, ()) or not fits:
-        raise ConfigError(f"there is no backend '{text}'", hint=f"backends are {_FORMS}")
+        question = nearest(":".join((runtime, precision)), [f"{r}:{p}" for r in known for p in known[r]])
+        raise ConfigError(f"there is no backend '{text}'", hint=f"{question}backends are {_FORMS}")
     if algorithm and not (runtime == "trt" and precision == "int8" and algorithm in TRT_CALIBRATORS):
-        observer_by_name(algorithm)
+        if algorithm != AUTO:
+            named_observer(algorithm)
+        elif precision != "qdq":
+            raise ConfigError(f"'{text}': auto chooses for the tensors of a Q/DQ model", hint=f"{runtime}:qdq:auto")
     return BackendSpec(runtime, precision, algorithm)
 
 
@@ -92,6 +99,7 @@ class BackendSet:
         settings: For TensorRT engines.
         open_runtime: Gives the TensorRT that builds and runs engines; called only if one is needed.
         tuner: For tuned backends.
+        auto: Finds the scales of the algorithm 'auto'.
         backends: What could be opened.
         quantized: The Q/DQ models that were made, by algorithm.
         tables: Their scales, by algorithm.
@@ -104,6 +112,7 @@ class BackendSet:
     settings: BuildSettings = field(default_factory=BuildSettings)
     open_runtime: Callable[[], Runtime] = open_runtime
     tuner: Tuner | None = None
+    auto: Callable[[onnx.ModelProto, Batches], CalibrationTable] | None = None
     backends: list[Backend] = field(default_factory=list)
     quantized: dict[str, Quantized] = field(default_factory=dict)
     tables: dict[str, CalibrationTable] = field(default_factory=dict)
@@ -163,12 +172,17 @@ class BackendSet:
         if not names or self.calibration is None:
             return
         started = time.perf_counter()
-        observers = {name: observer_by_name(name) for name in names}
-        run = run_calibration(calibration_target(self.proto), self.calibration, observers)
+        observers = {name: named_observer(name) for name in names if name != AUTO}
+        if observers:
+            run = run_calibration(calibration_target(self.proto), self.calibration, observers)
+            self.tables = dict(run.tables)
+        if AUTO in names:
+            if self.auto is None:
+                raise ConfigError("'auto' cannot be searched for here", hint="quantlab calibrate --algorithm auto")
+            self.tables[AUTO] = self.auto(self.proto, self.calibration)
         self._calibration_s = time.perf_counter() - started
-        self.tables = dict(run.tables)
-        self.notices += [notice for table in run.tables.values() for notice in table.warnings]
-        for name, table in run.tables.items():
+        self.notices += [notice for table in self.tables.values() for notice in table.warnings]
+        for name, table in self.tables.items():
             try:
                 self.quantized[name] = quantize_model(self.proto, table)
             except QuantlabError as error:  # the other algorithms may do
@@ -242,7 +256,7 @@ class BackendSet:
         """Scales of every tensor."""
         assert self.calibration is not None
         target = calibration_target(self.proto, ALL_TENSORS)
-        observers = {algorithm: observer_by_name(algorithm)}
+        observers = {algorithm: named_observer(algorithm)}
         run = run_calibration(target, self.calibration, observers, RunOptions(keep_histograms=False))
         self.notices += run.tables[algorithm].warnings
         return run.tables[algorithm]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -59,6 +59,23 @@ def image_files(folder: Path, classes: ClassMap | None = None) -> ImageFiles:
     found = sorted(_walk(folder, (), frozenset({folder.resolve()})))
     if not found:
         raise DataError(f"no images in {folder}", hint="put .png, .jpg or other image files there")
+    return grouped(folder, found, classes)
+
+
+def grouped(folder: Path, found: Sequence[tuple[str, ...]], classes: ClassMap | None) -> ImageFiles:
+    """Images by the class folders that they lie in, see `image_files`.
+
+    Args:
+        folder: Above all of them.
+        found: The parts of their paths below it, sorted.
+        classes: The class list of the model, where there is one.
+
+    Returns:
+        The images, with labels where all of them lie in class folders.
+
+    Raises:
+        DataError: See `image_files`.
+    """
     columns: dict[str, list[Path]] = {}
     for parts in found:
         columns.setdefault(parts[0] if len(parts) > 1 else "", []).append(Path(folder, *parts))

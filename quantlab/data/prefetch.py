@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
+
+from quantlab.threads import thread_count
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,7 +29,7 @@ def map_ahead(function: Callable[[T], R], items: Iterable[T], ahead: int) -> Ite
     """
     pending: deque[Future[R]] = deque()
     source = iter(items)
-    pool = ThreadPoolExecutor(max_workers=min(32, os.cpu_count() or 1), thread_name_prefix="quantlab-decode")
+    pool = ThreadPoolExecutor(max_workers=min(32, thread_count()), thread_name_prefix="quantlab-decode")
     try:
         pending.extend(pool.submit(function, item) for item in islice(source, ahead))
         while pending:

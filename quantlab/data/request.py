@@ -15,6 +15,7 @@ from quantlab.data.script import ScriptBatches, split_script
 from quantlab.data.source import DataOptions, open_data
 from quantlab.errors import ConfigError
 from quantlab.files import read_text
+from quantlab.nearest import nearest
 from quantlab.strict_json import parse_json
 
 BATCH_SIZE = 32
@@ -102,5 +103,7 @@ def read_preprocess(preset: str | None, file: Path | None) -> Preprocess | None:
     if preset is None:
         return None
     if preset not in PRESETS:
-        raise ConfigError(f"there is no preset '{preset}'", hint=f"presets: {', '.join(PRESETS)}")
+        raise ConfigError(
+            f"there is no preset '{preset}'", hint=f"{nearest(preset, PRESETS)}presets: {', '.join(PRESETS)}"
+        )
     return PRESETS[preset]

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from quantlab.data.arrays import ArrayBatches, read_all_arrays
 from quantlab.data.class_map import ClassMap
-from quantlab.data.folder import image_files
+from quantlab.data.folder import ImageFiles, image_files
 from quantlab.data.images import ImageBatches
 from quantlab.data.labels import Samples, pick_array, read_labels
+from quantlab.data.listed import is_list, is_pattern, list_files, pattern_base, pattern_files
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.script import ScriptBatches, script_batches, split_script
 from quantlab.errors import ConfigError, DataError, Notice
@@ -51,8 +52,8 @@ def open_data(
     several arrays feeds the inputs of the same names.
 
     Args:
-        source: A folder of images, an .npy, an .npz (`file.npz:key` picks one array), or a script (see
-            `script_batches`; `script.py:function` picks a function).
+        source: A folder of images, a pattern of them, a list of them (.txt), an .npy, an .npz (`file.npz:key` picks one
+            array), or a script (see `script_batches`; `script.py:function` picks a function).
         input_names: The inputs of the model.
         preprocess: From an image to an array for the model.
         options: How to read it.
@@ -68,13 +69,20 @@ def open_data(
     if options.batch_size < 1 or (options.limit is not None and options.limit < 1):
         raise ConfigError(f"batch size {options.batch_size}, limit {options.limit}", hint="both must be at least 1")
     path, key = split_key(str(source))
+    classes = options.classes if options.labels is None else None
     if is_folder(path):
-        return _open_folder(path, input_names, preprocess, options)
+        return _open_images(path, image_files(path, classes), input_names, preprocess, options)
+    if is_pattern(str(source)):
+        found = pattern_files(str(source), classes)
+        return _open_images(pattern_base(str(source)), found, input_names, preprocess, options)
+    if is_list(str(source)) and is_file(path):
+        return _open_images(path.parent, list_files(path), input_names, preprocess, options)
     if (script := split_script(str(source))) is not None:
         return _open_script(*script, input_names, preprocess, options)
     if path.suffix.lower() not in (".npy", ".npz"):
         what = "is no folder, .npy or .npz" if is_there(path) else "does not exist"
-        raise DataError(f"data {path} {what}", hint="give a folder of images, an .npy, an .npz or a script.py")
+        hint = "give a folder of images, a pattern ('images/*.jpg'), a list (.txt), an .npy, an .npz or a script.py"
+        raise DataError(f"data {path} {what}", hint=hint)
     arrays = read_all_arrays(path)
     if preprocess is not None:
         images = pick_array(path, arrays, key)
@@ -122,15 +130,18 @@ def _open_script(
     return script_batches(path, function, input_names, options.limit)
 
 
-def _open_folder(
-    folder: Path, input_names: Sequence[str], preprocess: Preprocess | None, options: DataOptions
+def _open_images(
+    folder: Path,
+    found: ImageFiles,
+    input_names: Sequence[str],
+    preprocess: Preprocess | None,
+    options: DataOptions,
 ) -> ImageBatches:
     if preprocess is None:
         raise ConfigError(f"images in {folder} need a preprocess", hint="choose one: quantlab presets")
-    found = image_files(folder, options.classes if options.labels is None else None)
     labels, notices = None if found.labels is None else found.labels[: options.limit], found.notices
     if options.labels is not None:
-        given = _labels(options, len(found.files), [f.relative_to(folder).as_posix() for f in found.files])
+        given = _labels(options, len(found.files), [_below(file, folder) for file in found.files])
         notices = () if given is None or labels is None else _differences(given, labels)
         labels = given
     return ImageBatches(
@@ -138,6 +149,11 @@ def _open_folder(
         labels=labels, skip_bad=options.skip_bad, notices=notices,
         class_names=_names(options) or (found.class_names if options.labels is None else {}),
     )  # fmt: skip
+
+
+def _below(file: Path, folder: Path) -> str:
+    """What a file is called in a list of labels: a list of images may name some outside of its folder."""
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.as_posix()
 
 
 def _differences(given: NDArray[np.int64], folders: NDArray[np.int64]) -> tuple[Notice, ...]:

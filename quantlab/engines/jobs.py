@@ -142,15 +142,20 @@ def made_up_input(runtime: Runtime, engine: Engine, shapes: Mapping[str, Shape])
 
 
 def bench_engines(
-    runtime: Runtime, engines: Mapping[str, Engine], shapes: Mapping[str, Shape], options: BenchOptions
+    runtime: Runtime,
+    engines: Mapping[str, Engine],
+    shapes: Mapping[str, Shape],
+    options: BenchOptions,
+    batch: Batch | None = None,
 ) -> list[BenchRow]:
-    """Measure engines on a batch that is made up for the first.
+    """Measure engines on one batch.
 
     Args:
         runtime: What runs them.
         engines: By name; the first is the base of the ratios.
         shapes: Chosen shapes of dynamic inputs.
         options: How to measure.
+        batch: What they are fed; None for one that is made up for the first.
 
     Returns:
         A row for every engine, in order.
@@ -159,7 +164,8 @@ def bench_engines(
         ConfigError: `shapes` names another input.
         DataError: The batch does not fit one of the engines.
     """
-    batch = made_up_input(runtime, next(iter(engines.values())), shapes)
+    if batch is None:
+        batch = made_up_input(runtime, next(iter(engines.values())), shapes)
     return rows_of(bench(runtime, engines, batch, options))
 
 

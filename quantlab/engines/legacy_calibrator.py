@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
-from quantlab.data import Batches
+from quantlab.data import Batch, Batches
 from quantlab.engines.stream_calibrator import CalibratorOptions, StreamCalibrator
 from quantlab.errors import ConfigError
 from quantlab.onnx_model import TensorSpec
@@ -32,7 +33,7 @@ class LegacyStreamCalibrator(StreamCalibrator):
     """See `StreamCalibrator`.
 
     Args:
-        batches, options, inputs, model_hash: See there.
+        batches, options, inputs, model_hash, cache: See there.
         quantile: Share of the values to keep, 0..1.
         regression_cutoff: 0..1, TensorRT's name.
 
@@ -44,19 +45,20 @@ class LegacyStreamCalibrator(StreamCalibrator):
 
     def __init__(
         self,
-        batches: Batches,
+        batches: Batches | Callable[[], Iterable[Batch]],
         options: CalibratorOptions | None = None,
         *,
         quantile: float = 0.9999,
         regression_cutoff: float = 1.0,
         inputs: Sequence[TensorSpec] | None = None,
         model_hash: str = "",
+        cache: str | Path | None = None,
     ) -> None:
         for name, value in (("quantile", quantile), ("regression_cutoff", regression_cutoff)):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} {value} is not in [0, 1]", hint="0.9999 and 1.0 are usual")
         self._quantile, self._cutoff = quantile, regression_cutoff
-        super().__init__(batches, options, inputs=inputs, model_hash=model_hash)
+        super().__init__(batches, options, inputs=inputs, model_hash=model_hash, cache=cache)
         self.algorithm = f"LegacyCalibration {quantile:g} {regression_cutoff:g}"
 
     @property

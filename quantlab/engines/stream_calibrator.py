@@ -5,7 +5,7 @@ The classes that TensorRT takes are in `quantlab.trt.calibrators`: these here fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from quantlab.calibration.cache_header import version_digits
 from quantlab.calibration.cache_record import CacheRecord, refusals, save_cache
 from quantlab.calibration.feeder import BatchFeeder, fingerprint
 from quantlab.calibration.trt_cache import TrtCache
-from quantlab.data import Batch, Batches, BatchSize, stream_facts
+from quantlab.data import Batch, Batches, BatchSize, IterableBatches, stream_facts
 from quantlab.engines.int8 import CalibratorConfig, ParsedNetwork
 from quantlab.engines.network import WHOLE_NETWORK, cached_tensors
 from quantlab.errors import ConfigError, DataError, Notice
@@ -47,14 +47,15 @@ class StreamCalibrator:
     """What all calibrators share. A bound class of TensorRT comes second among the bases.
 
     Args:
-        batches: Re-iterable.
+        batches: Re-iterable, or a function that gives an iterator over them anew each time.
         options: Cache, expected length, device memory.
         inputs: The network's inputs (`quantlab.onnx_model.input_specs(proto)`); without them the first batch sets what
             the others must be.
         model_hash: Names the model in the cache's record.
+        cache: That of the options, by Polygraphy's name.
 
     Raises:
-        ConfigError: `batches` can be read only once.
+        ConfigError: `batches` can be read only once, or two caches were given.
     """
 
     trt_base: Any = object
@@ -66,14 +67,21 @@ class StreamCalibrator:
 
     def __init__(
         self,
-        batches: Batches,
+        batches: Batches | Callable[[], Iterable[Batch]],
         options: CalibratorOptions | None = None,
         *,
         inputs: Sequence[TensorSpec] | None = None,
         model_hash: str = "",
+        cache: str | Path | None = None,
     ) -> None:
         self.trt_base.__init__(self)  # must be called by name, or the process dies
         self.options = options or CalibratorOptions()
+        if cache is not None and self.options.cache is not None:
+            raise ConfigError("cache and options.cache were both given", hint="give one of them")
+        if cache is not None:
+            self.options = replace(self.options, cache=Path(cache))
+        if not isinstance(batches, Iterable):
+            batches = IterableBatches(batches)
         if isinstance(batches, Iterator):
             raise ConfigError(
                 f"batches are a {type(batches).__name__}, which can be read only once",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quantlab.errors import ConfigError
+from quantlab.nearest import nearest
 from quantlab.observers.base import Observer, as_observer
 from quantlab.observers.entropy import Entropy
 from quantlab.observers.minmax import MinMax
@@ -32,7 +33,12 @@ def observer_by_name(name: str) -> Observer:
             return Percentile(float(name.removeprefix("percentile-")))
         except ValueError:
             pass
-    raise ConfigError(f"there is no algorithm '{name}'", hint=f"use {', '.join(OBSERVERS)} or percentile-P for any P")
+    if name == "auto":
+        raise ConfigError("auto chooses by samples that are held back, and there are none here", hint="name one")
+    raise ConfigError(
+        f"there is no algorithm '{name}'",
+        hint=f"{nearest(name, (*OBSERVERS, 'auto'))}use {', '.join(OBSERVERS)} or percentile-P for any P",
+    )
 
 
 def resolve_algorithm(algorithm: Algorithm) -> Observer:

@@ -16,6 +16,7 @@ from quantlab.data.check import check_batch
 from quantlab.errors import GraphError, first_line
 from quantlab.onnx_model import LIMIT, copy_model, input_specs, model_bytes
 from quantlab.ort.part import runnable_part
+from quantlab.threads import chosen_threads
 
 VERSION: str = onnxruntime.__version__
 FATAL = 4
@@ -54,6 +55,7 @@ class Session:
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = FATAL  # its errors come as exceptions, which say the same
+        options.intra_op_num_threads = chosen_threads() or 0  # 0: one per core
         level = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
         if shares_cores:

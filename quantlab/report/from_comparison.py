@@ -10,8 +10,9 @@ from typing import Any
 
 import onnx
 
+from quantlab.api.calibration import AUTO, calibrate
 from quantlab.api.tuning import tuned_engine
-from quantlab.calibration import Progress
+from quantlab.calibration import CalibrationTable, Progress
 from quantlab.comparison import (
     Backend,
     Candidate,
@@ -44,6 +45,10 @@ SHOWN_BATCHES = 4
 """Batches whose activations and inner errors are drawn in the report."""
 ENGINES = (".engine", ".plan")
 """The suffixes of engine files; everything else is a model."""
+
+
+def _auto_table(model: onnx.ModelProto, batches: Batches) -> CalibrationTable:
+    return calibrate(model, batches, AUTO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,9 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     check_folder(folder)
     models = dict(request.models)
     models |= {n: load_model(path) for n, path in request.files.items() if path.suffix not in ENGINES}
-    with BackendSet(request.fp32, request.calibration, request.settings, request.open_runtime, tuned_engine) as opened:
+    with BackendSet(
+        request.fp32, request.calibration, request.settings, request.open_runtime, tuned_engine, _auto_table
+    ) as opened:
         _open(opened, request)
         candidates: list[Candidate | Backend] = [Candidate(name, proto) for name, proto in models.items()]
         candidates += opened.backends

@@ -15,7 +15,7 @@ from engine_double import HostRuntime
 from models import conv_net, floats, image_batches, quantized, run
 from quantlab.calibration import CalibrationTable, TrtCache
 from quantlab.cli import engine_runtime
-from quantlab.engines import measure
+from quantlab.engines import jobs, measure
 from quantlab.engines.engine import Engine
 from quantlab.engines.options import Profile
 from quantlab.errors import MissingDependencyError
@@ -70,6 +70,45 @@ def test_build_takes_every_option_of_trtexec(cli: Cli, work: Path, runtime: Host
     assert (options.precision, options.optimization_level, options.timing_cache) == ("fp32", 1, work / "t.cache")
     assert (options.sparsity, options.refit, options.version_compatible) == (True, True, True)
     assert (options.layer_precisions, options.tactic_sources) == ({"c*": "fp32"}, ("cudnn",))
+
+
+def test_build_takes_the_spellings_of_trtexec(cli: Cli, work: Path, runtime: HostRuntime) -> None:
+    ours = ["--min-shapes", "image:1x3x8x8", "--opt-shapes", "image:4x3x8x8", "--max-shapes", "image:8x3x8x8",
+            "--mem-pool-size", "workspace:1024,dla_local_dram:64", "--timing-cache", work / "t.cache",
+            "--builder-optimization-level", "2", "--use-dla-core", "0", "--allow-gpu-fallback",
+            "--sparsity"]  # fmt: skip
+    theirs = ["--minShapes=image:1x3x8x8", "--optShapes=image:4x3x8x8", "--maxShapes=image:8x3x8x8",
+              "--memPoolSize=workspace:1G,dlaLocalDRAM:64M", f"--timingCacheFile={work / 't.cache'}",
+              "--builderOptimizationLevel=2", "--useDLACore=0", "--allowGPUFallback", "--sparsity=enable"]  # fmt: skip
+    assert cli("build", work / "m.onnx", "--fp16", *ours, "-o", work / "e.engine").code == 0
+    assert cli("build", work / "m.onnx", "--fp16", *theirs, f"--saveEngine={work / 'f.engine'}").code == 0
+    assert cli("build", work / "fixed.onnx", "--noTF32", "-o", work / "g.engine").code == 0
+    (first, _), (second, _), (third, _) = runtime.builds
+    assert first == second
+    assert third.precision == "fp32"
+    assert first.memory_pools_mib == {"workspace": 1024, "dla_local_dram": 64}
+
+
+def test_bench_runs_on_the_data_that_are_given(
+    cli: Cli, work: Path, runtime: HostRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed: list[np.ndarray] = []
+
+    def told(runtime: object, engines: object, batch: Any, options: object) -> Any:
+        fed.append(batch["image"])
+        return measured(runtime, engines, batch, options)
+
+    measured = jobs.bench
+    monkeypatch.setattr(jobs, "bench", told)
+    assert cli("build", work / "fixed.onnx", "-o", work / "e.engine").code == 0
+    bench = ("bench", work / "e.engine", "--iterations", "2", "--warmUp=1")
+    np.save(work / "other.npy", IMAGES + 1)
+    done = cli(*bench, "--data", work / "other.npy", "--json")
+    assert (done.code, json.loads(done.out)[0]["batch_size"]) == (0, 6), done.err
+    np.testing.assert_array_equal(fed[0], IMAGES[:6] + 1)
+    assert cli(*bench).code == 0
+    assert not np.array_equal(fed[1], fed[0])
+    assert cli(*bench, "--limit", "3").code == 2
 
 
 def test_build_of_a_qdq_model_needs_no_data(cli: Cli, work: Path, runtime: HostRuntime) -> None:

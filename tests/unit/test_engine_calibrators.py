@@ -397,3 +397,14 @@ def test_table_calibrator_whose_scales_were_not_taken_raises() -> None:
     assert calibrator.get_batch(["image"]) is None
     with pytest.raises(DataError, match="TensorRT did not take the table's scales"):
         calibrator.raise_problem()
+
+
+def test_calibrator_takes_polygraphys_cache_and_a_bare_function(tmp_path: Path) -> None:
+    calibrator = HostEntropy2(lambda: iter(image_batches(2)), cache=tmp_path / "c.cache")
+    assert calibrator.options.cache == tmp_path / "c.cache"
+    assert [len(list(calibrator.batches)) for _ in range(2)] == [2, 2]
+    assert HostEntropy2(image_batches(1), cache=str(tmp_path / "c.cache")).options.cache == tmp_path / "c.cache"
+    legacy = HostLegacy(lambda: image_batches(2), cache=tmp_path / "c.cache", quantile=0.5)
+    assert (legacy.options.cache, legacy.get_quantile()) == (tmp_path / "c.cache", 0.5)
+    with pytest.raises(ConfigError, match=r"cache and options\.cache were both given"):
+        HostEntropy2(image_batches(1), CalibratorOptions(cache=tmp_path / "d.cache"), cache=tmp_path / "c.cache")

@@ -21,6 +21,8 @@ ORDER = [
     "errors",
     "arguments",
     "version",
+    "nearest",
+    "threads",
     "interruption",
     "files",
     "strict_json",
