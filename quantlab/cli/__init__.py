@@ -80,7 +80,7 @@ class _Commands(click.Group):
         """As click's; an unknown command is answered with the nearest one."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             question = nearest(args[0], COMMANDS)
-            raise ConfigError(f"there is no command '{args[0]}'", hint=f"{question}quantlab --help lists all")
+            raise ConfigError(f"No such command '{args[0]}'", hint=f"{question}quantlab --help lists all")
         return super().resolve_command(ctx, args)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:

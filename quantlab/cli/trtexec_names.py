@@ -83,7 +83,15 @@ class EngineCommand(FileCommand):
         return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the spellings of the command in the place of trtexec's."""
+        """Put the spellings of the command in the place of trtexec's.
+
+        Args:
+            ctx: As click's.
+            args: As they were typed.
+
+        Returns:
+            As click's.
+        """
         return super().parse_args(ctx, [part for arg in args for part in _ours(arg, self)])
 
 

@@ -34,7 +34,10 @@ def observer_by_name(name: str) -> Observer:
         except ValueError:
             pass
     if name == "auto":
-        raise ConfigError("auto chooses by samples that are held back, and there are none here", hint="name one")
+        raise ConfigError(
+            "auto is none of the algorithms but chooses among them by held-back samples, which is not to be had here",
+            hint="name one of them; quantlab calibrate --algorithm auto makes a table",
+        )
     raise ConfigError(
         f"there is no algorithm '{name}'",
         hint=f"{nearest(name, (*OBSERVERS, 'auto'))}use {', '.join(OBSERVERS)} or percentile-P for any P",
