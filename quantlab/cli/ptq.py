@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +14,20 @@ from quantlab.cli.config_file import config_option, written_config
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, PTQ_FOLDER, SHARED, TEXT
 from quantlab.cli.options import data_options, labels_options, open_batches, print_warnings
-from quantlab.cli.progress import next_stage
+from quantlab.cli.progress import next_stage, progress
 from quantlab.cli.say import echo
 from quantlab.cli.tables import print_comparison
 from quantlab.errors import ConfigError
 
 if TYPE_CHECKING:
+    import onnx
+
+    from quantlab.comparison.preset_ranking import PresetScore
     from quantlab.data.parts import Parts, Samples
     from quantlab.report.ptq import PtqResult
+
+TRIED = 256
+"""Images that presets are tried on."""
 
 
 @click.command("ptq", cls=FileCommand)
@@ -57,15 +64,22 @@ def command(ctx: click.Context, /, model: Path, output: Path, **v: Any) -> None:
     from quantlab.comparison.task import load_metric
     from quantlab.engines.options import BuildSettings
     from quantlab.onnx_model import load_model
-    from quantlab.report.ptq import PtqRequest, ptq
+    from quantlab.report.ptq import PREPROCESS, PtqRequest, ptq
 
     bar = parse_threshold(v["fail_under"])
     proto = load_model(model)
-    data = _samples(open_batches(proto, v, v["labels"]), str(v["data"]))
+    found = _found_preprocess(proto, v)
+    data = _samples(open_batches(proto, v, v["labels"]), str(v["data"]), found)
     calibration = None
     if v["calibration"] is not None:
         other = v | {"data": v["calibration"], "limit": None}
-        calibration = _samples(open_batches(proto, other, None), v["calibration"])
+        calibration = _samples(open_batches(proto, other, None), v["calibration"], found)
+    preprocess = ""
+    if found is not None and found.adapted:
+        preprocess = json.dumps(found.preprocess.to_dict(), indent=1) + "\n"
+        ctx.params |= {"preset": None, "preprocess_file": output / PREPROCESS}
+    elif found is not None:
+        ctx.params["preset"] = found.name
     request = PtqRequest(
         model=model,
         data=data,
@@ -76,6 +90,7 @@ def command(ctx: click.Context, /, model: Path, output: Path, **v: Any) -> None:
         settings=BuildSettings(v["timing_cache"], v["builder_optimization_level"]),
         command=["quantlab", *sys.argv[1:]],
         config=written_config(ctx),
+        preprocess=preprocess,
         open_runtime=runtime,
     )
     done = ptq(request, _stage, _print_parts)
@@ -83,7 +98,36 @@ def command(ctx: click.Context, /, model: Path, output: Path, **v: Any) -> None:
     ctx.exit(0 if done.judgement.passed else 3)
 
 
-def _samples(batches: Any, source: str) -> Samples:
+def _found_preprocess(proto: onnx.ModelProto, v: dict[str, Any]) -> PresetScore | None:
+    """The preset with which FP32 gets most right, for images without one; `v` opens them from here on."""
+    from quantlab.api.presets import preset_candidates, try_presets
+    from quantlab.data import PRESETS, ImageBatches
+    from quantlab.data.script import split_script
+    from quantlab.data.source import split_key
+
+    source = str(v["data"])
+    is_image = not split_script(source) and split_key(source)[0].suffix.lower() not in (".npy", ".npz")
+    if v["preset"] is not None or v["preprocess_file"] is not None or not is_image:
+        return None
+    v["preset"] = next(iter(PRESETS))  # any: none is used before the right one is known
+    few = open_batches(proto, v | {"limit": min(v["limit"] or TRIED, TRIED)}, v["labels"])
+    if not isinstance(few, ImageBatches) or few.labels is None:
+        raise ConfigError(
+            "no preprocess was named, and without labels it cannot be found out",
+            hint="--preset NAME (quantlab presets), --preprocess FILE, or --labels",
+        )
+    with progress("trying presets", len(preset_candidates(proto))) as on_preset:
+        best, *others = try_presets(proto, few, on_preset=on_preset)
+    alike = [score.name for score in others if not score.failed and not score.is_behind(best)]
+    echo(
+        f"preprocess: '{best.name}'{' with the size or layout of the model' if best.adapted else ''}, with which FP32 is "
+        f"right on {best.top1:.1%} of {len(best.right)} images"
+        + (f"; as good as far as these tell: {', '.join(alike)}" if alike else "")
+    )
+    return best
+
+
+def _samples(batches: Any, source: str, found: PresetScore | None) -> Samples:
     from quantlab.data import ArrayBatches, ImageBatches
 
     if not isinstance(batches, (ArrayBatches, ImageBatches)):
@@ -91,6 +135,8 @@ def _samples(batches: Any, source: str) -> Samples:
             f"{source} makes its batches itself: samples cannot be told apart, to keep some for the judgement",
             hint="give images or arrays; or quantlab calibrate, quantize and compare, one by one",
         )
+    if found is not None and isinstance(batches, ImageBatches):
+        return batches.prepared_by(found.preprocess)
     return batches
 
 

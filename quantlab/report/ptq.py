@@ -30,6 +30,8 @@ from quantlab.report.judgement import Judgement, judge
 from quantlab.trt import open_runtime
 from quantlab.tune.stage import Stages, no_stages
 
+PREPROCESS = "preprocess.json"
+"""The file of a preprocess that was found and is no preset as it stands."""
 WORK = "work"
 """The folder of what takes time and is kept for the next run."""
 TENSORRT = "8.6.0"
@@ -50,6 +52,7 @@ class PtqRequest:
         settings: For engines.
         command: The command line, for the report.
         config: The text of a configuration that repeats the run.
+        preprocess: One that was found, as JSON text that the configuration refers to; '' if it needs none.
         open_runtime: Gives the TensorRT to use.
     """
 
@@ -62,6 +65,7 @@ class PtqRequest:
     settings: BuildSettings = field(default_factory=BuildSettings)
     command: Sequence[str] = ()
     config: str = ""
+    preprocess: str = ""
     open_runtime: Callable[[], Runtime] = open_runtime
 
 
@@ -191,6 +195,9 @@ def _write(
     if cache is not None:
         files["cache"] = folder / "model.cache"
         cache.save(files["cache"])
+    if request.preprocess:
+        files["preprocess"] = folder / PREPROCESS
+        write_text(files["preprocess"], request.preprocess)
     if request.config:
         files["config"] = folder / "ptq.toml"
         write_text(files["config"], request.config)

@@ -20,6 +20,7 @@ from quantlab.api import ptq_candidates
 from quantlab.calibration import load_table
 from quantlab.cli import config_file, engine_runtime
 from quantlab.cli.ptq import command
+from quantlab.data.sample import unpack_sample
 from quantlab.errors import DeviceError
 from quantlab.observers import OBSERVERS
 from quantlab.onnx_model import load_model
@@ -163,3 +164,24 @@ def test_written_configuration_is_read_back(values: dict[str, str]) -> None:
     ctx.params = {"model": Path("a b.onnx"), "skip_bad": True, "batch_size": 7, "limit": None, **values}
     text = config_file.written_config(ctx)
     assert tomllib.loads(text) == {"model": "a b.onnx", "skip-bad": True, "batch-size": 7, **values}
+
+
+def test_preprocess_is_found_by_what_fp32_gets_right(cli: Callable, work: Path) -> None:
+    unpack_sample(work / "s")
+    done = cli("ptq", "s/model.onnx", "--data", "s/test", "--limit", "80", "-o", "out")
+    assert done.code in (0, 3), done.err
+    (line,) = [line for line in done.out.splitlines() if line.startswith("preprocess: ")]
+    assert line.startswith("preprocess: 'fashion-mnist', with which FP32 is right on ")
+    config = tomllib.loads((work / "out/ptq.toml").read_text())
+    assert config["preset"] == "fashion-mnist"
+    assert json.loads((work / "out/report.json").read_text())["provenance"]["preprocess"]["color"] == "gray"
+
+
+def test_images_without_preprocess_and_labels_are_refused(cli: Callable, work: Path) -> None:
+    unpack_sample(work / "s")
+    (work / "flat").mkdir()
+    for k, image in enumerate(sorted((work / "s/test").rglob("*.png"))[:12]):
+        image.rename(work / "flat" / f"{k}.png")
+    done = cli("ptq", "s/model.onnx", "--data", "flat", "-o", "out")
+    assert (done.code, "without labels it cannot be found out" in done.err) == (2, True)
+    assert not (work / "out").exists()
