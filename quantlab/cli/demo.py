@@ -23,7 +23,7 @@ def command(output: Path, unpack: Path | None) -> None:
     """Calibrate, quantize, compare and report on the embedded sample (Fashion-MNIST).
 
     \b
-    Examples:
+    Example:
       quantlab demo
       quantlab demo --unpack sample
     """

@@ -19,9 +19,10 @@ import numpy as np
 
 from quantlab.calibration.cache_record import CacheRecord, load_record, record_path
 from quantlab.calibration.ep_table import ep_table_bytes, table_from_ep
+from quantlab.calibration.load import load_table
 from quantlab.calibration.shards import CalibrationShard
 from quantlab.calibration.table import CalibrationTable, Provenance
-from quantlab.calibration.trt_cache import TrtCache, cache_from_table, load_table, table_from_cache
+from quantlab.calibration.trt_cache import TrtCache, cache_from_table, table_from_cache
 from quantlab.data.arrays import read_arrays
 from quantlab.data.labels import Samples, read_labels
 from quantlab.data.preprocess import Preprocess
