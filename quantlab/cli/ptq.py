@@ -119,9 +119,9 @@ def _found_preprocess(proto: onnx.ModelProto, v: dict[str, Any]) -> PresetScore 
     with progress("trying presets", len(preset_candidates(proto))) as on_preset:
         best, *others = try_presets(proto, few, on_preset=on_preset)
     alike = [score.name for score in others if not score.failed and not score.is_behind(best)]
+    adapted = " with the size or layout of the model" if best.adapted else ""
     echo(
-        f"preprocess: '{best.name}'{' with the size or layout of the model' if best.adapted else ''}, with which FP32 is "
-        f"right on {best.top1:.1%} of {len(best.right)} images"
+        f"preprocess: '{best.name}'{adapted}, with which FP32 is right on {best.top1:.1%} of {len(best.right)} images"
         + (f"; as good as far as these tell: {', '.join(alike)}" if alike else "")
     )
     return best
