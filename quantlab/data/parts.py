@@ -54,20 +54,13 @@ def split_samples(samples: Samples, fixed: int | None = None) -> Parts:
     if fixed is not None:
         wanted -= wanted % fixed
     groups = _groups(samples)
-    if samples.count < FEWEST or wanted == 0 or len(groups) < 2:
+    taken = _drawn(_in_order(groups, samples.labels), wanted, fixed)
+    if samples.count < FEWEST or not taken or len(groups) < 2:
         different = "" if len(groups) == samples.count else f", {len(groups)} of them different,"
         raise DataError(
             f"{samples.count} samples{different} are too few to calibrate with some and judge by others",
             hint=f"give {max(FEWEST, 2 * (fixed or 1))} or more, or others with --calibration",
         )
-    taken: list[NDArray[np.intp]] = []
-    count = 0
-    for group in _in_order(groups, samples.labels):
-        if count + len(group) <= wanted:
-            taken.append(group)
-            count += len(group)
-    while fixed is not None and count % fixed:  # equal samples did not come out even
-        count -= len(taken.pop())
     chosen = np.zeros(samples.count, bool)
     for group in taken:
         chosen[group] = True
@@ -100,6 +93,19 @@ def without_common(calibration: Samples, evaluation: Samples) -> Parts:
     text = f"{int(common.sum())} of {calibration.count} calibration samples are also in --data: they were left out"
     kept = calibration.subset(np.flatnonzero(~common))
     return Parts(kept, evaluation, (Notice(text, "common_samples"),))
+
+
+def _drawn(groups: Iterable[NDArray[np.intp]], wanted: int, fixed: int | None) -> list[NDArray[np.intp]]:
+    """The first groups that together have at most so many samples, in whole batches."""
+    taken: list[NDArray[np.intp]] = []
+    count = 0
+    for group in groups:
+        if count + len(group) <= wanted:
+            taken.append(group)
+            count += len(group)
+    while fixed is not None and count % fixed:  # equal samples did not come out even
+        count -= len(taken.pop())
+    return taken
 
 
 def _groups(samples: Samples) -> list[NDArray[np.intp]]:
