@@ -77,7 +77,7 @@ def tables(real_data: Path) -> Mapping[str, quantlab.CalibrationTable]:
         ("entropy2", "EntropyCalibration2", "entropy", 0.98),
         ("entropy1", "EntropyCalibration", "entropy", 0.98),
         ("minmax", "MinMaxCalibration", "minmax", 1.0),
-        ("legacy", "EntropyCalibration2", "percentile", 0.98),  # its own first line has no name
+        ("legacy", "EntropyCalibration", "percentile", 0.98),  # its own first line has no name
     ],
 )
 def test_resnet20_scales_are_those_of_tensorrts_cache(
