@@ -43,6 +43,9 @@ from quantlab.trt import open_runtime
 
 SHOWN_BATCHES = 4
 """Batches whose activations and inner errors are drawn in the report."""
+TRACED = 4
+"""Models whose inner errors are drawn: those closest to FP32. Each costs a run with all inner tensors, and more lines
+in one plot cannot be told apart."""
 ENGINES = (".engine", ".plan")
 """The suffixes of engine files; everything else is a model."""
 
@@ -201,10 +204,13 @@ def _traces(
     fp32: onnx.ModelProto, models: Mapping[str, onnx.ModelProto], result: Comparison, few: Sequence[Batch]
 ) -> tuple[dict[str, ErrorTrace], list[str]]:
     """Where the error of every sound Q/DQ model comes from, and why that cannot be shown of some."""
-    sound = {r.name for r in result.results if not r.failed}
+    closest = [r.name for r in result.quantized if r.name in models and has_qdq(models[r.name])]
+    shown, others = set(closest[:TRACED]), closest[TRACED:]
     traces, untraced = {}, []
+    if others:
+        untraced.append(f"where the error of {', '.join(others)} comes from is not shown: {TRACED} are closer to FP32")
     for name, model in models.items():
-        if name not in sound or not has_qdq(model):
+        if name not in shown:
             continue
         try:
             traces[name] = trace_error(fp32, model, few)
