@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ class ImageBatches:
         batch_size: Images per batch.
         labels: The class of every image, (N,).
         skip_bad: Decode every image once beforehand, and leave out those that cannot be, with their labels.
-        notices: What a reader of numbers from these images must know.
         class_names: Class -> its name, where known.
 
     Attributes:
@@ -54,7 +54,6 @@ class ImageBatches:
         batch_size: int = 32,
         labels: NDArray[np.int64] | None = None,
         skip_bad: bool = False,
-        notices: Sequence[Notice] = (),
         class_names: Mapping[int, str] | None = None,
     ) -> None:
         expect_type(preprocess, Preprocess, "the preprocess", "quantlab.PRESETS['imagenet']")
@@ -68,8 +67,10 @@ class ImageBatches:
         self.preprocess, self.input_name, self.batch_size = preprocess, input_name, batch_size
         self.class_names: Mapping[int, str] = class_names or {}
         self.skipped: tuple[str, ...] = ()
-        self._notices, self._several = tuple(notices), set[int]()
-        self._images, self.labels = images, labels
+        self._notices: tuple[Notice, ...] = ()
+        self._several = set[int]()
+        self._images: Sequence[Path | NDArray[Any]] | NDArray[Any] = images
+        self.labels = labels
         self._mapped = MappedFiles([images] if isinstance(images, np.ndarray) else [])
         if skip_bad:
             self._leave_out_bad()
@@ -144,20 +145,23 @@ class ImageBatches:
         Returns:
             A stream of its own.
         """
-        images: Sequence[Path] | NDArray[Any]
-        images = self._images[indices] if isinstance(self._images, np.ndarray) else [self._images[i] for i in indices]
-        return ImageBatches(
-            images, self.preprocess, input_name=self.input_name, batch_size=self.batch_size,
-            labels=None if self.labels is None else self.labels[indices], notices=self._notices,
-            class_names=self.class_names,
-        )  # fmt: skip
+        part = copy(self)
+        part._images = [self._images[i] for i in indices]  # views, where they are an array
+        part.labels = None if self.labels is None else self.labels[indices]
+        part._several = set()
+        return part
 
     def prepared_by(self, preprocess: Preprocess) -> ImageBatches:
         """The same images through another preprocess."""
-        return ImageBatches(
-            self._images, preprocess, input_name=self.input_name, batch_size=self.batch_size, labels=self.labels,
-            notices=self._notices, class_names=self.class_names,
-        )  # fmt: skip
+        other = copy(self)
+        other.preprocess = preprocess
+        return other
+
+    def noting(self, notices: Sequence[Notice]) -> ImageBatches:
+        """The same stream with more that a reader of numbers from it must know."""
+        other = copy(self)
+        other._notices = (*self._notices, *notices)
+        return other
 
     def _leave_out_bad(self) -> None:
         def problem(index: int) -> str | None:
@@ -207,6 +211,6 @@ def image_folder(
     found = image_files(Path(folder))
     return ImageBatches(
         found.files[:limit], preprocess, input_name=input_name, batch_size=batch_size,
-        labels=None if found.labels is None else found.labels[:limit], skip_bad=skip_bad, notices=found.notices,
+        labels=None if found.labels is None else found.labels[:limit], skip_bad=skip_bad,
         class_names=found.class_names,
-    )  # fmt: skip
+    ).noting(found.notices)  # fmt: skip

@@ -146,9 +146,9 @@ def _open_images(
         labels = given
     return ImageBatches(
         found.files[: options.limit], preprocess, input_name=_only(input_names), batch_size=options.batch_size,
-        labels=labels, skip_bad=options.skip_bad, notices=notices,
+        labels=labels, skip_bad=options.skip_bad,
         class_names=_names(options) or (found.class_names if options.labels is None else {}),
-    )  # fmt: skip
+    ).noting(notices)  # fmt: skip
 
 
 def _below(file: Path, folder: Path) -> str:

@@ -65,6 +65,7 @@ class AutoResult:
     Attributes:
         table: The chosen amax of every tensor, from all samples.
         base: The best algorithm for the whole model, as far as the samples tell.
+        tables: Algorithm -> its own table, from all samples.
         sqnr_db: Per algorithm as a whole on the held-back samples, with scales from the others; of the choice ('auto')
             that of `base` and what was gained on those held-back samples that had no part in it.
         choices: The tensors that take another algorithm.
@@ -75,6 +76,7 @@ class AutoResult:
 
     table: CalibrationTable
     base: str
+    tables: Mapping[str, CalibrationTable]
     sqnr_db: Mapping[str, float]
     choices: tuple[Choice, ...]
     held_back: int
@@ -147,7 +149,7 @@ def calibrate_auto(
     warnings = tuple(w for w in table.warnings if w.kind != "saturated")
     notices = (*left_out, *warnings, *_notices(chosen, held_back, len(runs) + split.holds_back, forwards))
     table = CalibrationTable(dict(table.amax) | amax, replace(table.provenance, algorithm="auto"), notices)
-    return AutoResult(table, chosen.base, chosen.sqnr_db, chosen.choices, held_back, forwards)
+    return AutoResult(table, chosen.base, run.tables, chosen.sqnr_db, chosen.choices, held_back, forwards)
 
 
 @dataclass(frozen=True, slots=True)
