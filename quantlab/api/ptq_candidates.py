@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from quantlab.api.calibration import AUTO, calibrate, calibrate_all
+from quantlab.api.calibration import AUTO
 from quantlab.calibration import CalibrationTable, Progress, load_table
 from quantlab.data import stream_facts
 from quantlab.data.parts import Samples
@@ -19,7 +19,7 @@ from quantlab.observers import OBSERVERS
 from quantlab.onnx_model import load_model, model_hash, save_model
 from quantlab.qdq import Quantized, quantize_model
 from quantlab.strict_json import json_text
-from quantlab.tune import correct_bias
+from quantlab.tune import calibrate_auto, correct_bias
 from quantlab.tune.stage import Stages, no_stages
 from quantlab.version import __version__
 
@@ -116,19 +116,15 @@ class Workshop:
         }
 
     def _tables(self) -> Mapping[str, CalibrationTable]:
-        tables = {name: table for name in OBSERVERS if (table := self._known(name)) is not None}
-        if len(tables) < len(OBSERVERS):
-            run = calibrate_all(self.proto, self.calibration, OBSERVERS, on_batch=self._stage("calibrating"))
-            tables = dict(run.tables)
-            with together():
-                for name, table in tables.items():
-                    table.save(self.folder / f"{name}.json")
-        auto = self._known(AUTO)
-        if auto is None:
-            on_batch = self._stage("calibrating for 'auto'")
-            auto = calibrate(self.proto, self.calibration, AUTO, on_batch=on_batch, on_stage=self.on_stage)
-            auto.save(self.folder / f"{AUTO}.json")
-        return tables | {AUTO: auto}
+        known = {name: table for name in (*OBSERVERS, AUTO) if (table := self._known(name)) is not None}
+        if AUTO in known and len(known) == len(OBSERVERS) + 1:
+            return known
+        found = calibrate_auto(self.proto, self.calibration, None, self._stage("calibrating"), self.on_stage)
+        tables = {**found.tables, AUTO: found.table}
+        with together():
+            for name, table in tables.items():
+                table.save(self.folder / f"{name}.json")
+        return tables
 
     def _known(self, name: str) -> CalibrationTable | None:
         path = self.folder / f"{name}.json"

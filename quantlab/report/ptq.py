@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import join
 
 import onnx
 
-from quantlab.api.calibration import calibrate
+from quantlab.api.calibration import AUTO, calibrate
 from quantlab.api.ptq_candidates import Candidates, Workshop
 from quantlab.calibration import CalibrationTable, Progress
 from quantlab.comparison import Comparison, Metric, ModelResult
 from quantlab.comparison.engine_backends import build_engine
 from quantlab.comparison.feed import first_batch
-from quantlab.comparison.judge import MLPERF
+from quantlab.comparison.judge import MLPERF, require_accuracy
 from quantlab.data import BatchSize
 from quantlab.data.parts import Parts, Samples, split_samples, without_common
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.profiles import profile_for
 from quantlab.engines.runtime import Runtime
 from quantlab.engines.trtexec import TrtexecOptions, trtexec_command
-from quantlab.errors import ConfigError, QuantlabError
-from quantlab.files import check_folder, make_folder, together, write_text
+from quantlab.errors import ConfigError, DataError, QuantlabError
+from quantlab.files import check_folder, make_folder, remove, together, write_text
 from quantlab.onnx_model import has_qdq, input_specs, load_model, save_model
 from quantlab.qdq.outputs import Scales
 from quantlab.report.from_comparison import ComparisonReport, ComparisonRequest, report_comparison
@@ -36,6 +37,13 @@ WORK = "work"
 """The folder of what takes time and is kept for the next run."""
 TENSORRT = "8.6.0"
 """The version that the cache is written for; `quantlab migrate` writes it for others."""
+ENGINES = {"trt:fp16": "fp16.engine", "trt:qdq": "model.engine"}
+"""Backend -> the file of its engine."""
+_NOT_ALWAYS = (
+    "model.cache", "ptq.toml", *(file + end for file in ENGINES.values() for end in ("", ".json")),
+    *(f"engines/report.{kind}" for kind in ("json", "md", "html", "csv")),
+)  # fmt: skip
+"""What an earlier run may have left, that would not belong to the model of this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,8 @@ class PtqRequest:
         folder: Where everything goes.
         calibration: To calibrate with.
         metric: Of the user, None for none.
-        bar: The least share of FP32's accuracy, 0..1.
+        bar: The least share of FP32's accuracy, 0..1; None for MLPerf's where there is one, and bands where there is
+            none.
         settings: For engines.
         command: The command line, for the report.
         config: The text of a configuration that repeats the run.
@@ -61,7 +70,7 @@ class PtqRequest:
     folder: Path
     calibration: Samples | None = None
     metric: Metric | None = None
-    bar: float = MLPERF
+    bar: float | None = None
     settings: BuildSettings = field(default_factory=BuildSettings)
     command: Sequence[str] = ()
     config: str = ""
@@ -99,21 +108,21 @@ class PtqResult:
 
 
 def ptq(
-    request: PtqRequest, on_stage: Stages = no_stages, on_candidates: Callable[[Parts], object] = lambda _: None
+    request: PtqRequest, on_stage: Stages = no_stages, on_parts: Callable[[Parts], object] = lambda _: None
 ) -> PtqResult:
     """Quantize a model in every way, judge, and write the best.
 
     Args:
         request: What and how.
         on_stage: Told of every stage that takes time.
-        on_candidates: Told of the parts of the data before anything is calibrated.
+        on_parts: Told of the parts of the data before anything is calibrated.
 
     Returns:
         What was made; everything is in the folder.
 
     Raises:
-        ConfigError: The folder cannot be written.
-        DataError: There are too few samples, they do not fit the model, or FP32 guesses.
+        ConfigError: The folder cannot be written, or there is a bar and nothing that gives an accuracy.
+        DataError: There are too few samples, they do not fit the model, the metric fails, or FP32 guesses.
         GraphError: The model cannot be quantized.
     """
     proto = load_model(request.model)
@@ -122,21 +131,24 @@ def ptq(
             f"{request.model} is quantized already", hint="give the FP32 model; quantlab repair makes one of this"
         )
     check_folder(request.folder)
+    if request.bar is not None and request.metric is None and request.data.labels is None:
+        raise ConfigError("a bar of accuracy (--fail-under) needs one", hint="give labels, class folders or a metric")
     fixed = BatchSize.of(input_specs(proto)).fixed
     parts = (
         split_samples(request.data, fixed)
         if request.calibration is None
         else without_common(request.calibration, request.data)
     )
-    on_candidates(parts)
+    on_parts(parts)
     found = Workshop(proto, parts.calibration, request.folder / WORK, on_stage).candidates()
     with together():
         compared = _compare(request, proto, parts, found, on_stage("comparing", parts.evaluation.count))
         if compared.comparison.partial:
             raise KeyboardInterrupt  # what a part of the data says chooses nothing
         chosen = compared.comparison.best
+        _check_judged(request, compared.comparison, chosen)
         files, notices = _write(request, proto, parts, found, chosen, on_stage)
-    judgement = judge(compared.comparison, chosen, request.bar)
+    judgement = judge(compared.comparison, chosen, _bar(request))
     engines, skipped = _engines(request, proto, parts, files["model"], on_stage)
     return PtqResult(
         parts=parts,
@@ -152,6 +164,23 @@ def ptq(
     )
 
 
+def _bar(request: PtqRequest) -> float:
+    return MLPERF if request.bar is None else request.bar
+
+
+def _check_judged(request: PtqRequest, comparison: Comparison, chosen: ModelResult) -> None:
+    """What was asked to judge by is there."""
+    for result in (comparison.fp32, chosen):
+        if result.metric_failed:
+            reason = result.metric_failed.strip().splitlines()[-1]
+            raise DataError(
+                f"the metric failed on '{result.name}': {reason}",
+                hint="try it with quantlab compare, whose report shows where it was raised",
+            )
+    if request.bar is not None:
+        require_accuracy(comparison, chosen)
+
+
 def _compare(
     request: PtqRequest, proto: onnx.ModelProto, parts: Parts, found: Candidates, on_batch: Progress
 ) -> ComparisonReport:
@@ -161,7 +190,7 @@ def _compare(
         models={name: quantized.model for name, quantized in found.quantized.items()},
         batches=parts.evaluation,
         metric=request.metric,
-        bar=request.bar,
+        bar=_bar(request),
         title=f"{request.model.name}: INT8 against FP32",
         command=request.command,
     )
@@ -201,13 +230,15 @@ def _write(
     if request.config:
         files["config"] = folder / "ptq.toml"
         write_text(files["config"], request.config)
+    for path in {folder / name for name in _NOT_ALWAYS} - set(files.values()):
+        remove(path)
     return files, notices
 
 
 def _single(found: Candidates, chosen: str) -> str:
     """The algorithm of a cache, which has one for all tensors: the chosen one, or what 'auto' took for most."""
     table: CalibrationTable = found.table_of(chosen)
-    singles = {name: t for name, t in found.tables.items() if name != "auto"}
+    singles = {name: t for name, t in found.tables.items() if name != AUTO}
     if chosen in singles:
         return chosen
 
@@ -235,7 +266,7 @@ def _commands(model: Path, fixed: int | None, batch: int) -> list[str]:
             tensorrt=version, batch=None if fixed is not None else batch, save_engine=model.with_name("model.engine")
         )
         try:
-            lines.append(f"TensorRT {version}: {' '.join(trtexec_command(model, None, options))}")
+            lines.append(f"TensorRT {version}: {join(trtexec_command(model, None, options))}")
         except QuantlabError as error:
             lines.append(f"TensorRT {version}: {error.message}")
     return lines
@@ -244,28 +275,31 @@ def _commands(model: Path, fixed: int | None, batch: int) -> list[str]:
 def _engines(
     request: PtqRequest, proto: onnx.ModelProto, parts: Parts, model: Path, on_stage: Stages
 ) -> tuple[ComparisonReport | None, list[str]]:
-    """FP16 and INT8 engines side by side, where there is a GPU; else why not."""
-    try:
-        runtime = request.open_runtime()
-    except QuantlabError as error:
-        return None, [f"no engines were built: {error.message}"]
-    profile = profile_for(input_specs(proto), first_batch(parts.evaluation))
-    folder = request.folder
-    files = {"trt:fp16": folder / "fp16.engine", "trt:qdq": folder / "model.engine"}
-    on_stage("building engines", 0)
-    with together():
-        build_engine(runtime, "fp16", proto, profile, request.settings, None).save(files["trt:fp16"])
-        build_engine(runtime, "qdq", load_model(model), profile, request.settings, None).save(files["trt:qdq"])
+    """FP16 and INT8 engines side by side, where there is a GPU that builds and runs them; else why not."""
+    files = {name: request.folder / file for name, file in ENGINES.items()}
+    quantized = load_model(model)
     wanted = ComparisonRequest(
         fp32=proto,
         files=files,
-        models={"ort:qdq": load_model(model)},
+        models={"ort:qdq": quantized},
         batches=parts.evaluation,
         metric=request.metric,
-        bar=request.bar,
+        bar=_bar(request),
         title=f"{request.model.name}: engines",
         command=request.command,
-        open_runtime=lambda: runtime,
+        open_runtime=request.open_runtime,
     )
-    on_batch = on_stage("comparing the engines", parts.evaluation.count)
-    return report_comparison(wanted, folder / "engines", on_batch), []
+    try:
+        runtime = request.open_runtime()
+        on_stage("building engines", 0)
+        profile = profile_for(input_specs(proto), first_batch(parts.evaluation))
+        with together():
+            build_engine(runtime, "fp16", proto, profile, request.settings, None).save(files["trt:fp16"])
+            build_engine(runtime, "qdq", quantized, profile, request.settings, None).save(files["trt:qdq"])
+    except QuantlabError as error:
+        return None, [f"no engines were built: {error.message}"]
+    try:
+        on_batch = on_stage("comparing the engines", parts.evaluation.count)
+        return report_comparison(wanted, request.folder / "engines", on_batch), []
+    except QuantlabError as error:  # the model that ships stands without it
+        return None, [f"the engines were built and not compared: {error.message}"]

@@ -21,10 +21,11 @@ from quantlab.calibration import load_table
 from quantlab.cli import config_file, engine_runtime
 from quantlab.cli.ptq import command
 from quantlab.data.sample import unpack_sample
-from quantlab.errors import DeviceError
+from quantlab.errors import BuildError, DeviceError
 from quantlab.observers import OBSERVERS
 from quantlab.onnx_model import load_model
 from quantlab.ort import Session
+from quantlab.report import ptq as report_ptq
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -98,7 +99,7 @@ def test_next_run_takes_up_what_is_there_and_other_data_do_not(
         raise AssertionError("calibrated again")
 
     with monkeypatch.context() as patched:
-        for name in ("calibrate_all", "calibrate", "correct_bias"):
+        for name in ("calibrate_auto", "correct_bias"):
             patched.setattr(ptq_candidates, name, fail)
         again = cli("ptq", "--config", "out/ptq.toml")
     assert (again.code, again.out) == (first.code, first.out)
@@ -129,6 +130,38 @@ def test_engines_are_built_and_compared_where_there_is_a_gpu(
     assert set(models) == {"fp32", "ort:qdq", "trt:fp16", "trt:qdq"}
     assert models["trt:qdq"]["sqnr_db"] == models["ort:qdq"]["sqnr_db"]
     assert {"model.engine", "fp16.engine"} <= {p.name for p in (work / "out").iterdir()}
+
+
+def test_engine_that_does_not_build_is_told_and_old_ones_are_gone(
+    cli: Callable, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_runtime, "runtime", HostRuntime)
+    assert cli("ptq", "m.onnx", *DATA, "-o", "out").code in (0, 3)
+
+    def fail(*_: object) -> None:
+        raise BuildError("out of memory", hint="another GPU")
+
+    monkeypatch.setattr(report_ptq, "build_engine", fail)
+    done = cli("ptq", "m.onnx", *DATA, "-o", "out")
+    assert done.code in (0, 3)
+    assert "no engines were built: out of memory" in done.err
+    left = {str(p.relative_to("out")) for p in Path("out").rglob("*") if p.is_file() and p.parent.name != "work"}
+    assert left == SET - {"work"}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--fail-under", "99"), "needs one"),
+        (("--fail-under", "99", "--labels", "d.npz:labels", "--metric", "bad.py:raises"), "KeyError"),
+        (("--labels", "d.npz:labels", "--metric", "bad.py:raises"), "the metric failed on 'fp32': KeyError: 'no'"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(cli: Callable, work: Path, more: tuple[str, ...], said: str) -> None:
+    (work / "bad.py").write_text("def raises(outputs, labels):\n    return outputs['no']\n")
+    done = cli("ptq", "m.onnx", "--data", "d.npz:images", "--batch-size", "8", *more, "-o", "out")
+    assert (done.code, said in done.err) == (2, True), done.err
+    assert {p.name for p in (work / "out").glob("*")} <= {"work"}
 
 
 @pytest.mark.parametrize(
