@@ -34,13 +34,32 @@ COMMANDS = {
     "fp16": ("fp16", "q.onnx", "-o", "out.onnx"),
     "compare": ("compare", "m.onnx", "q.onnx", "--data", "x.npy", "-o", "out"),
     "trtexec": ("trtexec", "q.onnx"),
+    "ptq": ("ptq", "m.onnx", "--data", "x.npy", "-o", "out"),
 }  # fmt: skip
 SETS = {
     "compare": [{f"out/report.{suffix}" for suffix in ("json", "md", "html", "csv")}],
     "demo": [{f"out/report.{s}" for s in ("json", "md", "html", "csv")} | {"out/table.json", "out/model.qdq.onnx"}],
+    "ptq": [
+        {
+            f"out/{file}"
+            for file in (
+                "model.qdq.onnx",
+                "table.json",
+                "placement.txt",
+                "model.cache",
+                "ptq.toml",
+                "report.json",
+                "report.md",
+                "report.html",
+                "report.csv",
+            )
+        }
+    ],
     "quantize": [{"out.onnx", "out.txt"}],
     "sensitivity": [{"out.json", "out.csv", "out.png"}],
 }
+KEPT = ("out/work/*",)
+"""What is done and is kept for the next run."""
 MOMENTS_S = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0, 3.0)
 KILLS = 200
 AFTER = {signal.SIGINT: (0, 130, -signal.SIGINT), signal.SIGTERM: (0, 143, -signal.SIGTERM)}
@@ -128,11 +147,11 @@ def full_disks() -> Iterator[Command]:
         for size in (0, 1, 100, 300, 1000, 4096, 20_000, 100_000):
             yield Command(
                 f"disk full at {size} bytes: {name}", words, codes=(0, 2), accident=Accident(file_bytes=size),
-                check=whole(name),
+                check=whole(name), leaves=KEPT,
             )  # fmt: skip
             if name in SETS:
                 yield Command(
-                    f"disk full at {size} bytes, old files there: {name}", words, codes=(0, 2), check=whole(name),
+                    f"disk full at {size} bytes, old files there: {name}", words, codes=(0, 2), check=whole(name), leaves=KEPT,
                     accident=Accident(file_bytes=size), prepare=old_set(name), replaces=("out*", "out/*"),
                 )  # fmt: skip
 
@@ -140,7 +159,13 @@ def full_disks() -> Iterator[Command]:
 def kills() -> Iterator[Command]:
     """At moments that are drawn once, most of them where the command writes."""
     draw = random.Random(1)
-    spans = {"compare": (1.0, 5.0), "demo": (3.0, 12.0), "quantize": (0.8, 3.0), "sensitivity": (1.0, 5.0)}
+    spans = {
+        "compare": (1.0, 5.0),
+        "demo": (3.0, 12.0),
+        "quantize": (0.8, 3.0),
+        "sensitivity": (1.0, 5.0),
+        "ptq": (2.0, 10.0),
+    }
     for number in range(KILLS):
         name = sorted(SETS)[number % len(SETS)]
         prepared = old_set(name) if number % 8 >= 4 else None
