@@ -151,7 +151,8 @@ def full_disks() -> Iterator[Command]:
             )  # fmt: skip
             if name in SETS:
                 yield Command(
-                    f"disk full at {size} bytes, old files there: {name}", words, codes=(0, 2), check=whole(name), leaves=KEPT,
+                    f"disk full at {size} bytes, old files there: {name}", words, codes=(0, 2), leaves=KEPT,
+                    check=whole(name),
                     accident=Accident(file_bytes=size), prepare=old_set(name), replaces=("out*", "out/*"),
                 )  # fmt: skip
 
