@@ -37,6 +37,8 @@ WORK = "work"
 """The folder of what takes time and is kept for the next run."""
 TENSORRT = "8.6.0"
 """The version that the cache is written for; `quantlab migrate` writes it for others."""
+EQUAL_DB = 0.05
+"""Less than this is the same figure in every table."""
 ENGINES = {"trt:fp16": "fp16.engine", "trt:qdq": "model.engine"}
 """Backend -> the file of its engine."""
 _NOT_ALWAYS = (
@@ -250,13 +252,16 @@ def _single(found: Candidates, chosen: str) -> str:
 
 def _reason(comparison: Comparison) -> str:
     best, *others = comparison.quantized
+    equal = [f"'{other.name}'" for other in others if best.worst_sqnr_db - other.worst_sqnr_db < EQUAL_DB]
+    behind = others[len(equal) :]
     if not others:
         return f"'{best.name}' is the only candidate that is sound"
-    gap = best.worst_sqnr_db - others[0].worst_sqnr_db
-    return (
-        f"'{best.name}' is closest to FP32 by SQNR: {best.worst_sqnr_db:.1f} dB, {gap:.1f} dB more than "
-        f"'{others[0].name}'; candidates are not chosen by accuracy, in which so close ones differ by chance"
-    )
+    parts = [f"'{best.name}' is closest to FP32 by SQNR: {best.worst_sqnr_db:.1f} dB"]
+    if equal:
+        parts.append(f"as close: {', '.join(equal)}")
+    if behind:
+        parts.append(f"{best.worst_sqnr_db - behind[0].worst_sqnr_db:.1f} dB more than '{behind[0].name}'")
+    return f"{', '.join(parts)}; candidates are not chosen by accuracy, in which so close ones differ by chance"
 
 
 def _commands(model: Path, fixed: int | None, batch: int) -> list[str]:

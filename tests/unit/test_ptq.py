@@ -63,6 +63,9 @@ def test_everything_that_ships_is_written_and_judged(cli: Callable, work: Path) 
     assert "24 samples to calibrate with, 24 others to judge by" in done.err
     assert "no engines were built: there is no GPU" in done.err
     assert {p.name for p in (work / "out").iterdir()} == SET
+    (why,) = [line for line in done.out.splitlines() if line.startswith("why: ")]
+    assert why.startswith(f"why: '{best}' is closest to FP32 by SQNR: ")
+    assert " 0.0 dB more" not in why
     names = [m["name"] for m in document["comparison"]["models"]]
     assert names == ["fp32", *OBSERVERS, "auto", ptq_candidates.CORRECTED]
     # what is written is what was judged
