@@ -60,6 +60,13 @@ def test_images(real_data: Path) -> ArrayBatches:
     return ArrayBatches({"input": x}, batch_size=BATCH, labels=y)
 
 
+@pytest.fixture(scope="session")
+def labelled_images(real_data: Path) -> ArrayBatches:
+    """The 2,000 labelled test images as they are, the last batch short."""
+    images = cifar(real_data, "test")
+    return ArrayBatches({"input": np.concatenate([b["input"] for b in images])}, batch_size=BATCH, labels=images.labels)
+
+
 @pytest.fixture
 def no_leak() -> Iterator[None]:
     """Device memory in use is the same after the test as before it, but for 32 MiB.

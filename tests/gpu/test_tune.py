@@ -22,12 +22,12 @@ WITHIN = 0.15
 
 
 def test_tuned_resnet20_is_the_fastest_of_all_that_keep_the_accuracy(
-    resnet20: Path, calibration: ArrayBatches, test_images: ArrayBatches, timing_cache: Path, tmp_path: Path
+    resnet20: Path, calibration: ArrayBatches, labelled_images: ArrayBatches, timing_cache: Path, tmp_path: Path
 ) -> None:
     table = quantlab.calibrate(resnet20, calibration, "mse", tensors="all")
     settings = BuildSettings(timing_cache, 1)
     request = TuningRequest(
-        table, test_images, tmp_path / "t", Target(max_drop=0.2), runtime=open_runtime(), settings=settings,
+        table, labelled_images, tmp_path / "t", Target(max_drop=0.2), runtime=open_runtime(), settings=settings,
         budget_s=240,
     )  # fmt: skip
     found = tune(resnet20, request, lambda step: print(step, flush=True))
