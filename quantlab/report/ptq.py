@@ -161,7 +161,14 @@ def ptq(
         report=compared.paths.html,
         files=files,
         commands=_commands(files["model"], fixed, parts.evaluation.batch_size),
-        notices=(*map(str, parts.notices), *found.left_out, *notices, *compared.untraced, *skipped),
+        notices=(
+            *map(str, parts.notices),
+            *found.left_out,
+            *found.warnings_of(chosen.name),
+            *notices,
+            *compared.untraced,
+            *skipped,
+        ),
         engines=engines,
     )
 
