@@ -278,6 +278,10 @@ def test_device_is_one_of_those_that_are_visible(monkeypatch: pytest.MonkeyPatch
     for index in (1, -1):
         with pytest.raises(ConfigError, match=f"there is no device {index}: "):
             choose_device(index)
+    for hidden in ("", "-1", "-1,0"):  # of which CUDA sees none
+        monkeypatch.setenv(VISIBLE, hidden)
+        with pytest.raises(ConfigError, match="there is no device 0: CUDA_VISIBLE_DEVICES lets 0 be seen"):
+            choose_device(0)
     monkeypatch.delenv(VISIBLE)
     choose_device(2)
     assert os.environ[VISIBLE] == "2"
