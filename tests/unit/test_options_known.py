@@ -74,7 +74,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("calibrate", "m.onnx", "--data", "x.npy", "--algorithm", "entrpy", "-o", "t.json"), "mean 'entropy'?"),
         (("calibrate", "m.onnx", "--data", "x.npy", "--preset", "imagnet", "-o", "t.json"), "mean 'imagenet'?"),
         (("compare", "m.onnx", "--data", "x.npy", "--calibration", "x.npy", "--backends", "ort:qdg:mse", "-o", "r"),
-         "mean 'ort:qdq'?"),
+         "mean 'ort:qdq:mse'?"),
+        (("compare", "m.onnx", "--data", "x.npy", "--calibration", "x.npy", "--backends", "trt:qdq", "-o", "r"),
+         "mean 'trt:qdq:entropy'?"),
         (("calibrate", "m.onnx", "--dat", "x.npy", "-o", "t.json"), "--data"),
     ],
 )  # fmt: skip
