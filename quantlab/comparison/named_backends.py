@@ -70,7 +70,7 @@ def parse_backend(text: str) -> BackendSpec:
     known = {"ort": ("fp32", "qdq"), "trt": ("fp32", "fp16", "int8", "qdq", "tuned")}
     fits = precision == "tuned" or quantized == bool(algorithm)
     if precision not in known.get(runtime, ()) or not fits:
-        tail = {name: f":{algorithm or TUNED_ALGORITHM}" for name in ("int8", "qdq")}
+        tail = dict.fromkeys(("int8", "qdq"), f":{algorithm or TUNED_ALGORITHM}")
         question = nearest(text, [f"{r}:{p}{tail.get(p, '')}" for r in known for p in known[r]])
         raise ConfigError(f"there is no backend '{text}'", hint=f"{question}backends are {_FORMS}")
     if algorithm and not (runtime == "trt" and precision == "int8" and algorithm in TRT_CALIBRATORS):

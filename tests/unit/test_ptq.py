@@ -33,7 +33,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SET = {"model.qdq.onnx", "table.json", "placement.txt", "model.cache", "ptq.toml",
+SET = {"model.qdq.onnx", "table.json", "placement.txt", "model.cache", "model.cache.json", "ptq.toml",
        "report.json", "report.md", "report.html", "report.csv", "work"}  # fmt: skip
 
 
@@ -73,6 +73,8 @@ def test_everything_that_ships_is_written_and_judged(cli: Callable, work: Path) 
     batch = {"image": np.load(work / "d.npz")["images"][:8]}
     shipped = Session(load_model(work / "out/model.qdq.onnx"), optimize=False).run(batch)
     table = load_table(work / "out/table.json")
+    known, cached = table.provenance, load_table(work / "out/model.cache").provenance
+    assert (cached.model_hash, cached.data_hash) == (known.model_hash, known.data_hash)
     if best != ptq_candidates.CORRECTED:
         again = quantlab.quantize("m.onnx", table).model
         np.testing.assert_array_equal(Session(again, optimize=False).run(batch)["logits"], shipped["logits"])
