@@ -26,7 +26,7 @@ from quantlab.version import __version__
 
 CORRECTED = "auto, biases corrected"
 """The candidate that has the scales of 'auto' and corrected biases."""
-_KEY, _CORRECTED, _SAID = "made-from.json", "auto-corrected.onnx", "auto-corrected.json"
+_KEY, _CORRECTED, _WARNINGS = "made-from.json", "auto-corrected.onnx", "auto-corrected.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Workshop:
             return
         make_folder(self.folder)
         with together():
-            for name in (*(f"{name}.json" for name in (*OBSERVERS, AUTO)), _CORRECTED, _SAID):
+            for name in (*(f"{name}.json" for name in (*OBSERVERS, AUTO)), _CORRECTED, _WARNINGS):
                 remove(self.folder / name)
             write_text(self.folder / _KEY, made_from)
 
@@ -142,14 +142,14 @@ class Workshop:
         return table
 
     def _corrected(self, auto: Quantized) -> Quantized:
-        path, said = self.folder / _CORRECTED, self.folder / _SAID
-        if is_file(path) and is_file(said):
+        path, warnings = self.folder / _CORRECTED, self.folder / _WARNINGS
+        if is_file(path) and is_file(warnings):
             self.reused = True
-            return Quantized(load_model(path), auto.placement, _read_texts(said), auto.weight_errors)
+            return Quantized(load_model(path), auto.placement, _read_texts(warnings), auto.weight_errors)
         corrected = correct_bias(self.proto, auto, self.calibration, self._stage("correcting biases"), self.on_stage)
         with together():
             save_model(corrected.model, path)
-            write_text(said, json_text(list(corrected.warnings)))
+            write_text(warnings, json_text(list(corrected.warnings)))
         return corrected
 
     def _stage(self, label: str) -> Progress:

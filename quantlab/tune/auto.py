@@ -150,8 +150,8 @@ def calibrate_auto(
     warnings = tuple(w for w in table.warnings if w.kind != "saturated")
     notices = (*left_out, *warnings, *_notices(chosen, held_back, len(runs) + split.holds_back, forwards))
     table = CalibrationTable(dict(table.amax) | amax, replace(table.provenance, algorithm="auto"), notices)
-    own = {name: replace(t, warnings=(*left_out, *t.warnings)) for name, t in run.tables.items()}
-    return AutoResult(table, chosen.base, own, chosen.sqnr_db, chosen.choices, held_back, forwards)
+    tables = {name: replace(t, warnings=(*left_out, *t.warnings)) for name, t in run.tables.items()}
+    return AutoResult(table, chosen.base, tables, chosen.sqnr_db, chosen.choices, held_back, forwards)
 
 
 @dataclass(frozen=True, slots=True)
