@@ -92,8 +92,9 @@ class Workshop:
             except DataError as error:  # scales that one algorithm found and FP32 cannot hold
                 left_out.append(f"'{name}' was left out: {error.message}")
         if AUTO in quantized:
+            known = self._known_correction(quantized[AUTO])
             try:
-                quantized[CORRECTED] = self._corrected(quantized[AUTO])
+                quantized[CORRECTED] = known or self._corrected(quantized[AUTO])
             except DataError as error:  # no layer has a bias
                 left_out.append(f"'{CORRECTED}' was left out: {error.message}")
         if not quantized:
@@ -141,15 +142,18 @@ class Workshop:
         self.reused = True
         return table
 
-    def _corrected(self, auto: Quantized) -> Quantized:
+    def _known_correction(self, auto: Quantized) -> Quantized | None:
         path, warnings = self.folder / _CORRECTED, self.folder / _WARNINGS
-        if is_file(path) and is_file(warnings):
-            self.reused = True
-            return Quantized(load_model(path), auto.placement, _read_texts(warnings), auto.weight_errors)
+        if not is_file(path) or not is_file(warnings):
+            return None
+        self.reused = True
+        return Quantized(load_model(path), auto.placement, _read_texts(warnings), auto.weight_errors)
+
+    def _corrected(self, auto: Quantized) -> Quantized:
         corrected = correct_bias(self.proto, auto, self.calibration, self._stage("correcting biases"), self.on_stage)
         with together():
-            save_model(corrected.model, path)
-            write_text(warnings, json_text(list(corrected.warnings)))
+            save_model(corrected.model, self.folder / _CORRECTED)
+            write_text(self.folder / _WARNINGS, json_text(list(corrected.warnings)))
         return corrected
 
     def _stage(self, label: str) -> Progress:

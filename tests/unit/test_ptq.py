@@ -22,7 +22,7 @@ from quantlab.cli import config_file, engine_runtime
 from quantlab.cli.ptq import command
 from quantlab.data import ArrayBatches
 from quantlab.data.sample import unpack_sample
-from quantlab.errors import BuildError, DeviceError
+from quantlab.errors import BuildError, DataError, DeviceError
 from quantlab.observers import OBSERVERS
 from quantlab.onnx_model import load_model
 from quantlab.ort import Session
@@ -138,6 +138,9 @@ def test_what_is_said_of_candidates_is_said_again_by_a_run_that_goes_on(tmp_path
     for warnings in said[0].values():
         assert warnings.count("the last 2 samples do not fill a batch of 8 and were left out") == 1
     assert any("biases" in text for text in said[0][ptq_candidates.CORRECTED])
+    (tmp_path / "work/auto-corrected.json").write_text("[1]")
+    with pytest.raises(DataError, match=r"auto-corrected\.json is no list of texts: .* Hint: delete it"):
+        ptq_candidates.Workshop(conv_net("8"), samples, tmp_path / "work").candidates()
 
 
 def test_engines_are_built_and_compared_where_there_is_a_gpu(
