@@ -18,14 +18,15 @@ from quantlab.files import is_file, make_folder, read_text, remove, together, wr
 from quantlab.observers import OBSERVERS
 from quantlab.onnx_model import load_model, model_hash, save_model
 from quantlab.qdq import Quantized, quantize_model
-from quantlab.strict_json import json_text
+from quantlab.strict_json import json_text, parse_json
 from quantlab.tune import calibrate_auto, correct_bias
 from quantlab.tune.stage import Stages, no_stages
+from quantlab.typed_json import typed
 from quantlab.version import __version__
 
 CORRECTED = "auto, biases corrected"
 """The candidate that has the scales of 'auto' and corrected biases."""
-_KEY, _CORRECTED = "made-from.json", "auto-corrected.onnx"
+_KEY, _CORRECTED, _WARNINGS = "made-from.json", "auto-corrected.onnx", "auto-corrected.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,11 @@ class Candidates:
     def table_of(self, candidate: str) -> CalibrationTable:
         """The scales of a candidate."""
         return self.tables[AUTO if candidate == CORRECTED else candidate]
+
+    def warnings_of(self, candidate: str) -> tuple[str, ...]:
+        """What a user of a candidate must know of its data, scales and weights; each fact once."""
+        warnings = (*self.table_of(candidate).warnings, *self.quantized[candidate].warnings)
+        return tuple(dict.fromkeys(map(str, warnings)))
 
 
 @dataclass
@@ -86,8 +92,9 @@ class Workshop:
             except DataError as error:  # scales that one algorithm found and FP32 cannot hold
                 left_out.append(f"'{name}' was left out: {error.message}")
         if AUTO in quantized:
+            known = self._known_correction(quantized[AUTO])
             try:
-                quantized[CORRECTED] = self._corrected(quantized[AUTO])
+                quantized[CORRECTED] = known or self._corrected(quantized[AUTO])
             except DataError as error:  # no layer has a bias
                 left_out.append(f"'{CORRECTED}' was left out: {error.message}")
         if not quantized:
@@ -101,7 +108,7 @@ class Workshop:
             return
         make_folder(self.folder)
         with together():
-            for name in (*(f"{name}.json" for name in (*OBSERVERS, AUTO)), _CORRECTED):
+            for name in (*(f"{name}.json" for name in (*OBSERVERS, AUTO)), _CORRECTED, _WARNINGS):
                 remove(self.folder / name)
             write_text(self.folder / _KEY, made_from)
 
@@ -135,14 +142,28 @@ class Workshop:
         self.reused = True
         return table
 
+    def _known_correction(self, auto: Quantized) -> Quantized | None:
+        path, warnings = self.folder / _CORRECTED, self.folder / _WARNINGS
+        if not is_file(path) or not is_file(warnings):
+            return None
+        self.reused = True
+        return Quantized(load_model(path), auto.placement, _read_texts(warnings), auto.weight_errors)
+
     def _corrected(self, auto: Quantized) -> Quantized:
-        path = self.folder / _CORRECTED
-        if is_file(path):
-            self.reused = True
-            return Quantized(load_model(path), auto.placement, auto.warnings, auto.weight_errors)
         corrected = correct_bias(self.proto, auto, self.calibration, self._stage("correcting biases"), self.on_stage)
-        save_model(corrected.model, path)
+        with together():
+            save_model(corrected.model, self.folder / _CORRECTED)
+            write_text(self.folder / _WARNINGS, json_text(list(corrected.warnings)))
         return corrected
 
     def _stage(self, label: str) -> Progress:
         return self.on_stage(label, self.calibration.count)
+
+
+def _read_texts(path: Path) -> tuple[str, ...]:
+    """The texts of a file that an earlier run left."""
+    try:
+        texts: tuple[str, ...] = typed(parse_json(read_text(path, "list of warnings")), tuple[str, ...])
+    except ValueError as error:
+        raise DataError(f"{path} is no list of texts: {error}", hint="delete it") from error
+    return texts

@@ -114,20 +114,21 @@ class BatchFeeder:
                 f"TensorRT asks for input(s) {', '.join(names)}, the network has others: {missing}",
                 hint="bind the calibrator with network_inputs(network) of the network that is built",
             )
-        placed = {n: found for n, x in batch.items() if (found := device_address(x)) is not None}
-        if placed:
-            check_names(batch, self.specs)
-            for spec in self.specs:
-                _, shape, dtype = placed.get(spec.name) or (0, np.shape(batch[spec.name]), batch[spec.name].dtype)
+        fed = narrowed(batch, self.specs)
+        check_names(fed, self.specs)
+        placed = {n: found for n, x in fed.items() if (found := device_address(x)) is not None}
+        on_host = [spec for spec in self.specs if spec.name not in placed]
+        check_batch({spec.name: fed[spec.name] for spec in on_host}, on_host)
+        for spec in self.specs:
+            if spec.name in placed:
+                _, shape, dtype = placed[spec.name]
                 check_shape(spec, dtype, shape)
+        if placed:
             self._memory.driver.synchronize_device()  # whatever still writes the batch, in any stream
             self._digest.update(ON_DEVICE)
         else:
-            fed = narrowed(batch, self.specs)
-            check_batch(fed, self.specs)
             hash_batch(self._digest, batch)  # as it is: the same data have the same hash wherever they calibrate
-            batch = fed
-        addresses = [self._address(name, batch[name]) for name in names]
+        addresses = [self._address(name, fed[name]) for name in names]
         self.batch_size = self.batch_size or _size(batch)
         self.samples += _size(batch)
         self.count += 1

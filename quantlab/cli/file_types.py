@@ -236,7 +236,7 @@ REPORT_FOLDER = OutputFolder(("report.json", "report.md", "report.html", "report
 DEMO_FOLDER = OutputFolder((*REPORT_FOLDER.names, "table.json", "model.qdq.onnx"))
 PTQ_FOLDER = OutputFolder(
     (*REPORT_FOLDER.names, "model.qdq.onnx", "model.qdq.onnx.data", "table.json", "placement.txt", "model.cache",
-     "ptq.toml", "model.engine", "model.engine.json", "fp16.engine", "fp16.engine.json")
+     "model.cache.json", "ptq.toml", "model.engine", "model.engine.json", "fp16.engine", "fp16.engine.json")
 )  # fmt: skip
 SAMPLE_FOLDER = OutputFolder(("model.onnx",))
 TUNE_FOLDER = OutputFolder(

@@ -32,7 +32,7 @@ TRT_CALIBRATORS = {"entropy": "entropy2", "entropy2": "entropy2", "entropy1": "e
 AUTO = "auto"
 """The algorithm that chooses per tensor."""
 TUNED_ALGORITHM = "entropy"
-"""Of a tuned engine whose name gives none."""
+"""Of a tuned engine whose name gives none, and in the question after a name that misses one."""
 Tuner = Callable[
     [onnx.ModelProto, CalibrationTable, Batches, Batch, Runtime, BuildSettings], "tuple[Engine, onnx.ModelProto]"
 ]
@@ -70,7 +70,8 @@ def parse_backend(text: str) -> BackendSpec:
     known = {"ort": ("fp32", "qdq"), "trt": ("fp32", "fp16", "int8", "qdq", "tuned")}
     fits = precision == "tuned" or quantized == bool(algorithm)
     if precision not in known.get(runtime, ()) or not fits:
-        question = nearest(":".join((runtime, precision)), [f"{r}:{p}" for r in known for p in known[r]])
+        tail = dict.fromkeys(("int8", "qdq"), f":{algorithm or TUNED_ALGORITHM}")
+        question = nearest(text, [f"{r}:{p}{tail.get(p, '')}" for r in known for p in known[r]])
         raise ConfigError(f"there is no backend '{text}'", hint=f"{question}backends are {_FORMS}")
     if algorithm and not (runtime == "trt" and precision == "int8" and algorithm in TRT_CALIBRATORS):
         if algorithm != AUTO:

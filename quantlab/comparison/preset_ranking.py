@@ -15,7 +15,7 @@ from quantlab.comparison.run import FP32, ComparisonRun
 from quantlab.comparison.statistics import accuracy_difference
 from quantlab.data import ImageBatches, Preprocess
 from quantlab.data.fitting import Fitted
-from quantlab.errors import ConfigError, Notice, QuantlabError
+from quantlab.errors import ConfigError, DataError, Notice, QuantlabError
 from quantlab.onnx_model import require_finite, require_float
 
 POINTS = 3.0
@@ -94,6 +94,10 @@ def rank_presets(
         try:
             run.over(images.prepared_by(candidate.preprocess), None, None)
             run.finish()
+            if run.scores is None:
+                raise DataError(
+                    "the output of the model has no row per image", hint="presets are judged by top-1: choose one"
+                )
             counts = run.tallies[FP32].counts
             scores.append(_score(candidate, counts.right, counts.top5 or 0.0))
         except QuantlabError as error:

@@ -20,7 +20,7 @@ class ModelResult:
 
     Attributes:
         name: The backend's.
-        errors: Per output, against FP32; empty if it failed.
+        errors: Per output of floating point (of any type, where none is), against FP32; empty if it failed.
         top1: Share of the labelled samples that it gets right, 0..1; None where not classification.
         top5: Share with the label among the five best.
         agreement: Share of the samples whose best class is FP32's.

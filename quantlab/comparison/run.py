@@ -63,8 +63,8 @@ class ComparisonRun:
         self.proto, self.backends = fp32, tuple(backends)
         self.scores = scores_output(fp32)
         self.kept: list[KeptBatch] = []
-        names = [o.name for o in output_specs(fp32)]
-        self.tallies = {b.name: Tally(b.name, names, None if metric is None else TaskMetric(metric)) for b in backends}
+        judged = judged_outputs(fp32)
+        self.tallies = {b.name: Tally(b.name, judged, None if metric is None else TaskMetric(metric)) for b in backends}
         specs = input_specs(fp32)
         self._size = BatchSize.of(specs)
         self.metric_hash = metric_hash(metric)
@@ -149,6 +149,14 @@ class ComparisonRun:
         """Hand every tally its rows of the batches that were kept."""
         for tally in self.tallies.values():
             tally.rows = [kept.rows[tally.name] for kept in self.kept if tally.name in kept.rows]
+
+
+def judged_outputs(fp32: onnx.ModelProto) -> list[str]:
+    """The outputs whose error is measured: those of floating point type; all of a model that has none. How far one
+    class number is from another says nothing."""
+    specs = output_specs(fp32)
+    floats = [spec.name for spec in specs if np.issubdtype(spec.dtype, np.floating)]
+    return floats or [spec.name for spec in specs]
 
 
 def _run(backend: Backend, batch: Batch) -> Outputs:

@@ -31,7 +31,7 @@ class WorstSample:
 
     Attributes:
         index: Its place in the data, from 0.
-        sqnr_db: Over all outputs.
+        sqnr_db: Over all outputs whose error is measured.
         fp32_class: The best class that FP32 gives, None without scores.
         quantized_class: The best class that this model gives, None without scores.
         label: Its label, None without labels.
@@ -50,7 +50,7 @@ class BatchRow:
 
     Attributes:
         errors: Per output.
-        runtime: Against the same Q/DQ model on ONNX Runtime, over all outputs.
+        runtime: Against the same Q/DQ model on ONNX Runtime, over the same outputs.
         samples: float64 (N,): the SQNR of every sample.
         counts: Of the class scores, None if nothing is read as such.
         metric: float64 (N,): the user's metric of every sample, None for none or one of the whole set.
@@ -86,7 +86,7 @@ class Tally:
 
     Attributes:
         name: The backend's.
-        outputs: The names of FP32's outputs.
+        outputs: The names of the outputs whose error is measured.
         metric: The user's; no other backend uses this object.
         rows: One per batch.
         failed: Why it is out of the comparison, or empty.
@@ -114,7 +114,7 @@ class Tally:
         Raises:
             DataError: Outputs are missing, do not fit or have NaN.
         """
-        missing = [name for name in self.outputs if name not in outputs]
+        missing = [name for name in truth.outputs if name not in outputs]
         if missing:
             raise DataError(
                 f"backend '{self.name}' gives no output '{missing[0]}' (it gives {', '.join(outputs) or 'none'})",

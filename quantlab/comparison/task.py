@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import linecache
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -40,11 +41,22 @@ Metric = PerSample | type[WholeSet]
 
 
 def metric_hash(metric: Metric | None) -> str | None:
-    """What names a metric of the user: the hash of its text; None without one, or where the text is not at hand."""
-    try:
-        return None if metric is None else hashlib.sha256(inspect.getsource(metric).encode()).hexdigest()
-    except (OSError, TypeError):
+    """What names a metric of the user.
+
+    Args:
+        metric: A function, or a class with `update`.
+
+    Returns:
+        The hash of its name and of the text of its file, with the functions and constants that it may use; None without
+        a metric, or where no text is at hand: an object that is called may hold anything.
+    """
+    function = getattr(metric, "update", None) if isinstance(metric, type) else metric
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    if code is None:
         return None
+    linecache.checkcache(code.co_filename)
+    text = "".join(linecache.getlines(code.co_filename))
+    return hashlib.sha256(f"{getattr(metric, '__qualname__', '')}\n{text}".encode()).hexdigest() if text else None
 
 
 class TaskMetric:

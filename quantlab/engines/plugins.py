@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from quantlab.errors import ConfigError, first_line
@@ -43,8 +44,15 @@ def choose_device(index: int) -> None:
     Raises:
         ConfigError: It is negative, or not so many are visible.
     """
-    visible = [name for name in os.environ.get(VISIBLE, "").split(",") if name]
-    if index < 0 or (visible and index >= len(visible)):
-        seen = f"{VISIBLE} lets {len(visible)} be seen" if visible else "the first is 0"
+    given = os.environ.get(VISIBLE)
+    # CUDA reads the names up to the first that is no device, such as -1
+    names = [] if given is None else list(takewhile(_is_device, map(str.strip, given.split(","))))
+    if index < 0 or (given is not None and index >= len(names)):
+        seen = "the first is 0" if given is None else f"{VISIBLE} lets {len(names)} be seen"
         raise ConfigError(f"there is no device {index}: {seen}", hint="nvidia-smi -L lists them")
-    os.environ[VISIBLE] = visible[index] if visible else str(index)
+    os.environ[VISIBLE] = str(index) if given is None else names[index]
+
+
+def _is_device(name: str) -> bool:
+    """Whether a name in the list of visible devices can be one: a number, or GPU-... or MIG-..."""
+    return name.isdecimal() or name.startswith(("GPU-", "MIG-"))

@@ -5,7 +5,7 @@ The classes that TensorRT takes are in `quantlab.trt.calibrators`: these here fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from quantlab.calibration.cache_record import CacheRecord, refusals, save_cache
 from quantlab.calibration.feeder import BatchFeeder, fingerprint
 from quantlab.calibration.trt_cache import TrtCache
 from quantlab.data import Batch, Batches, BatchSize, IterableBatches, stream_facts
+from quantlab.data.batches import require_stream
 from quantlab.engines.int8 import CalibratorConfig, ParsedNetwork
 from quantlab.engines.network import WHOLE_NETWORK, cached_tensors
 from quantlab.errors import ConfigError, DataError, Notice
@@ -55,7 +56,7 @@ class StreamCalibrator:
         cache: That of the options, by Polygraphy's name.
 
     Raises:
-        ConfigError: `batches` can be read only once, or two caches were given.
+        ConfigError: `batches` can be read only once or not at all, or two caches were given.
     """
 
     trt_base: Any = object
@@ -80,13 +81,9 @@ class StreamCalibrator:
             raise ConfigError("cache and options.cache were both given", hint="give one of them")
         if cache is not None:
             self.options = replace(self.options, cache=Path(cache))
-        if not isinstance(batches, Iterable):
+        if not isinstance(batches, Iterable) and callable(batches):
             batches = IterableBatches(batches)
-        if isinstance(batches, Iterator):
-            raise ConfigError(
-                f"batches are a {type(batches).__name__}, which can be read only once",
-                hint="pass a list, or quantlab.IterableBatches(function)",
-            )
+        require_stream(batches)
         self.batches = batches
         self.model_hash = model_hash
         self.used_cache = False

@@ -49,8 +49,8 @@ def check_values(proto: onnx.ModelProto) -> None:
             for size in value.type.tensor_type.shape.dim if what == "input" else ():
                 if is_no_size(size):
                     raise GraphError(
-                        f"input '{value.name}' has a dimension of {size.dim_value}, more than the 2^31 - 1 that "
-                        "ONNX Runtime and TensorRT take",
+                        f"input '{value.name}' has a dimension of {size.dim_value}, which is none of the 0 to 2^31 - 1 "
+                        "that ONNX Runtime and TensorRT take",
                         hint="export the model with a dynamic or smaller dimension",
                     )
 

@@ -164,7 +164,7 @@ def other_origin(baseline: Mapping[str, Any], comparison: Comparison) -> list[st
     elif _differ(before.get("labels_hash"), comparison.labels_hash):
         lines.append("the baseline is of other labels of the same samples")
     if _differ(before.get("metric_hash"), comparison.metric_hash):
-        lines.append("the baseline has another metric: the difference is not that of quantization")
+        lines.append("the baseline has another metric, or its file was changed: the difference may be of that")
     return lines
 
 

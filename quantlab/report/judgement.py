@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from quantlab.comparison import Comparison, ModelResult
@@ -48,7 +49,8 @@ def judge(comparison: Comparison, model: ModelResult, bar: float = MLPERF) -> Ju
     """Judge one model of a comparison.
 
     With labels or a metric, by the share of FP32's accuracy that it keeps. Without, by the share of samples whose class
-    stays FP32's; where there are no classes, by the SQNR of its worst output.
+    stays FP32's, or by the SQNR of an output beside the class scores that is worse off; where there are no classes, by
+    the SQNR of its worst output.
 
     Args:
         comparison: With the model in it.
@@ -62,19 +64,19 @@ def judge(comparison: Comparison, model: ModelResult, bar: float = MLPERF) -> Ju
     if kept is not None:
         text = f"keeps {kept:.2%} of FP32's accuracy, the bar is {100 * bar:g}%"
         return Judgement(reaches(kept, bar), "accuracy", kept, bar, text)
-    if model.agreement is not None:
-        band = _band(model.agreement, AGREEMENT)
+    scores = None if model.agreement is None else comparison.scores
+    others = [error.sqnr_db for name, error in model.errors.items() if name != scores]
+    worst = model.worst_sqnr_db if scores is None else min(others, default=math.inf)
+    band = _band(worst, SQNR_DB)
+    if model.agreement is not None and (kept_band := _band(model.agreement, AGREEMENT)) >= band:
         text = (
             f"{model.agreement:.2%} of the samples keep FP32's class, the bar without accuracy is {AGREEMENT[1]:.0%}; "
-            f"{BANDS[band]}: {_AGREEMENT_MEANS[band]}"
+            f"{BANDS[kept_band]}: {_AGREEMENT_MEANS[kept_band]}"
         )
-        return Judgement(band <= 1, "agreement", model.agreement, AGREEMENT[1], text)
-    band = _band(model.worst_sqnr_db, SQNR_DB)
-    text = (
-        f"SQNR {model.worst_sqnr_db:.1f} dB, the bar without classes is {SQNR_DB[1]:.0f} dB; "
-        f"{BANDS[band]}: {_SQNR_MEANS[band]}"
-    )
-    return Judgement(band <= 1, "sqnr", model.worst_sqnr_db, SQNR_DB[1], text)
+        return Judgement(kept_band <= 1, "agreement", model.agreement, AGREEMENT[1], text)
+    what = "SQNR" if scores is None else f"an output beside the class scores ('{scores}') has SQNR"
+    text = f"{what} {worst:.1f} dB, the bar without classes is {SQNR_DB[1]:.0f} dB; {BANDS[band]}: {_SQNR_MEANS[band]}"
+    return Judgement(band <= 1, "sqnr", worst, SQNR_DB[1], text)
 
 
 def _band(value: float, limits: tuple[float, ...]) -> int:

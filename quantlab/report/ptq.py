@@ -12,6 +12,7 @@ import onnx
 from quantlab.api.calibration import AUTO, calibrate
 from quantlab.api.ptq_candidates import Candidates, Workshop
 from quantlab.calibration import CalibrationTable, Progress
+from quantlab.calibration.cache_record import record_path, save_cache
 from quantlab.comparison import Comparison, Metric, ModelResult
 from quantlab.comparison.engine_backends import build_engine
 from quantlab.comparison.feed import first_batch
@@ -42,7 +43,7 @@ EQUAL_DB = 0.05
 ENGINES = {"trt:fp16": "fp16.engine", "trt:qdq": "model.engine"}
 """Backend -> the file of its engine."""
 _NOT_ALWAYS = (
-    "model.cache", "ptq.toml", *(file + end for file in ENGINES.values() for end in ("", ".json")),
+    "model.cache", "model.cache.json", "ptq.toml", *(file + end for file in ENGINES.values() for end in ("", ".json")),
     *(f"engines/report.{kind}" for kind in ("json", "md", "html", "csv")),
 )  # fmt: skip
 """What an earlier run may have left, that would not belong to the model of this one."""
@@ -161,7 +162,14 @@ def ptq(
         report=compared.paths.html,
         files=files,
         commands=_commands(files["model"], fixed, parts.evaluation.batch_size),
-        notices=(*map(str, parts.notices), *found.left_out, *notices, *compared.untraced, *skipped),
+        notices=(
+            *map(str, parts.notices),
+            *found.left_out,
+            *found.warnings_of(chosen.name),
+            *notices,
+            *compared.untraced,
+            *skipped,
+        ),
         engines=engines,
     )
 
@@ -211,21 +219,25 @@ def _write(
     folder, quantized = request.folder, found.quantized[chosen.name]
     files = {"model": folder / "model.qdq.onnx", "table": folder / "table.json", "placement": folder / "placement.txt"}
     notices: list[str] = []
-    cache = None
+    cache = record = None
     try:
         algorithm = _single(found, chosen.name)
         on_batch = on_stage("calibrating every tensor for the cache", parts.calibration.count)
         everything = calibrate(proto, parts.calibration, algorithm, tensors="all", on_batch=on_batch)
-        cache = Scales(proto, everything, "EntropyCalibration2", TENSORRT).cache()
+        scales = Scales(proto, everything, "EntropyCalibration2", TENSORRT)  # the one that trtexec reads
+        cache = scales.cache()
+        record = scales.record(cache.header)
+        notices += scales.notices()
     except QuantlabError as error:  # the Q/DQ model stands without it
         notices.append(f"no calibration cache: {error.message}")
     make_folder(folder)
     save_model(quantized.model, files["model"])
     found.table_of(chosen.name).save(files["table"])
     write_text(files["placement"], "\n".join(quantized.placement.describe()) + "\n")
-    if cache is not None:
+    if cache is not None and record is not None:
         files["cache"] = folder / "model.cache"
-        cache.save(files["cache"])
+        files["cache record"] = record_path(files["cache"])
+        save_cache(files["cache"], cache.to_bytes(), record)
     if request.preprocess:
         files["preprocess"] = folder / PREPROCESS
         write_text(files["preprocess"], request.preprocess)

@@ -29,8 +29,9 @@ from quantlab.tune.refine import FEWEST_TO_REFINE, LIKELY, error_db, is_better, 
 from quantlab.tune.stage import Stages, no_stages
 
 FORWARDS = 6
-"""Samples that are run through the INT8 network for each calibration sample, at most: with the other calibrations, one
-or two, it comes to 4 to 10 times one calibration, whatever the model."""
+"""Samples that the search runs through the INT8 network for each calibration sample, at most, where there are no more
+algorithms than quantlab's. A second part that is held back adds one for each algorithm and sample of it; with the other
+calibrations, one or two, it comes to 4 to 10 times one calibration, whatever the model."""
 PREFERRED = ("percentile-99.999", "mse", "minmax")
 """Where an algorithm is better than one of these by less than a standard error and `TIE_DB`, few samples would decide
 by chance: these lose least on other data, in this order."""
@@ -94,10 +95,10 @@ def calibrate_auto(
 
     All algorithms come from one pass over all samples. A second pass leaves out a third of them (half of few); there
     each algorithm as a whole is judged, with scales from the rest; where that is fewer than 96, a third pass does the
-    same with others. From the best one parts of the network go to another
-    algorithm where half of what was held back shows a clear gain, and the other half confirms all of them together;
-    else the best algorithm is taken as it is. Tensors that share a scale move together. With too few samples to hold
-    any back the algorithms are judged on those that they come from.
+    same with others. From the best one parts of the network go to another algorithm where half of what was held back
+    first shows a clear gain, and the other half confirms all of them together; else the best algorithm is taken as it
+    is. Tensors that share a scale move together. With too few samples to hold any back the algorithms are judged on
+    those that they come from.
 
     Args:
         model: The FP32 model.
@@ -149,7 +150,8 @@ def calibrate_auto(
     warnings = tuple(w for w in table.warnings if w.kind != "saturated")
     notices = (*left_out, *warnings, *_notices(chosen, held_back, len(runs) + split.holds_back, forwards))
     table = CalibrationTable(dict(table.amax) | amax, replace(table.provenance, algorithm="auto"), notices)
-    return AutoResult(table, chosen.base, run.tables, chosen.sqnr_db, chosen.choices, held_back, forwards)
+    tables = {name: replace(t, warnings=(*left_out, *t.warnings)) for name, t in run.tables.items()}
+    return AutoResult(table, chosen.base, tables, chosen.sqnr_db, chosen.choices, held_back, forwards)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import onnx
 
 from quantlab.calibration import Progress
 from quantlab.calibration.cluster import run_parallel
+from quantlab.comparison.task import metric_hash
 from quantlab.errors import DataError
 from quantlab.files import make_folder, read_text, write_text
 from quantlab.strict_json import json_text
@@ -82,7 +82,7 @@ class Job:
 
 
 def chunk_key(provenance: dict[str, object], judged: Judged) -> str:
-    """What chunks must have in common to belong to one table: the provenance, and the text of the user's metric.
+    """What chunks must have in common to belong to one table: the provenance, and the hash of the user's metric.
 
     Args:
         provenance: As plain values.
@@ -91,10 +91,7 @@ def chunk_key(provenance: dict[str, object], judged: Judged) -> str:
     Returns:
         A hash.
     """
-    try:
-        source = "" if judged.metric is None else inspect.getsource(judged.metric)
-    except (OSError, TypeError):  # no file has it; FP32's value of it is in the provenance
-        source = ""
+    source = metric_hash(judged.metric)  # without one, FP32's value of it is in the provenance
     return hashlib.sha256(json.dumps([VERSION, provenance, source], sort_keys=True).encode()).hexdigest()
 
 

@@ -47,6 +47,7 @@ SETS = {
                 "table.json",
                 "placement.txt",
                 "model.cache",
+                "model.cache.json",
                 "ptq.toml",
                 "report.json",
                 "report.md",

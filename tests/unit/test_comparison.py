@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -242,3 +243,24 @@ def test_images_that_were_skipped_are_in_the_warnings() -> None:
     batches = Skipping(image_batches(1))
     assert any(w.startswith("2 images") for w in quantlab.compare(conv_net(), {}, batches).warnings)
     assert any(w.startswith("2 images") for w in quantlab.calibrate(conv_net(), batches).warnings)
+
+
+def test_class_numbers_among_the_outputs_have_no_error() -> None:
+    net = conv_net()
+    with_class = onnx.ModelProto.FromString(net.SerializeToString())
+    with_class.graph.node.append(onnx.helper.make_node("ArgMax", ["logits"], ["class"], axis=1, keepdims=0))
+    with_class.graph.output.append(onnx.helper.make_tensor_value_info("class", onnx.TensorProto.INT64, ["N"]))
+    batches = image_batches()
+
+    def turned(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        logits, found = run(with_class, dict(batch))
+        return {"logits": logits, "class": found[::-1]}
+
+    result = quantlab.compare(with_class, {"turned": turned}, batches).results[1]
+    assert list(result.errors) == ["logits"] and result.worst_sqnr_db == math.inf
+    bare = quantlab.compare(with_class, {"bare": lambda batch: {"logits": run(net, dict(batch))[0]}}, batches)
+    assert "gives no output 'class'" in bare.results[1].failed
+    only_class = onnx.ModelProto.FromString(with_class.SerializeToString())
+    del only_class.graph.output[0]
+    only = quantlab.compare(only_class, {"turned": turned}, batches)
+    assert list(only.results[1].errors) == ["class"]

@@ -85,6 +85,8 @@ def test_calibrator_feeds_every_batch_and_frees_the_memory(
 def test_calibrator_over_an_iterator_is_refused(options: Make) -> None:
     with pytest.raises(ConfigError, match="batches are a list_iterator, which can be read only once"):
         HostEntropy2(iter(image_batches(1)), options())
+    with pytest.raises(ConfigError, match="batches are a NoneType, expected a list"):
+        HostEntropy2(None, options())  # type: ignore[arg-type]
 
 
 def test_calibrator_of_a_build_knows_network_and_profile(options: Make) -> None:

@@ -15,7 +15,7 @@ from quantlab.calibration.feeder import BatchFeeder, fingerprint
 from quantlab.data import IterableBatches
 from quantlab.errors import DataError, DeviceError
 from quantlab.memory import DeviceMemory, HostDriver
-from quantlab.onnx_model import input_specs
+from quantlab.onnx_model import TensorSpec, input_specs
 
 
 def feeder(
@@ -262,6 +262,27 @@ def test_data_on_the_device_is_passed_on_as_it_is() -> None:
     drain(wrong)
     with pytest.raises(DataError, match="got float16"):
         wrong.raise_problem()
+
+
+@pytest.mark.parametrize(
+    ("ids", "match"),
+    [
+        (np.arange(6), ""),
+        (np.full(6, 2**40), "input 'ids': 1099511627776 does not fit into int32"),
+        ([1, 2], "input 'ids': got list"),
+    ],
+)
+def test_input_beside_one_on_the_device_is_checked_and_narrowed_like_others(ids: object, match: str) -> None:
+    specs = [TensorSpec("x", np.dtype(np.float32), ("N", 2)), TensorSpec("ids", np.dtype(np.int32), ("N",))]
+    driver = HostDriver()
+    feed = BatchFeeder([{"x": OnDevice(floats(6, 2)), "ids": ids}], specs, lambda: DeviceMemory(driver))  # type: ignore[arg-type, dict-item]
+    placed = feed.next_batch(["x", "ids"])
+    if match:
+        with pytest.raises(DataError, match=match):
+            feed.raise_problem()
+        return
+    assert placed is not None and placed[0] == 777
+    np.testing.assert_array_equal(driver.live[placed[1]].view(np.int32)[:6], np.arange(6))
 
 
 def test_data_hash_is_the_same_as_offline_and_as_the_fingerprint() -> None:

@@ -100,6 +100,10 @@ def test_rank_of_an_input_follows_from_the_network_or_is_asked_for() -> None:
     model.graph.output[0].type.tensor_type.ClearField("shape")
     with pytest.raises(GraphError, match=r"input 'x' has no shape, .* which takes 0, 1, 2, 3, 4, 5, 6 Hint: export"):
         load_model(model)
-    model.graph.input[0].type.tensor_type.shape.dim.add(dim_value=2**31)
-    with pytest.raises(GraphError, match="input 'x' has a dimension of 2147483648, more than"):
-        load_model(model)
+    size = model.graph.input[0].type.tensor_type.shape.dim.add()
+    for wrong in (2**31, -5):
+        size.dim_value = wrong
+        with pytest.raises(
+            GraphError, match=f"input 'x' has a dimension of {wrong}, which is none of the 0 to 2.31 - 1"
+        ):
+            load_model(model)

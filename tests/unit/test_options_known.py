@@ -74,7 +74,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("calibrate", "m.onnx", "--data", "x.npy", "--algorithm", "entrpy", "-o", "t.json"), "mean 'entropy'?"),
         (("calibrate", "m.onnx", "--data", "x.npy", "--preset", "imagnet", "-o", "t.json"), "mean 'imagenet'?"),
         (("compare", "m.onnx", "--data", "x.npy", "--calibration", "x.npy", "--backends", "ort:qdg:mse", "-o", "r"),
-         "mean 'ort:qdq'?"),
+         "mean 'ort:qdq:mse'?"),
+        (("compare", "m.onnx", "--data", "x.npy", "--calibration", "x.npy", "--backends", "trt:qdq", "-o", "r"),
+         "mean 'trt:qdq:entropy'?"),
         (("calibrate", "m.onnx", "--dat", "x.npy", "-o", "t.json"), "--data"),
     ],
 )  # fmt: skip
@@ -278,6 +280,10 @@ def test_device_is_one_of_those_that_are_visible(monkeypatch: pytest.MonkeyPatch
     for index in (1, -1):
         with pytest.raises(ConfigError, match=f"there is no device {index}: "):
             choose_device(index)
+    for hidden in ("", "-1", "-1,0"):  # of which CUDA sees none
+        monkeypatch.setenv(VISIBLE, hidden)
+        with pytest.raises(ConfigError, match="there is no device 0: CUDA_VISIBLE_DEVICES lets 0 be seen"):
+            choose_device(0)
     monkeypatch.delenv(VISIBLE)
     choose_device(2)
     assert os.environ[VISIBLE] == "2"

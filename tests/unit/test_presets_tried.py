@@ -16,7 +16,7 @@ from quantlab.api.presets import try_presets
 from quantlab.comparison.preset_ranking import ranking_notices
 from quantlab.data import PRESETS, ImageBatches, Preprocess
 from quantlab.data.fitting import fitting_presets
-from quantlab.errors import ConfigError
+from quantlab.errors import ConfigError, DataError
 from quantlab.onnx_model import TensorSpec
 
 TRUE = Preprocess("exact", (8, 8), scale=1 / 255, mean=(0.9, 0.1, 0.5), std=(0.1, 0.3, 0.2))
@@ -105,6 +105,9 @@ def test_preset_that_fails_is_last_and_one_without_labels_is_refused(monkeypatch
     plain = parse("m (float[N,3,8,8] x) => (float[N,3,8,8] y) { y = Relu (x) }")
     with pytest.raises(ConfigError, match="no output of class scores"):
         try_presets(plain, images())
+    twice = "m (float[N,3,8,8] image) => (float[M,192] y) { f = Flatten (image) y = Concat <axis = 0> (f, f) }"
+    with pytest.raises(DataError, match="no row per image"):
+        try_presets(parse(twice), images())
 
 
 def test_check_data_tries_presets(cli: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

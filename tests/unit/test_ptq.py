@@ -20,8 +20,9 @@ from quantlab.api import ptq_candidates
 from quantlab.calibration import load_table
 from quantlab.cli import config_file, engine_runtime
 from quantlab.cli.ptq import command
+from quantlab.data import ArrayBatches
 from quantlab.data.sample import unpack_sample
-from quantlab.errors import BuildError, DeviceError
+from quantlab.errors import BuildError, DataError, DeviceError
 from quantlab.observers import OBSERVERS
 from quantlab.onnx_model import load_model
 from quantlab.ort import Session
@@ -32,7 +33,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SET = {"model.qdq.onnx", "table.json", "placement.txt", "model.cache", "ptq.toml",
+SET = {"model.qdq.onnx", "table.json", "placement.txt", "model.cache", "model.cache.json", "ptq.toml",
        "report.json", "report.md", "report.html", "report.csv", "work"}  # fmt: skip
 
 
@@ -72,6 +73,8 @@ def test_everything_that_ships_is_written_and_judged(cli: Callable, work: Path) 
     batch = {"image": np.load(work / "d.npz")["images"][:8]}
     shipped = Session(load_model(work / "out/model.qdq.onnx"), optimize=False).run(batch)
     table = load_table(work / "out/table.json")
+    known, cached = table.provenance, load_table(work / "out/model.cache").provenance
+    assert (cached.model_hash, cached.data_hash) == (known.model_hash, known.data_hash)
     if best != ptq_candidates.CORRECTED:
         again = quantlab.quantize("m.onnx", table).model
         np.testing.assert_array_equal(Session(again, optimize=False).run(batch)["logits"], shipped["logits"])
@@ -117,10 +120,27 @@ def test_next_run_takes_up_what_is_there_and_other_data_do_not(
 
 
 def test_calibration_data_of_its_own_lose_what_is_judged_by(cli: Callable, work: Path) -> None:
-    np.save(work / "c.npy", np.concatenate([coloured(16, seed=9), np.load(work / "d.npz")["images"][:4]]))
+    np.save(work / "c.npy", np.concatenate([coloured(18, seed=9), np.load(work / "d.npz")["images"][:4]]))
+    onnx.save(conv_net("8"), work / "m.onnx")
     done = cli("ptq", "m.onnx", *DATA, "--calibration", "c.npy", "-o", "out")
-    assert "warning: 4 of 20 calibration samples are also in --data: they were left out" in done.err
-    assert "16 samples to calibrate with, 48 others to judge by" in done.err
+    assert "warning: 4 of 22 calibration samples are also in --data: they were left out" in done.err
+    assert "18 samples to calibrate with, 48 others to judge by" in done.err
+    assert "warning: the last 2 samples do not fill a batch of 8 and were left out" in done.err
+
+
+def test_what_is_said_of_candidates_is_said_again_by_a_run_that_goes_on(tmp_path: Path) -> None:
+    said = []
+    for _ in range(2):
+        samples = ArrayBatches({"image": coloured(18)}, batch_size=8)
+        found = ptq_candidates.Workshop(conv_net("8"), samples, tmp_path / "work").candidates()
+        said.append({name: found.warnings_of(name) for name in found.quantized})
+    assert said[0] == said[1]
+    for warnings in said[0].values():
+        assert warnings.count("the last 2 samples do not fill a batch of 8 and were left out") == 1
+    assert any("biases" in text for text in said[0][ptq_candidates.CORRECTED])
+    (tmp_path / "work/auto-corrected.json").write_text("[1]")
+    with pytest.raises(DataError, match=r"auto-corrected\.json is no list of texts: .* Hint: delete it"):
+        ptq_candidates.Workshop(conv_net("8"), samples, tmp_path / "work").candidates()
 
 
 def test_engines_are_built_and_compared_where_there_is_a_gpu(

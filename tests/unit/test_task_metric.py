@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 import quantlab
 from models import coloured, conv_net, image_batches, labelled, plus, quantized, run
-from quantlab.comparison.task import load_metric
+from quantlab.comparison.task import load_metric, metric_hash
 from quantlab.data import ArrayBatches
 from quantlab.errors import ConfigError, DataError
 
@@ -164,3 +165,19 @@ def test_metric_is_loaded_by_the_file_and_its_name(tmp_path: Path) -> None:
             load_metric(text)
     with pytest.raises(ConfigError, match=r"m\.py has no 'wrong'"):
         load_metric(f"{tmp_path / 'm.py'}:wrong")
+
+
+def test_hash_of_a_metric_is_another_where_what_it_calls_is_changed(tmp_path: Path) -> None:
+    text = (
+        "def best(x):\n    return x.argmax(1)\n\n\n"
+        "def right(outputs, labels):\n    return best(outputs) == labels\n\n\n"
+        "class Whole:\n    def update(self, outputs, labels):\n        best(outputs)\n\n"
+        "    def compute(self):\n        return 0.0\n"
+    )
+    found = []
+    for content in (text, text, text.replace("argmax", "argmin")):
+        (tmp_path / "m.py").write_text(content)
+        found.append([metric_hash(load_metric(f"{tmp_path / 'm.py'}:{name}")) for name in ("right", "Whole")])
+    assert found[0] == found[1]
+    assert None not in found[0] and len({*found[0], *found[2]}) == 4
+    assert metric_hash(None) is metric_hash(partial(largest)) is None  # type: ignore[arg-type]
