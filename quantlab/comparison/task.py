@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -45,6 +46,16 @@ def metric_hash(metric: Metric | None) -> str | None:
         return None if metric is None else hashlib.sha256(inspect.getsource(metric).encode()).hexdigest()
     except (OSError, TypeError):
         return None
+
+
+def metric_name(metric: Metric | None) -> str | None:
+    """What a metric of the user is called in results: its own name, that of the function that it calls, or that of its
+    class; None without one."""
+    inner: object = metric
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    name = None if metric is None else getattr(inner, "__name__", type(inner).__name__)
+    return "metric" if name == "<lambda>" else name
 
 
 class TaskMetric:
