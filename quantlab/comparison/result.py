@@ -128,8 +128,8 @@ class Comparison(Tabular):
 
     @property
     def measure(self) -> str:
-        """What `ModelResult.retained` is a share of: the user's metric by its name, or top-1."""
-        return self.metric_name or "metric" if self.fp32.metric is not None else "top-1"
+        """What `ModelResult.retained` is a share of: the user's metric by its name, or accuracy."""
+        return self.metric_name or "metric" if self.fp32.metric is not None else "accuracy"
 
     @property
     def quantized(self) -> tuple[ModelResult, ...]:

@@ -190,6 +190,7 @@ def _compare(
         fp32=proto,
         files={},
         models={name: quantized.model for name, quantized in found.quantized.items()},
+        placements={name: quantized.placement for name, quantized in found.quantized.items()},
         batches=parts.evaluation,
         metric=request.metric,
         bar=_bar(request),

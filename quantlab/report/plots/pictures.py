@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from quantlab.report.noise_bar import NoiseBar
-from quantlab.report.plots.page import short
+from quantlab.report.plots.svg import short
 from quantlab.report.plots.style import COLORS, INK, drawing
 
 
