@@ -100,9 +100,12 @@ def class_rows(document: Mapping[str, Any], best: Mapping[str, Any]) -> list[Cla
         best: The model that the verdict names.
 
     Returns:
-        A row per class, those that lose most first. By the labels; without labels, by the classes that FP32 gives.
+        A row per class, those that lose most first. By the labels; without labels, by the classes that FP32 gives, if
+        any sample changes its class.
     """
     if not best["labels"]:
+        if not best["changes"]:
+            return []
         rows = [
             ClassRow(c["class"], class_name(document, c["class"]), c["samples"], None,
                      _share(c["agreed"], c["samples"]), {}, None, c["samples"] - c["agreed"])

@@ -15,6 +15,10 @@ from quantlab.qdq.layers import FUSED, NO, PARTLY, YES, Read
 from quantlab.report.format import number, short_float
 
 
+FAINT = 1e-3
+"""A channel is faint if its scale is below this share of the median: training has all but switched it off."""
+
+
 def layer_documents(
     layers: Sequence[Layer], trace: ErrorTrace | None, histograms: Mapping[str, Histogram]
 ) -> list[dict[str, Any]]:
@@ -50,12 +54,15 @@ def weight_document(error: WeightError) -> dict[str, Any]:
     """What quantization does to a weight, as `schema.json` describes it."""
     finite = error.sqnr_db[np.isfinite(error.sqnr_db)]
     low, median, high = np.percentile(finite, [0, 50, 100]) if finite.size else (np.inf, np.inf, np.inf)
-    scale = error.scale[error.alive] if error.alive.any() else error.scale  # a dead channel's says nothing
+    known = error.alive if error.alive.any() else ~error.alive
+    faint = error.alive & (error.scale < FAINT * np.median(error.scale[known]))
+    scale = error.scale[known & ~faint]  # that of a dead channel says nothing, and hides those of the others
     return {
         "node": error.node,
         "tensor": error.tensor,
         "channels": int(error.sqnr_db.size),
         "dead": error.dead,
+        "faint": int(faint.sum()),
         "worst_channel": error.worst_channel,
         "sqnr_db": {"min": number(low), "median": number(median), "max": number(high)},
         "scale": {

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from quantlab.report.plots.style import INK, Look, drawing
 from quantlab.report.plots.svg import Marks, Row, finite, short, svg_text
@@ -28,14 +29,15 @@ def plot_quality(models: Sequence[Row], looks: Mapping[str, Look], metric: str |
     panels = [key for key in ("metric", "top1") if fp32[key] is not None and shown]
     marks = Marks()
     with drawing():
-        figure = Figure(figsize=(9, 0.8 + 0.42 * len(shown)), layout="constrained")
+        figure = Figure(figsize=(9, 0.8 + 0.36 * len(shown)), layout=ConstrainedLayoutEngine(wspace=0.08))
         grid = figure.subplots(1, len(panels) + 1, sharey=True, squeeze=False)[0]
         for axes, key in zip(grid, panels, strict=False):
             _accuracy(axes, key, fp32, shown)
-            called = "top-1 %" if key == "top1" else short(metric or "metric", 24)
-            value = f"{100 * fp32['top1']:.2f}" if key == "top1" else f"{fp32['metric']:.4g}"
-            axes.set_xlabel(f"{called} (dashed: FP32, {value}; lines: 95 %)")
+            called = "top-1 %" if key == "top1" else short(metric or "metric", 16)
+            axes.set_xlabel(f"{called} (dashed: FP32)")
         _sqnr(grid[-1], shown, looks)
+        for axes in grid[1:]:
+            axes.tick_params(left=False)
         # not the names as places: two that are shortened may look alike
         grid[-1].set_yticks(np.arange(len(shown)), [short(m["name"]) for m in shown])
         for axes, key in zip(grid, panels, strict=False):
@@ -45,7 +47,10 @@ def plot_quality(models: Sequence[Row], looks: Mapping[str, Look], metric: str |
                     drawn = axes.scatter([x], [k], color=look.color, marker=look.marker, zorder=3, s=45)
                     marks.points(drawn, [(_title(m, metric), rows[m["name"]])])
                     text = f"{x:.2f}" if key == "top1" else f"{x:.4g}"
-                    axes.annotate(text, (x, k), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
+                    axes.annotate(
+                        text, (1, k), xycoords=axes.get_yaxis_transform(), xytext=(3, 0), textcoords="offset points",
+                        va="center", fontsize=8,
+                    )  # fmt: skip
             axes.margins(x=0.12, y=0.12)
         return svg_text(figure, "quality", "Accuracy and SQNR of every quantized model", marks)
 
@@ -68,7 +73,7 @@ def _sqnr(axes: Axes, shown: Sequence[Row], looks: Mapping[str, Look]) -> None:
     longest = max((v for v in values if isinstance(v, float)), default=1.0)
     drawn = [v if isinstance(v, float) else (longest if v == "inf" else 0.0) for v in values]
     axes.barh(np.arange(len(shown)), drawn, color=[looks[m["name"]].color for m in shown], height=0.55)
-    axes.set_xlabel("SQNR of the output, dB (higher is closer to FP32)")
+    axes.set_xlabel("SQNR of the output, dB")
     for k, (x, value) in enumerate(zip(drawn, values, strict=True)):
         text = f"{value:.1f}" if isinstance(value, float) else value.replace("inf", "∞")
         axes.annotate(text, (x, k), xytext=(7, 0), textcoords="offset points", va="center")

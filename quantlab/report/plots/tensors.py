@@ -23,6 +23,8 @@ from quantlab.report.plots.svg import (
 
 SHOWN = 24
 """Histograms on a page; more would hide what matters."""
+HIGH_DB = 80.0
+"""From here on a tensor is FP32's but for rounding, and how far from here hides the others."""
 Rows = Mapping[str, str]
 """Tensor or node -> the id of its row in the table of layers."""
 
@@ -53,7 +55,7 @@ def plot_amax(tensors: Sequence[Row], looks: Mapping[str, Look], rows: Rows) -> 
             look = looks[name]
             drawn = axes.scatter(
                 [x for x, _, _ in kept], [y for _, _, y in kept], color=look.color, label=legend_label(name),
-                marker=look.marker, s=16, alpha=0.85, linewidth=0,
+                marker=look.marker, s=22, alpha=0.85, linewidth=0,
             )  # fmt: skip
             marks.points(drawn, [(f"{t['name']}: {name} keeps {y:.4g}", rows.get(t["name"])) for _, t, y in kept])
         log_scale(axes)
@@ -140,23 +142,25 @@ def plot_error_trace(trace: Row, looks: Mapping[str, Look], rows: Rows) -> str:
         for name in names:
             look = looks[name]
             known = [(x, t, finite(t["sqnr_db"].get(name))) for x, t in enumerate(tensors)]
-            axes.plot([x for x, _, _ in known], [y for _, _, y in known], color=look.color, alpha=0.35, linewidth=1)
+            height = [min(y, HIGH_DB) if np.isfinite(y) else y for _, _, y in known]
+            axes.plot([x for x, _, _ in known], height, color=look.color, alpha=0.35, linewidth=1)
             points = [(x, t, y) for x, t, y in known if np.isfinite(y)]
             drawn = axes.scatter(
-                [x for x, _, _ in points], [y for _, _, y in points], color=look.color, label=legend_label(name),
-                marker=look.marker, s=16, linewidth=0, zorder=3,
+                [x for x, _, _ in points], [min(y, HIGH_DB) for _, _, y in points], color=look.color,
+                label=legend_label(name), marker=look.marker, s=16, linewidth=0, zorder=3,
             )  # fmt: skip
             marks.points(drawn, [(f"{t['name']}: {name} {y:.1f} dB", rows.get(t["name"])) for _, t, y in points])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("tensor, in network order")
-        axes.set_ylabel("SQNR against FP32, dB")
+        highest = max((y for t in tensors for y in t["sqnr_db"].values() if isinstance(y, float)), default=0.0)
+        axes.set_ylabel("SQNR against FP32, dB" + (f" ({HIGH_DB:.0f}: or more)" if highest > HIGH_DB else ""))
         figure.legend(loc="outside upper center", frameon=False, ncols=legend_columns(names), fontsize=8)
         return svg_text(figure, "error-trace", "How the error grows along the network", marks)
 
 
 def plot_weights(trace: Row, rows: Rows) -> str:
     """What quantization leaves of every weight (worst to best channel), how far the scales of its channels differ, and
-    how many channels are all zero: those have neither an error nor a scale that says anything.
+    how many channels are dead or faint, whose scales say nothing.
 
     Args:
         trace: The error trace of a document.
@@ -167,34 +171,38 @@ def plot_weights(trace: Row, rows: Rows) -> str:
     """
     weights, marks = trace["weights"], Marks()
     x = np.arange(len(weights))
-    dead = np.array([w["dead"] for w in weights])
-    parts = ("sqnr_db", "scale", *(["dead"] if dead.any() else []))
+    silent = {key: np.array([w[key] for w in weights]) for key in ("dead", "faint")}
+    parts = ("sqnr_db", "scale", *(["silent"] if any(count.any() for count in silent.values()) else []))
     with drawing():
-        figure = Figure(figsize=(9, 2.1 * len(parts)), layout="constrained")
+        figure = Figure(figsize=(9, 1.9 * len(parts) + 0.3), layout="constrained")
         grid = figure.subplots(len(parts), 1, sharex=True)
-        for axes, key in zip(grid, parts, strict=True):
-            if key == "dead":
-                axes.vlines(x[dead > 0], 0, dead[dead > 0], color=COLORS[4], linewidth=1)
-                drawn = axes.scatter(x[dead > 0], dead[dead > 0], color=COLORS[4], marker="X", s=26, zorder=3)
-                shown = [w for w in weights if w["dead"]]
-                axes.set_ylim(bottom=0)
-            else:
-                low, median, high = (np.array([finite(w[key][k]) for w in weights]) for k in ("min", "median", "max"))
-                axes.vlines(x, low, high, color=COLORS[0], linewidth=2)
-                known = np.isfinite(median)
-                drawn = axes.scatter(x[known], median[known], color=COLORS[1], s=16, zorder=3)
-                shown = [w for w, is_known in zip(weights, known, strict=True) if is_known]
-            marks.points(drawn, [(_of_weight(w), rows.get(w["node"])) for w in shown])
-        for axes, label in zip(grid, ("SQNR, dB", "scale", "dead channels"), strict=False):
+        for axes, key in zip(grid, parts[:2], strict=False):
+            low, median, high = (np.array([finite(w[key][k]) for w in weights]) for k in ("min", "median", "max"))
+            axes.vlines(x, low, high, color=COLORS[0], linewidth=2)
+            known = np.flatnonzero(np.isfinite(median))
+            drawn = axes.scatter(x[known], median[known], color=COLORS[1], s=16, zorder=3)
+            marks.points(drawn, [(_of_weight(weights[k]), rows.get(weights[k]["node"])) for k in known])
+        for key, color, marker in (("dead", COLORS[4], "X"), ("faint", COLORS[5], "o")):
+            known = np.flatnonzero(silent[key])
+            if known.size:
+                count = silent[key][known]
+                grid[2].vlines(x[known], 0, count, color=color, linewidth=1)
+                drawn = grid[2].scatter(x[known], count, color=color, marker=marker, s=26, zorder=3, label=key)
+                marks.points(drawn, [(_of_weight(weights[k]), rows.get(weights[k]["node"])) for k in known])
+        if len(parts) == 3:
+            grid[2].set_ylim(bottom=0)
+            grid[2].yaxis.set_major_locator(MaxNLocator(integer=True))
+            grid[2].legend(frameon=False, fontsize=8)
+        for axes, label in zip(grid, ("SQNR, dB", "scale", "channels"), strict=False):
             axes.set_ylabel(label)
         log_scale(grid[1])
         grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-        grid[-1].set_xlabel("weight, in network order: its channels that are not all zero (line) and their median (dot)")
+        grid[-1].set_xlabel("weight, in network order: the channels (line) and their median (dot)")
         return svg_text(figure, "weights", "Error and scales of the channels of every weight", marks)
 
 
 def _of_weight(weight: Row) -> str:
-    dead = f", {weight['dead']} dead" if weight["dead"] else ""
+    dead = "".join(f", {weight[key]} {key}" for key in ("dead", "faint") if weight[key])
     sqnr = weight["sqnr_db"]
     return f"{weight['node']}: {decibel(sqnr['min'])} to {decibel(sqnr['max'])} dB, {weight['channels']} channels{dead}"
 
