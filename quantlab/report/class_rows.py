@@ -76,7 +76,15 @@ class Matrix:
 
 
 def class_name(document: Mapping[str, Any], number: int | None) -> str:
-    """What a class is called: its name, where it is known, else its number; a dash for none."""
+    """What a class is called.
+
+    Args:
+        document: The document.
+        number: Of the class, None for none.
+
+    Returns:
+        Its name, where it is known, else its number; a dash for none.
+    """
     if number is None:
         return "–"
     return str(document["comparison"]["class_names"].get(str(number), number))

@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
-import numpy as np
-
 from quantlab.calibration import CalibrationRun, CalibrationTable
 from quantlab.comparison import Comparison, ErrorTrace, ModelResult
 from quantlab.comparison.judge import MLPERF, reaches
@@ -183,7 +181,7 @@ def _pictures(comparison: Comparison, shown: ModelResult | None) -> dict[str, st
 
 def _error_trace(traces: Mapping[str, ErrorTrace], graph: str | None) -> dict[str, Any]:
     names = _in_order([list(trace.tensors) for trace in traces.values()])
-    chosen = graph if graph in traces else next(iter(traces))
+    chosen = graph if graph is not None and graph in traces else next(iter(traces))
     return {
         "tensors": [
             {"name": name, "sqnr_db": {m: number(t.tensors[name]) for m, t in traces.items() if name in t.tensors}}

@@ -10,7 +10,7 @@ READABLE = (2, 3, 4)
 """Versions that can serve as a baseline: what is read of them is the same in all."""
 
 
-def short_float(value: float) -> float:
+def short_float(value: float | np.floating) -> float:
     """The shortest number that is the same in float32."""
     return float(str(np.float32(value)))
 

@@ -14,7 +14,6 @@ from quantlab.qdq import Layer, WeightError
 from quantlab.qdq.layers import FUSED, NO, PARTLY, YES, Read
 from quantlab.report.format import number, short_float
 
-
 FAINT = 1e-3
 """A channel is faint if its scale is below this share of the median: training has all but switched it off."""
 

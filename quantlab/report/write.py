@@ -20,7 +20,6 @@ from quantlab.report.document import build_document
 from quantlab.report.layers import reasons_of
 from quantlab.strict_json import json_text, parse_json
 
-
 MOST = 10
 """Classes, and pairs of them, in the Markdown; all of them are on the page."""
 

@@ -23,8 +23,8 @@ from quantlab.api import calibrate_all
 from quantlab.comparison import trace_error
 from quantlab.errors import ConfigError
 from quantlab.observers import OBSERVERS
-from quantlab.qdq import layers_of
 from quantlab.ort import Session
+from quantlab.qdq import layers_of
 from quantlab.report import (
     Evidence,
     ReportPaths,

@@ -275,9 +275,7 @@ def test_points_of_every_plot_lead_to_their_rows_and_say_their_names(document: d
     assert all(any(title.startswith(f"{name}: ") for title in shown) for name in tensors)
 
 
-def test_names_of_files_and_classes_are_text_on_every_page(
-    document: dict[str, Any], page: str, tmp_path: Path
-) -> None:
+def test_names_of_files_and_classes_are_text_on_every_page(document: dict[str, Any], page: str, tmp_path: Path) -> None:
     seen = Links()
     seen.feed(page)
     assert seen.tags.count("script") == 1

@@ -20,8 +20,8 @@ from quantlab.api import calibrate_all
 from quantlab.comparison import Backend, trace_error
 from quantlab.data import ArrayBatches
 from quantlab.observers import OBSERVERS
-from quantlab.qdq import layers_of
 from quantlab.ort import Session
+from quantlab.qdq import layers_of
 from quantlab.report import Evidence, build_document, load_document, render_csv, write_document
 from quantlab.report.hint import Hint
 from quantlab.tune.exclusion import Exclusion

@@ -134,7 +134,15 @@ def plot_tradeoff(models: Sequence[Row], looks: Mapping[str, Look], metric: str 
 
 
 def plot_latency(models: Sequence[Row], looks: Mapping[str, Look]) -> str:
-    """The median of every measuring round per engine: the noise of the measurement; empty if none was measured."""
+    """The median of every measuring round per engine: the noise of the measurement.
+
+    Args:
+        models: Of a document, FP32 first.
+        looks: Of the models.
+
+    Returns:
+        SVG text; empty if none was measured.
+    """
     measured = [m for m in models if "latency_p50_ms" in m["facts"]]
     if not measured:
         return ""

@@ -39,11 +39,22 @@ class Marks:
         return f"{_MARK}{len(self.titles) - 1}."
 
     def points(self, drawn: PathCollection, named: Iterable[tuple[str, str | None]]) -> None:
-        """Name the points of a scatter plot, in order."""
+        """Name the points of a scatter plot.
+
+        Args:
+            drawn: What scatter gave.
+            named: (title, row) of every point, in order, as of `add`.
+        """
         drawn.set_urls([self.add(title, row) for title, row in named])
 
     def one(self, drawn: Artist, title: str, row: str | None = None) -> None:
-        """Name something that is drawn as a whole."""
+        """Name something that is drawn as a whole.
+
+        Args:
+            drawn: What matplotlib gave.
+            title: As of `add`.
+            row: As of `add`.
+        """
         drawn.set_url(self.add(title, row))
 
     def put_into(self, text: str) -> str:
