@@ -13,6 +13,8 @@ MATRIX = 16
 """Classes on a side of the matrix of changes; the others are one more."""
 PAIRS = 200
 """Pairs of classes that are listed."""
+OTHER_MODELS = 4
+"""Models beside the one that the verdict names; more columns cannot be read, nor printed."""
 OTHERS = "others"
 
 
@@ -43,7 +45,7 @@ class ClassRow:
         samples: Of this class: those with its label, or those to which FP32 gives it.
         fp32: The share that FP32 gets right; None without labels.
         best: The share that the model gets right; without labels, that keeps its class.
-        others: What the other models get right, by their names; empty without labels.
+        others: What the other models closest to FP32 get right, by their names; empty without labels.
         difference: The model's accuracy minus FP32's; None without labels.
         changed: How many samples speak for a difference: lost and won, or those that change their class.
     """
@@ -121,7 +123,8 @@ def class_rows(document: Mapping[str, Any], best: Mapping[str, Any]) -> list[Cla
         ]  # fmt: skip
         return sorted(rows, key=lambda row: (-row.changed, row.number))
     others = [m for m in document["comparison"]["models"][1:] if m["labels"] and m["name"] != best["name"]]
-    right = {m["name"]: {c["class"]: c["right"] for c in m["labels"]} for m in others}
+    closest = sorted(others, key=lambda m: float(m["sqnr_db"]), reverse=True)[:OTHER_MODELS]
+    right = {m["name"]: {c["class"]: c["right"] for c in m["labels"]} for m in others if m in closest}
     rows = []
     for c in best["labels"]:
         number, count = c["class"], c["samples"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,7 +56,8 @@ def test_model_that_no_layer_explains_gets_no_hint() -> None:
 def test_report_of_a_bad_model_says_which_layer_and_of_a_good_one_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quantlab.report.plots.page.draw", lambda *given: defaultdict(str))
+    plots = ("quality", "tradeoff", "latency", "error_trace", "weights", "classes", "amax", "histograms")
+    monkeypatch.setattr("quantlab.report.plots.page.draw", lambda *given: dict.fromkeys(plots, ""))
     for name, model in (("bad", spoiled("r")), ("good", spoiled())):
         onnx.save(model, tmp_path / f"{name}.onnx")
         request = ComparisonRequest(conv_net(), {name: tmp_path / f"{name}.onnx"}, image_batches(2))
