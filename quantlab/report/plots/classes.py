@@ -56,7 +56,8 @@ def plot_classes(rows: Sequence[ClassRow], model: str, look: Look) -> str:
         axes.set_yticks(y, [short(row.name, 30) for row in shown], fontsize=8)
         for label, row in zip(axes.get_yticklabels(), shown, strict=True):
             marks.one(label, f"{row.name}, class {row.number}", _row(row))
-        axes.set_xlim(-2, 102)
+        lowest = min(s.low for row in shown for s in (row.best, *([row.fp32] if row.fp32 else [])))
+        axes.set_xlim(100 * lowest - 2, 101)
         axes.set_ylim(-0.7, len(shown) - 0.3)
         axes.grid(axis="x", color=INK, alpha=0.12)
         what = "right" if labelled else "that keep the class that FP32 gives"
