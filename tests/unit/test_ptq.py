@@ -33,7 +33,8 @@ else:
     import tomli as tomllib
 
 SET = {"model.qdq.onnx", "table.json", "placement.txt", "model.cache", "ptq.toml",
-       "report.json", "report.md", "report.html", "report.csv", "work"}  # fmt: skip
+       "report.json", "report.md", "report.html", "report.csv",
+       "report.samples.csv", "work"}  # fmt: skip
 
 
 def no_gpu() -> HostRuntime:
