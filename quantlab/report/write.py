@@ -20,6 +20,8 @@ from quantlab.report.document import build_document
 from quantlab.report.layers import reasons_of
 from quantlab.strict_json import json_text, parse_json
 
+ON_PAPER = 100
+"""Rows of the classes that are printed."""
 MOST = 10
 """Classes, and pairs of them, in the Markdown; all of them are on the page."""
 
@@ -132,7 +134,7 @@ def render_markdown(document: Mapping[str, Any]) -> str:
 def render_html(document: Mapping[str, Any]) -> str:
     """One page with everything inside: no network request. Names from the model are escaped."""
     from quantlab.report.plots import page as plots  # matplotlib takes a second to import; Markdown and JSON do without
-    from quantlab.report.plots.classes import SHOWN
+    from quantlab.report.plots.classes import shown_classes
 
     view = _view(document)
     best, layers, trace = view["best"], document["layers"], document["error_trace"]
@@ -144,7 +146,8 @@ def render_html(document: Mapping[str, Any]) -> str:
         **view,
         plots=images,
         shown=plots.disputed(document),
-        drawn_classes=SHOWN,
+        drawn_classes=len(shown_classes(view["classes"])),
+        on_paper=ON_PAPER,
         algorithms=plots.algorithms(document),
         matrix=change_matrix(document, best) if best else None,
         pairs=PAIRS,

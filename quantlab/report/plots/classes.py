@@ -24,9 +24,9 @@ def plot_classes(rows: Sequence[ClassRow], model: str, look: Look) -> str:
         look: Its look.
 
     Returns:
-        SVG text; empty without classes.
+        SVG text; empty where none is shown.
     """
-    shown = rows[:SHOWN][::-1]
+    shown = shown_classes(rows)[::-1]
     if not shown:
         return ""
     labelled = shown[0].fp32 is not None
@@ -63,6 +63,11 @@ def plot_classes(rows: Sequence[ClassRow], model: str, look: Look) -> str:
         what = "right" if labelled else "that keep the class that FP32 gives"
         axes.set_xlabel(f"samples of the class {what}, % (lines: 95 %)")
         return svg_text(figure, "classes", "Accuracy by class" if labelled else "Agreement with FP32 by class", marks)
+
+
+def shown_classes(rows: Sequence[ClassRow]) -> list[ClassRow]:
+    """The classes that are drawn: all of a few, of many those in which something changes."""
+    return list(rows) if len(rows) <= SHOWN else [row for row in rows if row.changed][:SHOWN]
 
 
 def _row(row: ClassRow) -> str:
