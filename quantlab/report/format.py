@@ -6,6 +6,8 @@ import numpy as np
 
 FORMAT = "quantlab.report"
 VERSION = 4
+SUFFIXES = (".json", ".md", ".html", ".csv", ".samples.csv")
+"""Of the files of a report."""
 READABLE = (2, 3, 4)
 """Versions that can serve as a baseline: what is read of them is the same in all."""
 

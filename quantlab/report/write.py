@@ -17,6 +17,7 @@ from quantlab.files import make_folder, together, write_text
 from quantlab.plain_text import csv_text, markdown, printable
 from quantlab.report.class_rows import PAIRS, Share, change_matrix, class_name, class_rows, outcome
 from quantlab.report.document import build_document
+from quantlab.report.format import SUFFIXES
 from quantlab.report.layers import reasons_of
 from quantlab.strict_json import json_text, parse_json
 
@@ -240,7 +241,7 @@ def write_document(document: Mapping[str, Any], folder: Path, name: str = "repor
     text = json_text(document)
     document = _legible(parse_json(text))  # file names that are not UTF-8 are letters there
     html, page = render_html(document), render_markdown(document)
-    paths = ReportPaths(*(folder / f"{name}{suffix}" for suffix in (".json", ".md", ".html", ".csv", ".samples.csv")))
+    paths = ReportPaths(*(folder / f"{name}{suffix}" for suffix in SUFFIXES))
     rows, samples = render_csv(document), render_samples(document)
     with together():
         make_folder(folder)

@@ -333,3 +333,15 @@ def test_dead_and_faint_channels_are_apart() -> None:
     found = weight_document(weight_error(WeightSite("n", 1, "w", 0), weights, kept, scale))
     assert (found["channels"], found["dead"], found["faint"]) == (6, 1, 1)
     assert found["scale"]["min"] == found["scale"]["max"] == pytest.approx(1 / 127)
+
+
+def test_of_many_classes_those_that_change_are_drawn(document: dict[str, Any]) -> None:
+    from quantlab.report.class_rows import class_rows
+    from quantlab.report.plots.classes import SHOWN, shown_classes
+
+    best = {"labels": [], "changes": [{}], "classes": [
+        {"class": k, "samples": 2, "agreed": 1 + (k % 7 > 0)} for k in range(2 * SHOWN)
+    ]}  # fmt: skip
+    rows = class_rows(document, best)
+    assert [row.number for row in shown_classes(rows)] == list(range(0, 2 * SHOWN, 7))
+    assert shown_classes(rows[:SHOWN]) == rows[:SHOWN]
