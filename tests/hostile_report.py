@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 import quantlab
 from models import coloured, conv_net, image_batches, run
 from quantlab.api import calibrate_all
 from quantlab.comparison import Backend, trace_error
 from quantlab.data import ArrayBatches
+from quantlab.data.shown import ShownSample
 from quantlab.observers import OBSERVERS
 from quantlab.ort import Session
+from quantlab.qdq import layers_of
 from quantlab.report import Evidence, build_document
 
 ATTACK = '</td></title><img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\'`{{7*7}}'
@@ -88,5 +93,15 @@ def document() -> dict[str, Any]:
     traces = {n: trace_error(model, q.model, image_batches(1)) for n, q in models.items()}
     traces |= {ATTACK: traces["mse"], LONG: traces["minmax"]}
     old = quantlab.compare(model, {ATTACK: models["minmax"].model, "mse": models["minmax"].model, "gone": model}, data)
-    evidence = Evidence(calibration, models["mse"].placement, traces, build_document(f"Old {ATTACK}", old))
+    picture = io.BytesIO()
+    Image.new("RGB", (9, 5), "red").save(picture, "JPEG")
+    worst = {w.index for row in result.results for w in row.worst}
+    result = dataclasses.replace(
+        result,
+        class_names={0: ATTACK, 1: LONG, 2: "=1"},
+        shown={index: ShownSample(f"{index}/{ATTACK}", picture.getvalue()) for index in worst},
+    )
+    layers = layers_of(models["mse"].model, models["mse"].placement)
+    baseline = build_document(f"Old {ATTACK}", old)
+    evidence = Evidence(calibration, f"data {ATTACK}", "mse", layers, traces, baseline)
     return build_document(f"Title {ATTACK}", result, evidence, ["quantlab", ATTACK, LONG], [ATTACK, LONG * 2])

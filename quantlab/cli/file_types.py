@@ -232,7 +232,7 @@ OUTPUT_SCALES = OutputScales()
 OUTPUT_ENGINE = OutputFile(".json")
 SHARED = SharedFile()
 SHARED_CACHE = SharedFile(".json")
-REPORT_FOLDER = OutputFolder(("report.json", "report.md", "report.html", "report.csv"))
+REPORT_FOLDER = OutputFolder(("report.json", "report.md", "report.html", "report.csv", "report.samples.csv"))
 DEMO_FOLDER = OutputFolder((*REPORT_FOLDER.names, "table.json", "model.qdq.onnx"))
 PTQ_FOLDER = OutputFolder(
     (*REPORT_FOLDER.names, "model.qdq.onnx", "model.qdq.onnx.data", "table.json", "placement.txt", "model.cache",

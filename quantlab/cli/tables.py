@@ -29,7 +29,8 @@ def print_comparison(comparison: Comparison) -> None:
     """One row per model."""
     table = Table(title=f"{comparison.samples} samples")
     with_metric = comparison.fp32.metric is not None
-    headings = ["model", "top-1", "points (95 %)", "top-5", "agrees", "SQNR dB", "KiB", *["metric"] * with_metric]
+    metric_name = printable(comparison.metric_name or "metric")
+    headings = ["model", "top-1", "points (95 %)", "top-5", "agrees", "SQNR dB", "KiB", *[metric_name] * with_metric]
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in comparison.results:

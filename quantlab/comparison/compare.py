@@ -86,7 +86,7 @@ def compare_models(
         raise DataError(
             f"there are {len(labels)} labels for {run.samples} samples", hint="one label per sample, in order"
         )
-    return summarise(run, stream_facts(batches), partial)
+    return summarise(run, batches, partial)
 
 
 def _as_backend(

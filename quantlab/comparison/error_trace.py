@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from quantlab.data import Batch, Batches, BatchSize
 from quantlab.errors import in_batch
 from quantlab.numerics import ErrorSums, dequantize, error_sums, quantize
-from quantlab.onnx_model import GraphView, Model, input_specs, load_model, require_float
+from quantlab.onnx_model import GraphView, Model, input_specs, load_model, node_label, require_float
 from quantlab.ort import ActivationReader
 from quantlab.qdq import RULES, WeightError, WeightSite, fold, prepare, weight_error
 
@@ -108,7 +108,7 @@ def weight_errors_of(fp32: onnx.ModelProto, qdq: onnx.ModelProto) -> tuple[tuple
         if values is None or kept is None or values.shape != kept.shape:
             unmatched += 1
             continue
-        site = WeightSite(node.name, rule.weight_input, dq.input[0], axis)
+        site = WeightSite(node_label(node), rule.weight_input, dq.input[0], axis)
         scale = np.atleast_1d(np.asarray(view.scale(dq), np.float32))
         errors.append(weight_error(site, values, kept, scale))
     return tuple(errors), unmatched

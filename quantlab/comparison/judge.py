@@ -104,6 +104,8 @@ def require_accuracy(comparison: Comparison, model: ModelResult) -> None:
     fp32 = comparison.fp32
     accuracy = fp32.metric if fp32.metric is not None else fp32.top1
     if accuracy is not None and accuracy <= 0:
-        raise ConfigError(f"FP32's accuracy is {accuracy:g}: no share of it can be kept", hint="check the labels")
+        raise ConfigError(
+            f"FP32's {comparison.measure} is {accuracy:g}: no share of it can be kept", hint="check the labels"
+        )
     if model.retained(fp32) is None:
         raise ConfigError("--fail-under needs an accuracy", hint="give --labels, class folders or --metric")

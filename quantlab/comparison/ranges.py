@@ -22,8 +22,8 @@ def activation_ranges(model: Model, quantized: Mapping[str, Model], batches: Bat
         batches: A few are enough.
 
     Returns:
-        The scales as tables, and histograms of the FP32 model on the batches, for the tensors that all of them quantize
-        and the FP32 model has. None if there are no such tensors or no batches.
+        The scales as tables, each with the tensors that its model quantizes, and histograms of the FP32 model on the
+        batches for all of these that it has. None if there are no such tensors or no batches.
 
     Raises:
         DataError: The batches do not fit.
@@ -31,13 +31,14 @@ def activation_ranges(model: Model, quantized: Mapping[str, Model], batches: Bat
     proto = fold(load_model(model))
     whole = list(BatchSize.of(input_specs(proto)).whole(batches))
     scales = {name: found for name, qdq in quantized.items() if (found := _scales_of(qdq))}
-    inside = {s.name for s in input_specs(proto)}.union(o for n in proto.graph.node for o in n.output)
-    shared = [t for t in next(iter(scales.values()), {}) if t in inside and all(t in s for s in scales.values())]
-    if not whole or not shared:
+    order = [*(spec.name for spec in input_specs(proto)), *(o for node in proto.graph.node for o in node.output)]
+    shown = [tensor for tensor in order if any(tensor in amax for amax in scales.values())]
+    if not whole or not shown:
         return None
-    run = run_calibration(CalibrationTarget(proto, tuple(shared)), whole, {})
-    tables = {name: CalibrationTable({t: found[t] for t in shared}) for name, found in scales.items()}
-    return CalibrationRun(tables, run.histograms)
+    run = run_calibration(CalibrationTarget(proto, tuple(shown)), whole, {})
+    kept = {name: {t: amax[t] for t in shown if t in amax} for name, amax in scales.items()}
+    tables = {name: CalibrationTable(amax) for name, amax in kept.items() if amax}
+    return CalibrationRun(tables, run.histograms, run.provenance)
 
 
 def _scales_of(model: Model) -> Mapping[str, np.float32]:

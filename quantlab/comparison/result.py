@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from quantlab.comparison.classes import ClassAccuracy, ClassChange
 from quantlab.comparison.statistics import AccuracyDifference, MeanDifference
 from quantlab.comparison.tally import WorstSample
+from quantlab.data.shown import ShownSample
 from quantlab.errors import DataError
 from quantlab.numerics import OutputError
 from quantlab.tabular import Rows, Tabular
@@ -31,6 +33,8 @@ class ModelResult:
         runtime_sqnr_db: Against the same Q/DQ model on ONNX Runtime.
         worst: The samples that moved furthest.
         classes: Class that FP32 gives -> (samples, those with the same class here).
+        labels: The right class -> how many of its samples are right, where there are labels.
+        changes: The samples to which it gives another class than FP32, by the two classes.
         failed: Why it is out of the comparison, or empty.
         metric_failed: What went wrong in the user's metric, or empty.
         int8: Whether it is quantized, None if that is not known.
@@ -49,6 +53,8 @@ class ModelResult:
     runtime_sqnr_db: float | None = None
     worst: tuple[WorstSample, ...] = ()
     classes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    labels: Mapping[int, ClassAccuracy] = field(default_factory=dict)
+    changes: tuple[ClassChange, ...] = ()
     failed: str = ""
     metric_failed: str = ""
     int8: bool | None = None
@@ -82,6 +88,8 @@ class Comparison(Tabular):
         labels_hash: Names their labels; None without, or if it was interrupted.
         metric_hash: Names the user's metric; None without one, or where its text is not known.
         class_names: Class -> its name, where known.
+        metric_name: What the user's metric is called; None without one.
+        shown: What can be shown of the samples that moved furthest, by their place in the data.
     """
 
     results: tuple[ModelResult, ...]
@@ -96,6 +104,8 @@ class Comparison(Tabular):
     labels_hash: str | None = None
     metric_hash: str | None = None
     class_names: Mapping[int, str] = field(default_factory=dict)
+    metric_name: str | None = None
+    shown: Mapping[int, ShownSample] = field(default_factory=dict)
 
     def to_rows(self) -> Rows:
         """One row per model, FP32 first."""
@@ -115,6 +125,11 @@ class Comparison(Tabular):
     def fp32(self) -> ModelResult:
         """The reference."""
         return self.results[0]
+
+    @property
+    def measure(self) -> str:
+        """What `ModelResult.retained` is a share of: the user's metric by its name, or accuracy."""
+        return self.metric_name or "metric" if self.fp32.metric is not None else "accuracy"
 
     @property
     def quantized(self) -> tuple[ModelResult, ...]:

@@ -14,7 +14,7 @@ from quantlab.comparison.backend import Backend, Outputs
 from quantlab.comparison.feed import check_range, with_labels
 from quantlab.comparison.judge import scores_output
 from quantlab.comparison.tally import BatchRow, Tally, Truth
-from quantlab.comparison.task import Metric, TaskMetric, metric_hash
+from quantlab.comparison.task import Metric, TaskMetric, metric_hash, metric_name
 from quantlab.data import Batch, Batches, BatchSize, Labels
 from quantlab.data.hash import SamplesHash
 from quantlab.errors import DataError, QuantlabError, first_line, in_batch
@@ -56,6 +56,7 @@ class ComparisonRun:
         scores: The output that is read as class scores, if any.
         kept: The batches so far.
         metric_hash: Of the user's metric, None where it is not known.
+        metric_name: What it is called, None without one.
         hash: Of their samples; not to be trusted after an interruption.
     """
 
@@ -67,7 +68,7 @@ class ComparisonRun:
         self.tallies = {b.name: Tally(b.name, judged, None if metric is None else TaskMetric(metric)) for b in backends}
         specs = input_specs(fp32)
         self._size = BatchSize.of(specs)
-        self.metric_hash = metric_hash(metric)
+        self.metric_hash, self.metric_name = metric_hash(metric), metric_name(metric)
         self.hash = SamplesHash([spec.name for spec in specs], self._size)
 
     @property

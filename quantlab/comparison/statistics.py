@@ -41,11 +41,7 @@ class AccuracyDifference:
 
 
 def accuracy_difference(reference: NDArray[np.bool_], other: NDArray[np.bool_]) -> AccuracyDifference:
-    """Compare two models on the same samples.
-
-    The adjusted Wald interval of Bonett and Price, Adjusted Wald Confidence Interval for a Difference of Binomial
-    Proportions Based on Paired Data, Journal of Educational and Behavioral Statistics 37 (2012): with one more sample
-    lost and one more won. It keeps its width where no sample differs, as equal results on few samples prove little.
+    """Compare two models on the same samples, see `difference_of_counts`.
 
     Args:
         reference: bool (N,), whether FP32 was right on each sample.
@@ -54,14 +50,50 @@ def accuracy_difference(reference: NDArray[np.bool_], other: NDArray[np.bool_]) 
     Returns:
         The difference, other minus reference.
     """
-    count = len(reference)
-    lost, won = int((reference & ~other).sum()), int((~reference & other).sum())
+    return difference_of_counts(len(reference), int((reference & ~other).sum()), int((~reference & other).sum()))
+
+
+def difference_of_counts(count: int, lost: int, won: int) -> AccuracyDifference:
+    """Compare two models by the samples on which they differ.
+
+    The adjusted Wald interval of Bonett and Price, Adjusted Wald Confidence Interval for a Difference of Binomial
+    Proportions Based on Paired Data, Journal of Educational and Behavioral Statistics 37 (2012): with one more sample
+    lost and one more won. It keeps its width where no sample differs, as equal results on few samples prove little.
+
+    Args:
+        count: All samples, one at least.
+        lost: Those that only FP32 gets right.
+        won: Those that only the model gets right.
+
+    Returns:
+        The difference, the model's accuracy minus FP32's.
+    """
     down, up = (lost + 1) / (count + 2), (won + 1) / (count + 2)
     middle = up - down
     error = math.sqrt((up + down - middle**2) / (count + 2))
     low, high = (100 * min(max(middle + side * _Z * error, -1.0), 1.0) for side in (-1, 1))
     p = math.erfc(abs(middle) / error / math.sqrt(2))
     return AccuracyDifference(100 * (won - lost) / count, low, high, p, lost, won)
+
+
+def share_interval(hits: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share, by Wilson.
+
+    Probable Inference, the Law of Succession, and Statistical Inference, Journal of the American Statistical
+    Association 22 (1927): it stays within 0..1, and keeps a width where all or none are hits.
+
+    Args:
+        hits: How many of them are.
+        count: Of how many, one at least.
+
+    Returns:
+        Its lower and its upper end, 0..1.
+    """
+    share, square = hits / count, _Z**2
+    middle = (share + square / (2 * count)) / (1 + square / count)
+    half = _Z / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
+    # at 0 and 1 the two terms are equal: what rounding leaves of them is not shown
+    return (0.0 if hits == 0 else middle - half), (1.0 if hits == count else middle + half)
 
 
 @dataclass(frozen=True, slots=True)

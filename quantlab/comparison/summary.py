@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterable, Mapping
 
 from quantlab.comparison.backend import Backend, OrtBackend
+from quantlab.comparison.classes import class_changes, right_by_class
 from quantlab.comparison.judge import judge_fp32
 from quantlab.comparison.metrics import ClassificationCounts
 from quantlab.comparison.result import Comparison, ModelResult
 from quantlab.comparison.run import FP32, ComparisonRun
 from quantlab.comparison.statistics import MeanDifference, accuracy_difference, mean_difference
 from quantlab.comparison.tally import Tally
-from quantlab.data import Labels, StreamFacts
+from quantlab.data import Batches, Labels, stream_facts
 from quantlab.data.python_file import FAILURES, described
+from quantlab.data.shown import show_samples
 from quantlab.errors import DataError, QuantlabError
 from quantlab.onnx_model import model_hash
 
@@ -26,12 +28,12 @@ SAME_DB, TWICE_DB = 20.0, 6.0
 computes something else; 34 dB is what FP16 layers between Q/DQ nodes have been seen to make."""
 
 
-def summarise(run: ComparisonRun, facts: StreamFacts, partial: bool) -> Comparison:
+def summarise(run: ComparisonRun, batches: Batches, partial: bool) -> Comparison:
     """Sum up what a run has kept.
 
     Args:
         run: With one batch at least.
-        facts: Of the data.
+        batches: The data.
         partial: Whether it was interrupted.
 
     Returns:
@@ -41,6 +43,7 @@ def summarise(run: ComparisonRun, facts: StreamFacts, partial: bool) -> Comparis
         DataError: FP32 guesses.
     """
     run.finish()
+    facts = stream_facts(batches)
     counts = {n: t.counts if run.scores else ClassificationCounts() for n, t in run.tallies.items()}
     labels = run.labels
     labeled = labels is not None and run.scores is not None
@@ -68,6 +71,8 @@ def summarise(run: ComparisonRun, facts: StreamFacts, partial: bool) -> Comparis
         None if partial else run.hash.labels(),
         run.metric_hash,
         facts.class_names,
+        run.metric_name,
+        show_samples(batches, sorted({w.index for result in results for w in result.worst})),
     )
 
 
@@ -92,6 +97,8 @@ def _result(
         runtime_sqnr_db=runtime.sqnr_db if runtime.count and other else None,
         worst=tally.worst(mine, labels) if other else (),
         classes=mine.by_class() if scored and other else {},
+        labels=right_by_class(counts[FP32], mine, labels) if scored and labels is not None else {},
+        changes=class_changes(mine, labels) if scored and other else (),
         failed=tally.failed,
         metric_failed=tally.metric_failed,
         int8=backend.int8,

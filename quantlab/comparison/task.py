@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import linecache
@@ -57,6 +58,16 @@ def metric_hash(metric: Metric | None) -> str | None:
     linecache.checkcache(code.co_filename)
     text = "".join(linecache.getlines(code.co_filename))
     return hashlib.sha256(f"{getattr(metric, '__qualname__', '')}\n{text}".encode()).hexdigest() if text else None
+
+
+def metric_name(metric: Metric | None) -> str | None:
+    """What a metric of the user is called in results: its own name, that of the function that it calls, or that of its
+    class; None without one."""
+    inner: object = metric
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    name = None if metric is None else getattr(inner, "__name__", type(inner).__name__)
+    return "metric" if name == "<lambda>" else name
 
 
 class TaskMetric:

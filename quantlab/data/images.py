@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from quantlab.data.batches import Batch, Labels, require_batch_size
 from quantlab.data.decode import frames, from_array, open_image
@@ -32,6 +33,7 @@ class ImageBatches:
         labels: The class of every image, (N,).
         skip_bad: Decode every image once beforehand, and leave out those that cannot be, with their labels.
         class_names: Class -> its name, where known.
+        folder: What the files are named below.
 
     Attributes:
         preprocess: As given.
@@ -55,6 +57,7 @@ class ImageBatches:
         labels: NDArray[np.int64] | None = None,
         skip_bad: bool = False,
         class_names: Mapping[int, str] | None = None,
+        folder: Path | None = None,
     ) -> None:
         expect_type(preprocess, Preprocess, "the preprocess", "quantlab.PRESETS['imagenet']")
         require_batch_size(batch_size)
@@ -66,6 +69,7 @@ class ImageBatches:
             )
         self.preprocess, self.input_name, self.batch_size = preprocess, input_name, batch_size
         self.class_names: Mapping[int, str] = class_names or {}
+        self._folder = folder
         self.skipped: tuple[str, ...] = ()
         self._notices: tuple[Notice, ...] = ()
         self._several = set[int]()
@@ -111,6 +115,20 @@ class ImageBatches:
                 labels = None if self.labels is None else self.labels[start : start + len(rows)]
                 yield {self.input_name: np.stack(rows)}, labels
                 start, rows = start + len(rows), []
+
+    def image(self, index: int) -> Image.Image:
+        """An image as it was decoded, before the preprocess; DataError if it cannot be."""
+        self._mapped.check()
+        image = self._images[index]
+        return open_image(image) if isinstance(image, Path) else from_array(image)
+
+    def file_name(self, index: int) -> str:
+        """The file of an image, below the folder of the data; '' for one that was given as an array."""
+        image = self._images[index]
+        if not isinstance(image, Path):
+            return ""
+        inside = self._folder is not None and image.is_relative_to(self._folder)
+        return image.relative_to(self._folder).as_posix() if inside and self._folder else image.name
 
     def _load(self, index: int) -> NDArray[Any]:
         self._mapped.check()
@@ -212,5 +230,5 @@ def image_folder(
     return ImageBatches(
         found.files[:limit], preprocess, input_name=input_name, batch_size=batch_size,
         labels=None if found.labels is None else found.labels[:limit], skip_bad=skip_bad,
-        class_names=found.class_names,
+        class_names=found.class_names, folder=Path(folder),
     ).noting(found.notices)  # fmt: skip

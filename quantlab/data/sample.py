@@ -82,7 +82,10 @@ def sample_batches(part: str, batch_size: int = 64) -> ImageBatches:
         MissingDependencyError: The sample is not installed.
     """
     found = read_sample(part)
-    return ImageBatches(found.images, PRESETS[PRESET], input_name="image", batch_size=batch_size, labels=found.labels)
+    return ImageBatches(
+        found.images, PRESETS[PRESET], input_name="image", batch_size=batch_size, labels=found.labels,
+        class_names=dict(enumerate(found.classes)),
+    )  # fmt: skip
 
 
 def unpack_sample(folder: str | Path) -> Path:

@@ -4,6 +4,7 @@ from quantlab.arguments import guard
 from quantlab.qdq.codes import CODES
 from quantlab.qdq.finding import Finding
 from quantlab.qdq.insert import WeightError, insert, weight_error
+from quantlab.qdq.layers import Layer, layers_of, layers_of_given
 from quantlab.qdq.lint import lint
 from quantlab.qdq.migrate import Migrated, migrate_to_cache, migrate_to_qdq, tensorrt_cache
 from quantlab.qdq.names import calibrated_name
@@ -28,6 +29,7 @@ __all__ = [
     "RULES",
     "WEIGHTED",
     "Finding",
+    "Layer",
     "Migrated",
     "Placement",
     "QdqRule",
@@ -45,6 +47,8 @@ __all__ = [
     "fold",
     "import_scales",
     "insert",
+    "layers_of",
+    "layers_of_given",
     "lint",
     "migrate_to_cache",
     "migrate_to_qdq",

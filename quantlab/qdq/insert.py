@@ -38,7 +38,7 @@ class WeightError:
         axis: The axis of its channels, None for one scale.
         sqnr_db: float64 (channels,), or (1,) for one scale; infinite for a channel that is exact, such as a dead one.
         scale: float32, as many.
-        dead: How many channels are all zero.
+        alive: bool, as many: whether a channel has anything but zeros.
     """
 
     node: str
@@ -46,7 +46,12 @@ class WeightError:
     axis: int | None
     sqnr_db: NDArray[np.float64]
     scale: NDArray[np.float32]
-    dead: int
+    alive: NDArray[np.bool_]
+
+    @property
+    def dead(self) -> int:
+        """How many channels are all zero."""
+        return int((~self.alive).sum())
 
     @property
     def worst_channel(self) -> int:
@@ -225,5 +230,5 @@ def weight_error(
     others = tuple(a for a in range(values.ndim) if a != site.axis) if site.axis is not None else None
     signal = np.atleast_1d(squares(values, others))
     noise = np.atleast_1d(squares(values.astype(np.float64) - kept, others))
-    dead = int((signal == 0).sum())
-    return WeightError(site.node, site.tensor, site.axis, sqnr_db(signal, noise), np.atleast_1d(scale), dead)
+    sqnr = sqnr_db(signal, noise)
+    return WeightError(site.node, site.tensor, site.axis, sqnr, np.atleast_1d(scale), signal > 0)

@@ -6,30 +6,33 @@ Described by `schema.json` beside this file. Ratios are 0..1. An SQNR is a numbe
 
 from __future__ import annotations
 
+import base64
 import math
 import platform
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
-import numpy as np
-
 from quantlab.calibration import CalibrationRun, CalibrationTable
 from quantlab.comparison import Comparison, ErrorTrace, ModelResult
 from quantlab.comparison.judge import MLPERF, reaches
+from quantlab.comparison.tally import WorstSample
+from quantlab.data.shown import ShownSample
 from quantlab.observers import Histogram
 from quantlab.plain_text import printable, without_folders
-from quantlab.qdq import Placement, WeightError
+from quantlab.qdq import Layer
 from quantlab.report.baseline import changes_since
-from quantlab.report.format import FORMAT, VERSION, number
+from quantlab.report.format import FORMAT, VERSION, number, short_float
 from quantlab.report.hint import Hint
 from quantlab.report.judgement import judge
+from quantlab.report.layers import layer_documents, weight_document
 from quantlab.report.verdict import chosen, verdict
 from quantlab.version import __version__
 
 _BINS = 128
+PICTURE = "data:image/jpeg;base64,"
+"""How the text of a picture begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,9 @@ class Evidence:
 
     Attributes:
         run: A calibration, with histograms.
-        placement: Of the best model.
+        histograms_of: Which data the histograms show.
+        graph: The Q/DQ model behind what the verdict names, None where it is not known: an engine has another name.
+        layers: The nodes of that.
         traces: Model -> where its error comes from.
         baseline: An earlier document to compare with.
         hint: What to do about the best model, if it is far from FP32.
@@ -46,7 +51,9 @@ class Evidence:
     """
 
     run: CalibrationRun | None = None
-    placement: Placement | None = None
+    histograms_of: str = "the calibration data"
+    graph: str | None = None
+    layers: Sequence[Layer] = ()
     traces: Mapping[str, ErrorTrace] = field(default_factory=dict)
     baseline: Mapping[str, Any] | None = None
     hint: Hint | None = None
@@ -76,7 +83,7 @@ def build_document(
     run = evidence.run
     tables = run.tables if run else {}
     table_warnings = [w for table in tables.values() for w in table.warnings]
-    models = [_model(r, comparison.fp32, evidence.bar) for r in comparison.results]
+    models = [_model(r, comparison, evidence.bar) for r in comparison.results]
     shown = chosen(comparison, evidence.bar)
     judgement = judge(comparison, shown, evidence.bar) if shown else None
     return {
@@ -93,13 +100,13 @@ def build_document(
             "best": shown.name if shown else None,
             "threshold": evidence.bar,
             "models": models,
+            "metric_name": None if comparison.metric_name is None else printable(comparison.metric_name),
             "class_names": {str(c): printable(name) for c, name in sorted(comparison.class_names.items())},
+            "pictures": _pictures(comparison, shown),
         },
-        "calibration": {"tensors": [_tensor(name, tables, run.histograms[name]) for name in run.histograms]}
-        if run
-        else None,
-        "placement": _placement(evidence.placement) if evidence.placement else None,
-        "error_trace": _error_trace(evidence.traces, shown) if evidence.traces else None,
+        "calibration": _calibration(run, evidence.histograms_of) if run else None,
+        "layers": _layers(evidence) if evidence.layers else None,
+        "error_trace": _error_trace(evidence.traces, evidence.graph) if evidence.traces else None,
         "hint": evidence.hint.document() if evidence.hint else None,
         "baseline": changes_since(evidence.baseline, models) if evidence.baseline else None,
         "warnings": list(dict.fromkeys(map(without_folders, [*comparison.warnings, *table_warnings, *warnings]))),
@@ -130,8 +137,8 @@ def _provenance(
     }
 
 
-def _model(result: ModelResult, fp32: ModelResult, bar: float) -> dict[str, Any]:
-    retained = result.retained(fp32)
+def _model(result: ModelResult, comparison: Comparison, bar: float) -> dict[str, Any]:
+    retained = result.retained(comparison.fp32)
     return {
         "name": result.name,
         "failed": without_folders(result.failed) or None,
@@ -148,16 +155,33 @@ def _model(result: ModelResult, fp32: ModelResult, bar: float) -> dict[str, Any]
         "runtime_sqnr_db": None if result.runtime_sqnr_db is None else number(result.runtime_sqnr_db),
         "size_bytes": result.size_bytes,
         "outputs": {name: {k: number(v) for k, v in asdict(e).items()} for name, e in result.errors.items()},
-        "worst": [asdict(w) | {"sqnr_db": number(w.sqnr_db)} for w in result.worst],
+        "worst": [_worst(w, comparison.shown.get(w.index)) for w in result.worst],
         "classes": [{"class": c, "samples": n, "agreed": same} for c, (n, same) in result.classes.items()],
+        "labels": [{"class": c} | asdict(of) for c, of in result.labels.items()],
+        "changes": [asdict(change) for change in result.changes],
         "int8": result.int8,
         "facts": {key: float(value) for key, value in result.facts.items() if math.isfinite(value)},
     }
 
 
-def _error_trace(traces: Mapping[str, ErrorTrace], best: ModelResult | None) -> dict[str, Any]:
+def _worst(sample: WorstSample, shown: ShownSample | None) -> dict[str, Any]:
+    file = printable(shown.file) if shown is not None and shown.file else None
+    return asdict(sample) | {"sqnr_db": number(sample.sqnr_db), "file": file}
+
+
+def _pictures(comparison: Comparison, shown: ModelResult | None) -> dict[str, str]:
+    """Of the samples that suffer most under the model that the verdict names."""
+    worst = [(w.index, comparison.shown.get(w.index)) for w in (shown.worst if shown else ())]
+    return {
+        str(index): f"{PICTURE}{base64.b64encode(sample.picture).decode()}"
+        for index, sample in worst
+        if sample is not None and sample.picture
+    }
+
+
+def _error_trace(traces: Mapping[str, ErrorTrace], graph: str | None) -> dict[str, Any]:
     names = _in_order([list(trace.tensors) for trace in traces.values()])
-    chosen = best.name if best is not None and best.name in traces else next(iter(traces))
+    chosen = graph if graph is not None and graph in traces else next(iter(traces))
     return {
         "tensors": [
             {"name": name, "sqnr_db": {m: number(t.tensors[name]) for m, t in traces.items() if name in t.tensors}}
@@ -165,7 +189,7 @@ def _error_trace(traces: Mapping[str, ErrorTrace], best: ModelResult | None) -> 
         ],
         "model": chosen,
         "models": list(traces),
-        "weights": [_weight(error) for error in traces[chosen].weights],
+        "weights": [weight_document(error) for error in traces[chosen].weights],
         "unmatched": traces[chosen].unmatched,
     }
 
@@ -179,35 +203,26 @@ def _in_order(chains: Sequence[Sequence[str]]) -> list[str]:
     return list(TopologicalSorter(before).static_order())
 
 
-def _weight(error: WeightError) -> dict[str, Any]:
-    finite = error.sqnr_db[np.isfinite(error.sqnr_db)]
-    low, median, high = np.percentile(finite, [0, 50, 100]) if finite.size else (np.inf, np.inf, np.inf)
+def _calibration(run: CalibrationRun, data: str) -> dict[str, Any]:
     return {
-        "node": error.node,
-        "tensor": error.tensor,
-        "channels": int(error.sqnr_db.size),
-        "dead": error.dead,
-        "worst_channel": error.worst_channel,
-        "sqnr_db": {"min": number(low), "median": number(median), "max": number(high)},
-        "scale": {
-            "min": float(error.scale.min()), "median": float(np.median(error.scale)), "max": float(error.scale.max())
-        },
-    }  # fmt: skip
+        "histograms_of": data,
+        "samples": run.provenance.samples,
+        "tensors": [_tensor(name, run.tables, histogram) for name, histogram in run.histograms.items()],
+    }
 
 
 def _tensor(name: str, tables: Mapping[str, CalibrationTable], histogram: Histogram) -> dict[str, Any]:
+    amax = {key: table.amax[name] for key, table in tables.items() if name in table.amax}
     return {
         "name": name,
-        "amax": {key: float(str(np.float32(table.amax[name]))) for key, table in tables.items()},
+        "amax": {key: short_float(value) for key, value in amax.items()},
+        "saturated": {key: histogram.share_above(float(value)) for key, value in amax.items()},
         "range": float(histogram.range),
         "counts": [int(c) for c in histogram.counts.reshape(_BINS, -1).sum(axis=1)],
     }
 
 
-def _placement(placement: Placement) -> dict[str, Any]:
-    reasons = Counter((s.op, s.reason) for s in placement.skipped)
-    return {
-        "tensors": list(placement.tensors),
-        "weights": [asdict(w) for w in placement.weights],
-        "skipped": [{"op": op, "reason": reason, "count": n} for (op, reason), n in reasons.most_common()],
-    }
+def _layers(evidence: Evidence) -> dict[str, Any]:
+    trace = evidence.traces.get(evidence.graph or "")
+    histograms = evidence.run.histograms if evidence.run else {}
+    return {"model": evidence.graph, "rows": layer_documents(evidence.layers, trace, histograms)}

@@ -2,10 +2,19 @@
 
 import math
 
+import numpy as np
+
 FORMAT = "quantlab.report"
-VERSION = 3
-READABLE = (2, 3)
+VERSION = 4
+SUFFIXES = (".json", ".md", ".html", ".csv", ".samples.csv")
+"""Of the files of a report."""
+READABLE = (2, 3, 4)
 """Versions that can serve as a baseline: what is read of them is the same in all."""
+
+
+def short_float(value: float | np.floating) -> float:
+    """The shortest number that is the same in float32."""
+    return float(str(np.float32(value)))
 
 
 def number(value: float) -> float | str:

@@ -33,6 +33,7 @@ from quantlab.engines.runtime import Runtime
 from quantlab.errors import ConfigError, Notice, QuantlabError
 from quantlab.files import check_folder
 from quantlab.onnx_model import has_qdq, input_specs, load_model
+from quantlab.qdq import Layer, Placement, layers_of, layers_of_given
 from quantlab.report.baseline import other_origin
 from quantlab.report.document import Evidence, build_document
 from quantlab.report.hint import Hint, hint_for
@@ -72,6 +73,7 @@ class ComparisonRequest:
         command: The command line, for the report.
         open_runtime: Gives the TensorRT to use.
         models: Quantized models in memory by name.
+        placements: By which some of these were made.
     """
 
     fp32: onnx.ModelProto
@@ -87,6 +89,7 @@ class ComparisonRequest:
     command: Sequence[str] = ()
     open_runtime: Callable[[], Runtime] = open_runtime
     models: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
+    placements: Mapping[str, Placement] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.files and not self.models and not self.backends and self.calibration is None:
@@ -151,25 +154,29 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     models |= {f"ort:qdq:{name}": q.model for name, q in opened.quantized.items()}
     size = BatchSize.of(input_specs(request.fp32))
     few = [batch for batch in islice(request.batches, SHOWN_BATCHES) if size.takes(batch)]
-    traces, untraced = _traces(request.fp32, models, result, few)
+    shown = chosen_of(result, request.bar)
+    graph = _graph_of(shown, models)
+    traces, untraced = _traces(request.fp32, models, result, few, graph)
     if not few:
         untraced.append(f"there is no whole batch of {size.fixed} samples: activations and inner errors are not shown")
-    chosen = opened.quantized_by(result.quantized[0].name) if result.quantized else None
     hint = _hint(request.fp32, result, models, traces, few, untraced)
+    made = opened.quantized_by(graph) if graph else None
+    placement = made.placement if made else request.placements.get(graph or "")
     evidence = Evidence(
-        activation_ranges(request.fp32, models, few),
-        chosen.placement if chosen else None,
-        traces,
-        request.baseline,
-        hint,
-        request.bar,
+        run=activation_ranges(request.fp32, models, few),
+        histograms_of=f"the first {sum(map(size.count, few))} samples of the compared data",
+        graph=graph,
+        layers=_layers(request.fp32, models[graph], placement, untraced) if graph else (),
+        traces=traces,
+        baseline=request.baseline,
+        hint=hint,
+        bar=request.bar,
     )
     document = build_document(
         request.title, result, evidence, request.command, [*opened.skipped, *opened.notices, *untraced]
     )
     left_out = dict.fromkeys(notice for notice in opened.notices if notice.kind in ("short_batch", "bad_images"))
     paths = write_document(document, folder)
-    shown = chosen_of(result, request.bar)
     return ComparisonReport(
         comparison=result,
         chosen=shown,
@@ -200,12 +207,35 @@ def _open(opened: BackendSet, request: ComparisonRequest) -> None:
         opened.open(specs, batch, asked_for=request.backends is not None, engine_files=engines)
 
 
+def _graph_of(shown: ModelResult | None, models: Mapping[str, onnx.ModelProto]) -> str | None:
+    """The Q/DQ model behind what the verdict names: itself, or the one that an engine was built from."""
+    names = () if shown is None else (shown.name, shown.name.replace("trt:", "ort:", 1))
+    return next((name for name in names if name in models and has_qdq(models[name])), None)
+
+
+def _layers(
+    fp32: onnx.ModelProto, qdq: onnx.ModelProto, placement: Placement | None, untraced: list[str]
+) -> tuple[Layer, ...]:
+    """The nodes of a Q/DQ model; why they are not known is added to `untraced`."""
+    try:
+        return layers_of_given(qdq, fp32) if placement is None else layers_of(qdq, placement)
+    except QuantlabError as error:  # the comparison stands without it
+        untraced.append(f"what runs in INT8 cannot be said: {error.message}")
+        return ()
+
+
 def _traces(
-    fp32: onnx.ModelProto, models: Mapping[str, onnx.ModelProto], result: Comparison, few: Sequence[Batch]
+    fp32: onnx.ModelProto,
+    models: Mapping[str, onnx.ModelProto],
+    result: Comparison,
+    few: Sequence[Batch],
+    graph: str | None,
 ) -> tuple[dict[str, ErrorTrace], list[str]]:
-    """Where the error of every sound Q/DQ model comes from, and why that cannot be shown of some."""
+    """Where the error of the Q/DQ models closest to FP32 comes from, and of `graph`; why that cannot be shown of
+    some."""
     closest = [r.name for r in result.quantized if r.name in models and has_qdq(models[r.name])]
-    shown, others = set(closest[:TRACED]), closest[TRACED:]
+    shown = {*closest[:TRACED], *([graph] if graph else [])}
+    others = [name for name in closest if name not in shown]
     traces, untraced = {}, []
     if others:
         untraced.append(f"where the error of {', '.join(others)} comes from is not shown: {TRACED} are closer to FP32")

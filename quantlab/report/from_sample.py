@@ -16,6 +16,7 @@ from quantlab.data import ImageBatches
 from quantlab.data.sample import sample_batches, sample_folder
 from quantlab.files import make_folder, together
 from quantlab.onnx_model import load_model, save_model
+from quantlab.qdq import layers_of
 from quantlab.report.document import Evidence, build_document
 from quantlab.report.from_comparison import SHOWN_BATCHES
 from quantlab.report.write import ReportPaths, write_document
@@ -87,7 +88,8 @@ def report_sample(
     few = list(islice(sample.test, SHOWN_BATCHES))
     traces = {name: trace_error(sample.proto, q.model, few) for name, q in quantized.items()}
     warnings = [warning for q in quantized.values() for warning in q.warnings]
-    evidence = Evidence(run, quantized[best].placement, traces)
+    layers = layers_of(quantized[best].model, quantized[best].placement)
+    evidence = Evidence(run, graph=best, layers=layers, traces=traces)
     document = build_document(TITLE, result, evidence, command, warnings)
     model, table = folder / "model.qdq.onnx", folder / "table.json"
     with together():

@@ -32,7 +32,7 @@ class Judgement:
 
     Attributes:
         passed: Whether it reaches the bar.
-        measure: What it was judged by: 'accuracy', 'agreement' or 'sqnr'.
+        measure: What it was judged by: 'accuracy' (top-1), 'metric' (the user's), 'agreement' or 'sqnr'.
         value: Of that measure: a share 0..1, or dB.
         bar: The least that passes.
         text: All of it in a sentence.
@@ -62,8 +62,9 @@ def judge(comparison: Comparison, model: ModelResult, bar: float = MLPERF) -> Ju
     """
     kept = model.retained(comparison.fp32)
     if kept is not None:
-        text = f"keeps {kept:.2%} of FP32's accuracy, the bar is {100 * bar:g}%"
-        return Judgement(reaches(kept, bar), "accuracy", kept, bar, text)
+        measure = "accuracy" if comparison.fp32.metric is None else "metric"
+        text = f"keeps {kept:.2%} of FP32's {comparison.measure}, the bar is {100 * bar:g}%"
+        return Judgement(reaches(kept, bar), measure, kept, bar, text)
     scores = None if model.agreement is None else comparison.scores
     others = [error.sqnr_db for name, error in model.errors.items() if name != scores]
     worst = model.worst_sqnr_db if scores is None else min(others, default=math.inf)

@@ -27,6 +27,7 @@ from quantlab.errors import ConfigError, DataError, QuantlabError
 from quantlab.files import check_folder, make_folder, remove, together, write_text
 from quantlab.onnx_model import has_qdq, input_specs, load_model, save_model
 from quantlab.qdq.outputs import Scales
+from quantlab.report.format import SUFFIXES
 from quantlab.report.from_comparison import ComparisonReport, ComparisonRequest, report_comparison
 from quantlab.report.judgement import Judgement, judge
 from quantlab.trt import open_runtime
@@ -44,7 +45,7 @@ ENGINES = {"trt:fp16": "fp16.engine", "trt:qdq": "model.engine"}
 """Backend -> the file of its engine."""
 _NOT_ALWAYS = (
     "model.cache", "model.cache.json", "ptq.toml", *(file + end for file in ENGINES.values() for end in ("", ".json")),
-    *(f"engines/report.{kind}" for kind in ("json", "md", "html", "csv")),
+    *(f"engines/report{suffix}" for suffix in SUFFIXES),
 )  # fmt: skip
 """What an earlier run may have left, that would not belong to the model of this one."""
 
@@ -198,6 +199,7 @@ def _compare(
         fp32=proto,
         files={},
         models={name: quantized.model for name, quantized in found.quantized.items()},
+        placements={name: quantized.placement for name, quantized in found.quantized.items()},
         batches=parts.evaluation,
         metric=request.metric,
         bar=_bar(request),

@@ -30,7 +30,7 @@ def verdict(comparison: Comparison, bar: float = MLPERF) -> str:
         return _verdict_of_speed(comparison, *fastest)
     best, count = comparison.best, len(comparison.quantized)
     start = f"Best of {count} INT8 models: {best.name}" if count > 1 else f"INT8 model {best.name}"
-    return f"{start}, {_accuracy(best, fp32, comparison.samples)}."
+    return f"{start}, {_accuracy(best, fp32, comparison)}."
 
 
 def _fastest(comparison: Comparison, bar: float) -> tuple[ModelResult, ModelResult] | None:
@@ -68,7 +68,7 @@ def _latency(result: ModelResult) -> float:
 
 def _verdict_of_speed(comparison: Comparison, engine: ModelResult, base: ModelResult) -> str:
     ratio = _latency(base) / _latency(engine)
-    accuracy = _accuracy(engine, comparison.fp32, comparison.samples)
+    accuracy = _accuracy(engine, comparison.fp32, comparison)
     if ratio < FASTER:
         return (
             f"INT8 is not faster here: {engine.name} takes {_latency(engine):.3f} ms, {base.name} "
@@ -79,18 +79,27 @@ def _verdict_of_speed(comparison: Comparison, engine: ModelResult, base: ModelRe
     return f"{'Ship' if judged else 'Fastest is'} {engine.name}: {speed}; {accuracy}."
 
 
-def _accuracy(result: ModelResult, fp32: ModelResult, samples: int) -> str:
+def _accuracy(result: ModelResult, fp32: ModelResult, comparison: Comparison) -> str:
     quality = f"SQNR {_db(result.worst_sqnr_db)}"
+    samples = f"on {comparison.samples} samples"
+    if result.metric is not None and fp32.metric is not None:
+        against = f"{comparison.measure} {result.metric:.4g} against {fp32.metric:.4g} in FP32"
+        mean = result.metric_difference
+        if mean is None:
+            return f"{against} {samples}; {quality}"
+        interval = f"{mean.value:+.4g} {samples} (95 %: {mean.low:+.4g} to {mean.high:+.4g}), {_judged(mean.is_noise)}"
+        return f"{against}: {interval}; {quality}"
     if result.top1 is not None and fp32.top1 is not None and result.difference is not None:
         change = result.difference
-        judged = "which can well be chance" if change.is_noise else "which is more than chance"
         return (
-            f"top-1 {result.top1:.2%} against {fp32.top1:.2%} in FP32: {change.points:+.2f} points on {samples} "
-            f"samples (95 %: {change.low:+.2f} to {change.high:+.2f}), {judged}; {quality}"
+            f"top-1 {result.top1:.2%} against {fp32.top1:.2%} in FP32: {change.points:+.2f} points {samples} "
+            f"(95 %: {change.low:+.2f} to {change.high:+.2f}), {_judged(change.is_noise)}; {quality}"
         )
-    if result.metric is not None and fp32.metric is not None:
-        return f"metric {result.metric:.4g} against {fp32.metric:.4g} in FP32 on {samples} samples; {quality}"
-    return f"{quality} on {samples} samples"
+    return f"{quality} {samples}"
+
+
+def _judged(is_noise: bool) -> str:
+    return "which can well be chance" if is_noise else "which is more than chance"
 
 
 def _db(value: float) -> str:

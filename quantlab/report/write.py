@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from quantlab.comparison import Comparison
+from quantlab.comparison import AccuracyDifference, Comparison
 from quantlab.errors import ConfigError, expect_type
 from quantlab.files import make_folder, together, write_text
 from quantlab.plain_text import csv_text, markdown, printable
+from quantlab.report.class_rows import PAIRS, Share, change_matrix, class_name, class_rows, outcome
 from quantlab.report.document import build_document
+from quantlab.report.format import SUFFIXES
+from quantlab.report.layers import reasons_of
 from quantlab.strict_json import json_text, parse_json
+
+ON_PAPER = 100
+"""Rows of the classes that are printed."""
+MOST = 10
+"""Classes, and pairs of them, in the Markdown; all of them are on the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +36,14 @@ class ReportPaths:
         markdown: For a pull request.
         html: The page.
         csv: A row per model.
+        samples: A row per sample that suffers most, of every model, as CSV.
     """
 
     json: Path
     markdown: Path
     html: Path
     csv: Path
+    samples: Path
 
 
 def template_environment(autoescape: bool) -> Environment:
@@ -53,6 +64,11 @@ def template_environment(autoescape: bool) -> Environment:
         "cell": markdown,
         "fact": _fact,
         "signed": _signed,
+        "metric_interval": _metric_interval,
+        "figures": _figures,
+        "small_share": _small_share,
+        "share": _share,
+        "points": _points,
     }
     return environment
 
@@ -69,6 +85,27 @@ def _number(value: float | str | None, digits: int = 2) -> str:
 
 def _interval(value: Mapping[str, float] | None) -> str:
     return "–" if value is None else f"{value['points']:+.2f} ({value['low']:+.2f} to {value['high']:+.2f})"
+
+
+def _metric_interval(value: Mapping[str, float] | None) -> str:
+    return "–" if value is None else f"{value['value']:+.4g} ({value['low']:+.4g} to {value['high']:+.4g})"
+
+
+def _figures(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def _small_share(value: float | None) -> str:
+    """A share that may be far below a percent."""
+    return "–" if value is None else f"{100 * value:.3g} %"
+
+
+def _share(value: Share) -> str:
+    return f"{100 * value.value:.1f} % ({100 * value.low:.1f} to {100 * value.high:.1f})"
+
+
+def _points(value: AccuracyDifference) -> str:
+    return f"{value.points:+.1f} ({value.low:+.1f} to {value.high:+.1f})"
 
 
 def _pvalue(value: Mapping[str, float] | None) -> str:
@@ -90,32 +127,49 @@ def _signed(value: float | None, digits: int = 2) -> str:
 
 
 def render_markdown(document: Mapping[str, Any]) -> str:
-    """The document for a pull request: verdict, table, warnings, provenance."""
-    return template_environment(autoescape=False).get_template("report.md.j2").render(doc=document)
+    """The document for a pull request: verdict, table, warnings, samples, classes, provenance."""
+    template = template_environment(autoescape=False).get_template("report.md.j2")
+    return template.render(**_view(document), most=MOST)
 
 
 def render_html(document: Mapping[str, Any]) -> str:
     """One page with everything inside: no network request. Names from the model are escaped."""
     from quantlab.report.plots import page as plots  # matplotlib takes a second to import; Markdown and JSON do without
+    from quantlab.report.plots.classes import shown_classes
 
-    calibration, trace = document["calibration"], document["error_trace"]
-    tensors = calibration["tensors"] if calibration else []
-    models = document["comparison"]["models"]
-    best = next((m for m in models if m["name"] == document["comparison"]["best"]), None)
-    drawn = {
-        "quality": plots.plot_quality(models),
-        "tradeoff": plots.plot_tradeoff(models),
-        "latency": plots.plot_latency(models),
-        "error_trace": plots.plot_error_trace(trace, models) if trace and trace["tensors"] else "",
-        "weights": plots.plot_weights(trace) if trace and trace["weights"] else "",
-        "classes": plots.plot_classes(best) if best else "",
-        "amax": plots.plot_amax(tensors) if tensors else "",
-        "histograms": plots.plot_histograms(tensors) if tensors else "",
-    }
-    images = {name: Markup(svg) for name, svg in drawn.items()}
-    shown = len(plots.most_disputed(tensors)) if tensors else 0
+    view = _view(document)
+    best, layers, trace = view["best"], document["layers"], document["error_trace"]
+    images = {name: Markup(svg) for name, svg in plots.draw(document, best, view["classes"]).items()}
+    model = layers["model"] if layers else None
+    traced = {t["name"]: t["sqnr_db"].get(model) for t in trace["tensors"]} if trace else {}
     template = template_environment(autoescape=True).get_template("report.html.j2")
-    return template.render(doc=document, plots=images, shown=shown, best=best)
+    return template.render(
+        **view,
+        plots=images,
+        shown=plots.disputed(document),
+        drawn_classes=len(shown_classes(view["classes"])),
+        on_paper=ON_PAPER,
+        algorithms=plots.algorithms(document),
+        matrix=change_matrix(document, best) if best else None,
+        pairs=PAIRS,
+        traced=traced,
+    )
+
+
+def _view(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document, and what both pages read off it."""
+    comparison = document["comparison"]
+    models = comparison["models"]
+    best = next((m for m in models if m["name"] == comparison["best"]), None)
+    return {
+        "doc": document,
+        "best": best,
+        "classes": class_rows(document, best) if best else [],
+        "class_name": partial(class_name, document),
+        "outcome": outcome,
+        "reasons": reasons_of(document["layers"]["rows"]) if document["layers"] else [],
+        "measure": "accuracy" if models[0]["metric"] is None else comparison["metric_name"] or "metric",
+    }
 
 
 COLUMNS = (
@@ -145,6 +199,20 @@ def render_csv(document: Mapping[str, Any]) -> str:
     return csv_text(rows)
 
 
+def render_samples(document: Mapping[str, Any]) -> str:
+    """The samples that suffer most as CSV: a row per model and sample, with the names of file and classes."""
+    rows: list[list[object]] = [
+        ["model", "sample", "file", "sqnr_db", "label", "label_name", "fp32_class", "fp32_name", "class", "class_name"]
+    ]
+    names = document["comparison"]["class_names"]
+    for model in document["comparison"]["models"]:
+        for w in model["worst"]:
+            classes = [w[key] for key in ("label", "fp32_class", "quantized_class")]
+            named = [value for c in classes for value in (c, names.get(str(c)))]
+            rows.append([model["name"], w["index"], w["file"], w["sqnr_db"], *named])
+    return csv_text(rows)
+
+
 def _legible(value: Any) -> Any:
     """Plain values whose texts have nothing but line breaks that is not printable: no page may hold it."""
     if isinstance(value, str):
@@ -163,7 +231,7 @@ def write_document(document: Mapping[str, Any], folder: Path, name: str = "repor
         name: Of the files, without suffix.
 
     Returns:
-        `name`.json, .md, .html and .csv in `folder`.
+        `name`.json, .md, .html, .csv and .samples.csv in `folder`.
 
     Raises:
         ConfigError: They cannot be written, or `name` is a path.
@@ -173,14 +241,15 @@ def write_document(document: Mapping[str, Any], folder: Path, name: str = "repor
     text = json_text(document)
     document = _legible(parse_json(text))  # file names that are not UTF-8 are letters there
     html, page = render_html(document), render_markdown(document)
-    paths = ReportPaths(*(folder / f"{name}{suffix}" for suffix in (".json", ".md", ".html", ".csv")))
-    rows = render_csv(document)
+    paths = ReportPaths(*(folder / f"{name}{suffix}" for suffix in SUFFIXES))
+    rows, samples = render_csv(document), render_samples(document)
     with together():
         make_folder(folder)
         write_text(paths.json, text)
         write_text(paths.markdown, page)
         write_text(paths.html, html)
         write_text(paths.csv, rows)
+        write_text(paths.samples, samples)
     return paths
 
 

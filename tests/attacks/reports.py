@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from attack import Attack, Call, Command
 import quantlab
 from models import coloured, conv_net, quantized
 from quantlab.comparison import Backend, compare_models
+from quantlab.data.shown import ShownSample
 from quantlab.ort import Session
 from quantlab.report import write_document
 from quantlab.report.document import build_document
@@ -42,6 +46,14 @@ NAMES = (
 LATER = "raise SystemExit('code of the user ran before the cheap checks')\n"
 
 
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
 def FAMILY(folder: Path) -> Iterator[Attack]:
     proto, x = conv_net(), coloured(6)
     onnx.save(proto, folder / "m.onnx")
@@ -50,17 +62,22 @@ def FAMILY(folder: Path) -> Iterator[Attack]:
     quantlab.calibrate(proto, [{"image": x}]).save(folder / "t.json")
     (folder / "code.py").write_text(LATER)
     (folder / "bad.json").write_text('{"format": "quantlab.report", "version": 3}')
-    session = Session(proto, optimize=False)
-    found = compare_models(proto, [Backend(name, session.run) for name in NAMES], [{"image": x}])
+    far = Session(quantized(proto, [{"image": x}]).model, optimize=False)
+    found = compare_models(proto, [Backend(name, far.run) for name in NAMES], [{"image": x}])
+    shown = {k: ShownSample(name, b"") for k, name in enumerate(NAMES)}
+    found = dataclasses.replace(found, class_names=dict(enumerate(NAMES)), shown=shown, metric_name=NAMES[0])
 
     def written() -> None:
         paths = write_document(build_document("# t\n[a](b)", found), Path("report"))
         page, table = paths.markdown.read_text("utf-8"), paths.csv.read_text("utf-8")
+        table += paths.samples.read_text("utf-8")
+        assert "<img src=x" not in paths.html.read_text("utf-8")
         page = page.replace("\\]", "").replace("\\[", "")
         heads = [line for line in page.splitlines() if line.startswith("#")]
         assert len(heads) == 1, heads
         assert not any(mark in page for mark in ("](java", "![", "<img", "\x1b", "\u202e"))
-        assert not any(row.lstrip('"')[:1] in "=+-@" for row in table.splitlines()[1:] if row), table
+        cells = [cell for row in csv.reader(io.StringIO(table)) for cell in row]
+        assert not any(cell[:1] in tuple("=+-@\t") and not _is_number(cell) for cell in cells), table
         assert b"\\xff" in paths.json.read_bytes()
 
     yield Call("names in a report", written, returns=True)

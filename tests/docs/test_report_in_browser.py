@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from hostile_report import ATTACK, document
@@ -84,7 +85,10 @@ def test_page_fetches_nothing_complains_of_nothing_and_runs_no_name(show: Open, 
     assert complaints == []
     assert requests == [report.as_uri()]
     assert page.evaluate("window.pwned") is None
-    assert page.locator("img, iframe, link, object, embed").count() == 0
+    assert page.locator("iframe, link, object, embed").count() == 0
+    pictures = page.locator("img").evaluate_all("all => all.map(i => [i.src.slice(0, 23), i.complete, i.naturalWidth])")
+    assert pictures
+    assert all(picture == ["data:image/jpeg;base64,", True, 9] for picture in pictures)
     assert page.locator("script").count() == 1
     assert page.title() == page.locator("h1").inner_text() == f"Title {ATTACK}"
     for part in ("td", "dd", ".warnings li", "svg text"):
@@ -117,9 +121,10 @@ def test_headings_tables_and_language_are_there_for_a_screen_reader(show: Open) 
     assert page.locator("html").get_attribute("lang") == "en"
     levels = page.locator("h1, h2, h3, h4, h5, h6").evaluate_all("all => all.map(h => Number(h.tagName[1]))")
     assert levels[0] == 1
-    assert set(levels[1:]) == {2}
+    assert levels[1] == 2
+    assert all(step <= 1 for step in np.diff(levels[1:]))  # no level is left out
     tables = page.locator("table")
-    assert tables.count() == 9
+    assert tables.count() == 12
     for table in tables.all():
         assert table.locator("thead th").count() == table.locator("thead th[scope=col]").count() > 0
         # every row has a cell under every heading
@@ -152,7 +157,7 @@ def test_every_column_of_every_table_sorts_up_and_then_down(show: Open) -> None:
     page = show().page
     open_details(page)
     tables = page.locator("table.sortable")
-    assert tables.count() == 8
+    assert tables.count() == 11
     kinds = set()
     for table in tables.all():
         found = table.evaluate(SORTED)
@@ -174,7 +179,7 @@ def test_every_column_of_every_table_sorts_up_and_then_down(show: Open) -> None:
 def test_names_sort_as_text_and_their_numbers_as_numbers(show: Open) -> None:
     page = show().page
     open_details(page)
-    table = page.locator("table.sortable", has=page.locator("th", has_text=re.compile("^node$")))
+    table = page.locator("table.sortable", has=page.locator("th", has_text=re.compile("^layer$")))
     table.locator("th button").first.click()
     names = table.locator("tbody td:first-child").all_inner_texts()
     assert names.index("conv9/Conv") < names.index("conv10/Conv") < names.index("logits/Gemm")
@@ -281,6 +286,31 @@ def test_every_text_can_be_read_in_both_colour_schemes(scheme: str, media: str, 
         contrasts = page.evaluate(CONTRAST, selector)
         assert contrasts, selector
         assert min(contrasts) >= READABLE, selector
+
+
+def test_details_are_open_on_paper_and_closed_again(show: Open) -> None:
+    page = show().page
+    hidden = "[...document.querySelectorAll('details')].filter(d => !d.lastElementChild.checkVisibility()).length"
+    count = page.locator("details").count()
+    assert page.evaluate(hidden) == count > 0
+    page.emulate_media(media="print")  # by the style alone, as where no script runs
+    assert page.evaluate(hidden) == 0
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details[open]").count() == count
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details[open]").count() == 0
+
+
+def test_point_of_a_plot_leads_to_its_row(show: Open) -> None:
+    page = show().page
+    point = page.locator("svg[aria-label^='How the error grows'] a[href^='#layer-']").first
+    row = point.get_attribute("href")
+    point.dispatch_event("click")
+    assert page.evaluate("location.hash") == row
+    assert page.evaluate(f"document.querySelector('{row}').matches(':target')")
+    box, inner = page.locator(row).bounding_box(), page.evaluate("innerHeight")
+    assert 0 <= box["y"] <= inner  # it was scrolled to
 
 
 def test_page_without_scripts_shows_every_table(browser: Any, report: Path) -> None:

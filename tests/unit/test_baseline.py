@@ -63,8 +63,8 @@ def test_report_of_the_version_before_can_be_a_baseline(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"format": "quantlab.report", "version": 1}', "format 'quantlab.report' version 1, expected 3"),
-        ('{"format": "quantlab.report", "version": 4}', "format 'quantlab.report' version 4, expected 3"),
+        ('{"format": "quantlab.report", "version": 1}', "format 'quantlab.report' version 1, expected 4"),
+        ('{"format": "quantlab.report", "version": 5}', "format 'quantlab.report' version 5, expected 4"),
         (
             '{"format": "quantlab.report", "version": 3, "comparison": {}}',
             "is not a report of this version: it has no 'title'",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +11,7 @@ import pytest
 import quantlab
 from models import conv_net, image_batches
 from quantlab.comparison import trace_error
-from quantlab.report import ComparisonRequest, load_document, report_comparison
-from quantlab.report.write import template_environment
+from quantlab.report import ComparisonRequest, load_document, render_html, report_comparison
 from quantlab.tune.exclusion import LOW_DB, propose_exclusion
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -55,15 +53,17 @@ def test_model_that_no_layer_explains_gets_no_hint() -> None:
     assert propose_exclusion(conv_net(), model, blind, []) is None
 
 
-def test_report_of_a_bad_model_says_which_layer_and_of_a_good_one_nothing(tmp_path: Path) -> None:
+def test_report_of_a_bad_model_says_which_layer_and_of_a_good_one_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plots = ("quality", "tradeoff", "latency", "error_trace", "weights", "classes", "amax", "histograms")
+    monkeypatch.setattr("quantlab.report.plots.page.draw", lambda *given: dict.fromkeys(plots, ""))
     for name, model in (("bad", spoiled("r")), ("good", spoiled())):
         onnx.save(model, tmp_path / f"{name}.onnx")
         request = ComparisonRequest(conv_net(), {name: tmp_path / f"{name}.onnx"}, image_batches(2))
         done = report_comparison(request, tmp_path / name)
         document = load_document(done.paths.json)
-        template = template_environment(autoescape=True).get_template("report.html.j2")
-        html = template.render(doc=document, plots=defaultdict(str), best=None, shown=0)
-        pages = done.paths.markdown.read_text(), html
+        pages = done.paths.markdown.read_text(), render_html(document)
         if name == "good":
             assert (done.hint, document["hint"]) == ("", None)
             assert not any("in float:" in page or "What would help" in page for page in pages)

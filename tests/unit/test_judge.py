@@ -131,9 +131,9 @@ def test_threshold_without_an_accuracy_is_refused() -> None:
     require_accuracy(comparison(row, top1=0.8), row)
     with pytest.raises(ConfigError, match="--fail-under needs an accuracy"):
         require_accuracy(comparison(result("a")), result("a"))
-    for accuracy in ({"top1": 0.0}, {"top1": 0.5, "metric": -2.0}):
-        with pytest.raises(ConfigError, match="FP32's accuracy is .*: no share of it can be kept"):
-            require_accuracy(comparison(row, **accuracy), row)
+    for known, what in (({"top1": 0.0}, "accuracy"), ({"top1": 0.5, "metric": -2.0}, "metric")):
+        with pytest.raises(ConfigError, match=f"FP32's {what} is .*: no share of it can be kept"):
+            require_accuracy(comparison(row, **known), row)
 
 
 def test_quantized_models_are_sorted_by_sqnr_and_the_first_is_the_best() -> None:

@@ -24,6 +24,7 @@ from quantlab.comparison import trace_error
 from quantlab.errors import ConfigError
 from quantlab.observers import OBSERVERS
 from quantlab.ort import Session
+from quantlab.qdq import layers_of
 from quantlab.report import (
     Evidence,
     ReportPaths,
@@ -48,7 +49,8 @@ def document() -> dict[str, Any]:
     models = {n: q.model for n, q in quantized.items()} | {EVIL: quantized["mse"].model}
     result = quantlab.compare(conv_net(), models, image_batches(2, seed=9))
     traces = {n: trace_error(conv_net(), q.model, image_batches(1)) for n, q in quantized.items()}
-    evidence = Evidence(run, quantized["mse"].placement, traces)
+    layers = layers_of(quantized["mse"].model, quantized["mse"].placement)
+    evidence = Evidence(run, graph="mse", layers=layers, traces=traces)
     return build_document("A title", result, evidence, ["quantlab", "x"], [EVIL])
 
 
@@ -110,7 +112,7 @@ def test_html_is_well_formed_self_contained_and_escaped(document: dict[str, Any]
     assert all(url.startswith("#") for url in page.urls)
     assert page.tags.count("script") == 1  # sorting; EVIL is not a second one
     assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", text).replace("http://www.w3.org/", "")
-    assert text.count("<svg") == 6  # quality, error along the network, weights, classes, amax, histograms
+    assert text.count("<svg") == 5  # quality, error along the network, weights, amax, histograms
     assert "currentColor" in text
     for model in document["comparison"]["models"][:-1]:
         assert f">{model['name']}<" in text
@@ -120,7 +122,7 @@ def test_markdown_rows_have_equal_cells_and_names_cannot_break_them(document: di
     text = render_markdown(document)
     assert "<script>" not in text
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 3
+    assert len(tables) == 4  # models, outputs, samples, layers
     for block in tables:
         widths = {len(re.findall(r"(?<!\\)\|", row)) for row in block.strip().splitlines()}
         assert len(widths) == 1, block
@@ -131,7 +133,9 @@ def test_pages_come_from_the_json_alone(written: ReportPaths) -> None:
     assert render_html(loaded) == written.html.read_text()
     assert render_markdown(loaded) == written.markdown.read_text()
     assert render_csv(loaded) == written.csv.read_text()
-    assert [path.name for path in vars_of(written)] == ["report.json", "report.md", "report.html", "report.csv"]
+    assert [path.name for path in vars_of(written)] == [
+        "report.json", "report.md", "report.html", "report.csv", "report.samples.csv",
+    ]  # fmt: skip
 
 
 def vars_of(paths: ReportPaths) -> list[Path]:
@@ -233,12 +237,12 @@ def test_pictures_are_drawn_whatever_the_users_matplotlib_is_set_to(
     """LaTeX that is not there, colours and sizes of slides, a window system of a notebook."""
     import matplotlib
 
-    from quantlab.report.plots.page import plot_quality
+    from quantlab.report.plots.page import looks, plot_quality
 
-    models = document["comparison"]["models"]
-    plain = plot_quality(models)
+    models, look_of = document["comparison"]["models"], looks(document)
+    plain = plot_quality(models, look_of, None)
     with matplotlib.rc_context({"text.usetex": True, "font.size": 40, "figure.facecolor": "red"}):
-        assert plot_quality(models) == plain
+        assert plot_quality(models, look_of, None) == plain
     code = "import quantlab.report.plots.page, os; print(os.environ['MPLBACKEND'])"
     shown = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"MPLBACKEND": "no such"}, capture_output=True, text=True

@@ -21,6 +21,7 @@ from quantlab.comparison import Backend, trace_error
 from quantlab.data import ArrayBatches
 from quantlab.observers import OBSERVERS
 from quantlab.ort import Session
+from quantlab.qdq import layers_of
 from quantlab.report import Evidence, build_document, load_document, render_csv, write_document
 from quantlab.report.hint import Hint
 from quantlab.tune.exclusion import Exclusion
@@ -45,7 +46,7 @@ FACTS = {
     "round_0_ms": 0.39,
     "round_1_ms": 0.41,
 }
-OPEN = {"class_names", "facts", "outputs", "amax", "versions", "preprocess"}
+OPEN = {"class_names", "pictures", "facts", "outputs", "amax", "saturated", "versions", "preprocess"}
 """Objects whose keys are names or are recorded as they are."""
 
 
@@ -78,7 +79,8 @@ def full() -> dict[str, Any]:
     traces = {n: trace_error(conv_net(), q.model, image_batches(1)) for n, q in models.items()}
     older = build_document("older", quantlab.compare(conv_net(), {"mse": models["mse"].model}, labelled()))
     hint = Hint("mse", Exclusion(("a", "b c"), 12.5, 21.0, 6))
-    evidence = Evidence(calibration, models["mse"].placement, traces, older, hint)
+    layers = layers_of(models["mse"].model, models["mse"].placement)
+    evidence = Evidence(calibration, "other data", "mse", layers, traces, older, hint)
     return as_json(build_document("full", result, evidence, ["quantlab", "x"], ["a warning"]))
 
 
@@ -150,7 +152,7 @@ def test_document_with_everything_is_what_the_schema_says(full: dict[str, Any], 
     assert models["broken"]["failed"]
     assert models["engine"]["facts"] == FACTS
     assert models["mse"]["metric_difference"]
-    assert None not in (full["calibration"], full["placement"], full["error_trace"], full["baseline"], full["hint"])
+    assert None not in (full["calibration"], full["layers"], full["error_trace"], full["baseline"], full["hint"])
 
 
 def test_written_file_is_what_the_schema_says(

@@ -23,7 +23,9 @@ def test_skip_is_quantized_only_beside_an_int8_convolution() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
-def test_later_of_two_like_convolutions_takes_the_addition_and_the_earlier_branch_a_pair(first: str, second: str) -> None:
+def test_later_of_two_like_convolutions_takes_the_addition_and_the_earlier_branch_a_pair(
+    first: str, second: str
+) -> None:
     text = f"""m (float[N,4,8,8] x) => (float[N,4,8,8] y) {{
         a = Conv (x, w)
         b = Conv (x, v)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 stats = pytest.importorskip("scipy.stats")
 
 from quantlab.comparison import accuracy_difference
-from quantlab.comparison.statistics import mean_difference
+from quantlab.comparison.statistics import mean_difference, share_interval
 
 
 def outcomes(count: int, accuracy: float, flips: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -96,3 +96,10 @@ def test_counts_noise_and_certainty() -> None:
     assert (result.lost, result.won, result.points) == (20, 0, -20)
     assert not result.is_noise
     assert result.high < 0
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 1), (1, 1), (0, 50), (50, 50), (1, 3), (170, 200), (99_999, 100_000)])
+def test_interval_of_a_share_is_that_of_scipy(hits: int, count: int) -> None:
+    wanted = stats.binomtest(hits, count).proportion_ci(method="wilson")
+    assert share_interval(hits, count) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+    assert 0 <= share_interval(hits, count)[0] <= hits / count <= share_interval(hits, count)[1] <= 1

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from quantlab.report.noise_bar import NoiseBar
-from quantlab.report.plots.page import short
 from quantlab.report.plots.style import COLORS, INK, drawing
+from quantlab.report.plots.svg import short
 
 
 def draw_noise_bars(groups: Mapping[str, Sequence[NoiseBar]], total_db: float | None, kind: str) -> bytes:
