@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantlab.data.class_map import SYNSET, ClassMap
+from quantlab.data.class_lines import SYNSET
+from quantlab.data.class_map import ClassMap
 from quantlab.data.file_names import FileNames
 from quantlab.errors import DataError
 

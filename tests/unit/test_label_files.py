@@ -61,6 +61,22 @@ LISTS = {
     "table.tsv": ("name\tnumber\ntench\t3\ngoldfish\t4\n", ("goldfish", 4)),
     "rows.csv": ("synset,name\nn01440764,tench\nn01443537,goldfish\n", ("goldfish", 1)),
     "commas.txt": ("tench, Tinca tinca\ngoldfish\nshark, great, white\n", ("goldfish", 1)),
+    "one_comma.txt": ("tench, Tinca tinca\ngoldfish, Carassius\n", ("goldfish, carassius", 1)),
+    "map_clsloc.txt": ("n01440764 449 tench\nn01443537 450 gold_fish\n", ("gold fish", 450)),
+    "synset_number.csv": ("n01443537,1,goldfish\nn01440764,0,tench\n", ("goldfish", 1)),
+    "synset_number.tsv": ("n01443537\t8\nn01440764\t7\n", ("n01443537", 8)),
+    "number_synset.txt": ("4 n01440764 tench\n5 n01443537 goldfish\n", ("goldfish", 5)),
+    "one_column.csv": ('"name"\n"tench"\n"goldfish"\n', ("goldfish", 1)),
+    "wnids.csv": ("wnid\nn01440764\nn01443537\n", ("n01443537", 1)),
+    "name_and_more.csv": ("name,group\ntench,fish\ngoldfish,fish\n", ("goldfish", 1)),
+    "semicolons.csv": ("id;name\n3;tench\n4;goldfish\n", ("goldfish", 4)),
+    "more_numbers.csv": ("images,id,name\n12,3,tench\n30,4,goldfish\n", ("goldfish", 4)),
+    "pandas.csv": (",class_id,name\n0,5,tench\n1,3,goldfish\n", ("goldfish", 3)),
+    "blanks.txt": ("id name\n3 tench\n4 goldfish\n", ("goldfish", 4)),
+    "classic_mac.txt": ("tench\rgoldfish\r", ("goldfish", 1)),
+    "decomposed.txt": ("tench\ncafe\u0301\n", ("caf\u00e9", 1)),
+    "python.txt": ("{0: 'tench, Tinca tinca',\n 1: \"potter's wheel\"}", ("potter's wheel", 1)),
+    "config.json": ('{"id2label": {"0": "tench", "1": "goldfish"}, "label2id": {}}', ("goldfish", 1)),
 }
 
 
@@ -112,6 +128,14 @@ def test_class_lists_of_every_kind(tmp_path: Path, name: str) -> None:
         ('["a", 3]', "'3' is no name of a class"),
         ("index,name\n1,a\n1,b\n", "is there twice"),
         ("{", "Expecting"),
+        ("{0: 'a', 0: 'b'}", "a class is there twice"),
+        ("{0: print()}", "Expecting"),
+        ("background\nn01440764 tench\nn01443537 goldfish\n", "line 1 is 'background' and every other"),
+        ("species,family\ncat,felidae\ndog,canidae\n", "leaves open whether it is a heading"),
+        ("name,images\ncat,12\ndog,30\n", "which column has the numbers of the classes"),
+        ("cat,12,0\ndog,30,1\n", "which column has the numbers of the classes"),
+        ("n01440764 1\nn01443537 1\n", "a class number is there twice"),
+        ("# the classes\ncat\n", "line 1 begins with '#'"),
     ],
 )
 def test_class_list_that_leaves_numbers_open_is_refused(tmp_path: Path, text: str, match: str) -> None:
