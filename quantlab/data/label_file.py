@@ -50,7 +50,8 @@ def read_label_lines(
 
     Columns are separated by tabs, commas, semicolons or blanks; names with blanks in them are told by the files that
     there are. A first line is a header if it has a word that stands above labels or files and nothing that looks like a
-    number; of more than two columns the header says which are meant, or the files and classes that are known.
+    number, or nothing that is known; of more than two columns the header says which are meant, or the files that there
+    are, where all other columns say the same.
 
     Args:
         text: The content of the file.
@@ -97,7 +98,7 @@ def _separated(text: str, source: Path, mark: str) -> Callable[[], list[_Row]]:
 def _rows(text: str, source: Path, mark: str) -> list[_Row]:
     """(number of the line, its cells) of all that are not empty."""
     before = csv.field_size_limit(_LONGEST_LINE)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True, skipinitialspace=True)
     rows: list[_Row] = []
     try:
         first = 1
@@ -129,7 +130,7 @@ def _at_blank(line: str, known: FileNames, classes: ClassMap | None) -> list[str
 
 def _labelled(rows: Sequence[_Row], source: Path, classes: ClassMap | None, known: FileNames) -> list[LabelLine]:
     """The lines of rows; DataError where one cannot be read."""
-    header = rows[0][1] if rows and _is_header(rows[0][1], classes) else None
+    header = rows[0][1] if rows and _is_header(rows[0][1], classes, known) else None
     rows = rows[1:] if header is not None else rows
     if not rows:
         raise _no_labels(source)
@@ -162,12 +163,17 @@ def _columns(
     cells = [[row[k] for _, row in rows] for k in range(width)]
     met = [k for k in range(width) if any(cell in known for cell in cells[k])]
     readable = [k for k in range(width) if all(_class_of(cell, classes) is not None for cell in cells[k])]
-    if width == 2:
-        turned = readable == [0] and (1 in met or named == [1])
-        return (1, 0) if turned else (0, 1)
+    headed = [k for k in range(width) if words[k] & _LABEL_WORDS]
+    is_clear = not header or headed or named or {0, 1} - {*met} or {0, 1} - {*readable}
+    if width == 2 and is_clear:
+        seems = 0 in readable and 1 in met and (0 not in met or 1 not in readable)
+        return (1, 0) if headed == [0] or (headed != [1] and (named == [1] or seems)) else (0, 1)
     of_files = named if len(named) == 1 else met
-    labels = [k for k in readable if k not in of_files]
-    labels = [k for k in labels if words[k] & _LABEL_WORDS] or labels
+    if len(of_files) == 1 and headed and not {*headed} & {*readable}:
+        return of_files[0], headed[0]  # the error is about the class that it names
+    # without a heading every column must say the same: one of numbers may count the lines beside names of classes
+    labels = headed or [k for k in range(width) if k not in of_files and any(cells[k])]
+    labels = [k for k in labels if k in readable] if headed or {*labels} <= {*readable} else []
     same = len({tuple(_class_of(cell, classes) for cell in cells[k]) for k in labels}) == 1
     if len(of_files) != 1 or not same:
         raise DataError(
@@ -213,8 +219,11 @@ def _class_of(text: str, classes: ClassMap | None) -> int | None:
     return classes.find(boxes[1] if boxes else text)
 
 
-def _is_header(row: list[str], classes: ClassMap | None) -> bool:
-    """Whether a line is a heading: a cell is a word for files or labels, and none looks like a number or a class."""
+def _is_header(row: list[str], classes: ClassMap | None, known: FileNames) -> bool:
+    """Whether a line is a heading: a cell is a word for files or labels, and none looks like a number or a class; or
+    it has neither a file that there is nor a class, and labels nothing."""
+    if known and len(row) > 1 and not any(cell in known or _class_of(cell, classes) is not None for cell in row):
+        return True
     if any(_DIGIT.search(cell) or SYNSET.fullmatch(cell) for cell in row):
         return False
     if classes is not None and any(classes.find(cell) is not None for cell in row):

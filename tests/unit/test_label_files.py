@@ -36,7 +36,10 @@ LABELS = {
     "no suffix": "ImageId,label\na,2\nimg 2,0\nc d,1\n",
     "a folder before": "val/a.png 2\nval/img 2.png 0\nval/sub/c d.png 1\n",
     "three columns by heading": "index,filename,label\n0,a.png,2\n1,img 2.png,0\n2,sub/c d.png,1\n",
-    "three columns by content": "a.png,tench?,2\nimg 2.png,shark?,0\nsub/c d.png,cat?,1\n",
+    "three columns by content": "a.png,2,2.0\nimg 2.png,0,0.0\nsub/c d.png,1,1.0\n",
+    "a comma at the end": "a.png,2,\nimg 2.png,0,\nsub/c d.png,1,\n",
+    "blanks before quotes": '"a.png", "2"\n"img 2.png", "0"\n"sub/c d.png", "1"\n',
+    "headings of the owner": "id_code,diagnosis\na.png,2\nimg 2,0\nc d,1\n",
     "split and class": "split,path,class_id,class_name\nval,a.png,2,x\nval,img 2.png,0,y\ntest,c d.png,1,z\n",
 }
 NAMED = {
@@ -90,6 +93,40 @@ def classes(tmp_path: Path) -> Path:
 def test_labels_of_files_are_found_however_they_are_written(tmp_path: Path, case: str) -> None:
     (tmp_path / "labels").write_text(LABELS[case])
     assert read_labels(tmp_path / "labels", "", Samples(3, 3, FILES)).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("heading", ["label,image", "label,id"])
+def test_heading_says_which_of_two_numbers_is_the_label(tmp_path: Path, heading: str) -> None:
+    (tmp_path / "labels").write_text(f"{heading}\n1,0\n2,1\n0,2\n")
+    assert read_labels(tmp_path / "labels", "", Samples(3, 3, ["0.png", "1.png", "2.png"])).tolist() == [1, 2, 0]
+
+
+def test_names_with_accents_are_one_in_both_forms(tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("caf\u00e9.png,1\ncafe\u0301 2.png,2\n", "utf-8")
+    names = ["cafe\u0301.png", "caf\u00e9 2.png"]  # as macOS and others write them
+    assert read_labels(tmp_path / "labels", "", Samples(2, 2, names)).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (",file,label\n0,a.png,cat\n1,b.png,dog\n", "'0,a.png,cat' has no class number Hint: .* --classes"),
+        ("file,width,class\na.png,8,cat\nb.png,8,dog\n", "'a.png,8,cat' has no class number"),
+        ("7,a.png,cat\n9,b.png,dog\n", "not clear which are the files"),
+        ("a.png,7,cat\nb.png,9,dog\n", "not clear which are the files"),
+        ("a.png,8,cat\nb.png,8,dog\n", "not clear which are the files"),
+    ],
+)
+def test_number_beside_the_name_of_a_class_is_not_taken_for_it(tmp_path: Path, text: str, match: str) -> None:
+    (tmp_path / "labels").write_text(text)
+    with pytest.raises(DataError, match=match):
+        read_labels(tmp_path / "labels", "", Samples(2, 2, ["a.png", "b.png"]))
+
+
+def test_two_columns_of_numbers_under_unknown_headings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("id_code,diagnosis\n1,0\n0,1\n")
+    with pytest.raises(DataError, match="2 columns, of which it is not clear"):
+        read_labels(tmp_path / "labels", "", Samples(2, 2, ["0.png", "1.png"]))
 
 
 @pytest.mark.parametrize("case", NAMED)
