@@ -36,6 +36,8 @@ from quantlab.files import (
     locked,
     locks,
     make_folder,
+    open_output,
+    places,
     read_bytes,
     read_text,
     read_together,
@@ -335,6 +337,19 @@ def test_set_appears_at_the_end_of_its_block_or_not_at_all(tmp_path: Path) -> No
     assert contents(tmp_path) == {"a": b"new", "b": b"new", "new/c": b"new"}
 
 
+def test_file_of_a_set_that_fails_is_not_of_it_though_the_block_goes_on(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"old")
+    with together():
+        write_bytes(tmp_path / "a", b"first")
+        write_bytes(tmp_path / "b", b"new")
+        make_folder(tmp_path / "new")
+        for name in ("a", "c", "new/d"):
+            with pytest.raises(ConfigError, match="No space left"), open_output(tmp_path / name) as file:
+                file.write(b"half")
+                raise OSError(28, "No space left on device")
+    assert contents(tmp_path) == {"a": b"old", "b": b"new"}
+
+
 class Killed(BaseException):
     """Stands for the end of the process: nothing is cleaned up after it."""
 
@@ -543,6 +558,18 @@ def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path: 
         check_writable(tmp_path / "b")
         assert sum(name.startswith(".quantlab-") for name in names(tmp_path)) == 3
     assert names(tmp_path) == {"a", ".quantlab-notes", ".quantlab-aaaaaaaa"}
+
+
+def test_what_a_journal_names_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process was killed after the folder was settled, and before it was swept."""
+    write_bytes(tmp_path / "a", b"old")
+    cut_off(tmp_path, lambda: write_set(tmp_path, b"new"), 1)
+    monkeypatch.setattr(sweeping, "_swept", set())
+    with monkeypatch.context() as patch:
+        patch.setattr(places, "settle", lambda folder: None)
+        check_writable(tmp_path / "other")
+    settle(tmp_path)
+    assert contents(tmp_path) == {"a": b"new", "b": b"new", "new/c": b"new"}
 
 
 def test_folder_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
