@@ -1,4 +1,4 @@
-"""Images named by patterns and lists: links are followed, nothing is passed over, a name that is there is no pattern."""
+"""Images named by patterns and lists: links are followed, nothing is passed over, what is there is no pattern."""
 
 from __future__ import annotations
 
