@@ -70,17 +70,19 @@ def read_label_lines(
     if not lines:
         raise _no_labels(source)
     kinds: list[Callable[[], list[_Row]]] = [
-        lambda: [(number, [line.strip('"')]) for number, line in lines],
+        lambda: [(number, [_unquoted(line)]) for number, line in lines],
         *(_separated(text, source, mark) for mark in "\t,;" if any(mark in line for _, line in lines)),
     ]
-    if any(len(line.split()) > 1 for _, line in lines):
+    of_words = sum(len(line.split()) > 1 for _, line in lines)
+    likeliest = 1 if len(kinds) > 1 or 2 * of_words > len(lines) else 0
+    if of_words:
         kinds.append(lambda: [(number, _at_blank(line, known, classes)) for number, line in lines])
     problem: DataError | None = None
     for kind, rows_of in enumerate(kinds):
         try:
             found = _labelled(rows_of(), source, classes, known)
         except DataError as error:
-            problem = error if kind == min(1, len(kinds) - 1) else problem  # that of the likeliest separator
+            problem = error if kind == likeliest else problem
             continue
         if kind < 2 or not files or any(line.file in known for line in found):
             return found
@@ -120,12 +122,17 @@ def _at_blank(line: str, known: FileNames, classes: ClassMap | None) -> list[str
     """File and label of a line of words: the longest file that is known, else all but the last word."""
     blanks = [found.span() for found in re.finditer(r"\s+", line)]
     for start, end in reversed(blanks):
-        if line[:start].strip('"') in known:
-            return [line[:start].strip('"'), line[end:]]
+        if _unquoted(line[:start]) in known:
+            return [_unquoted(line[:start]), line[end:]]
     for start, end in blanks:
-        if line[end:].strip('"') in known and _class_of(line[:start], classes) is not None:
-            return [line[end:].strip('"'), line[:start]]
-    return [cell.strip('"') for cell in line.rsplit(None, 1)]
+        if _unquoted(line[end:]) in known and _class_of(line[:start], classes) is not None:
+            return [_unquoted(line[end:]), line[:start]]
+    return [_unquoted(cell) for cell in line.rsplit(None, 1)]
+
+
+def _unquoted(cell: str) -> str:
+    """Without the quotation marks around it: one alone is no number."""
+    return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
 
 
 def _labelled(rows: Sequence[_Row], source: Path, classes: ClassMap | None, known: FileNames) -> list[LabelLine]:

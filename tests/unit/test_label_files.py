@@ -212,6 +212,12 @@ def test_name_of_two_classes_is_none(tmp_path: Path) -> None:
     assert (found.find("crane"), found.find("n03126707"), dict(found.names)) == (None, 1, {0: "crane", 1: "crane"})
 
 
+@pytest.mark.parametrize(("text", "line"), [('"3\n1\n', 1), ('3\n1"\n', 2), ("Class ID\nClass ID\n3\n1\n2\n", 2)])
+def test_quote_that_is_not_closed_and_a_second_heading_are_no_labels(text: str, line: int) -> None:
+    with pytest.raises(DataError, match=f"line {line}: .* has no class number"):
+        read_label_lines(text, Path("labels"))
+
+
 def test_names_without_a_class_list_get_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no class number Hint: .* --classes FILE"):
         read_label_lines("a.png,shark\n", Path("labels"), None, FILES)
