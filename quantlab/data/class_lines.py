@@ -82,7 +82,7 @@ def _of_synset(line: str) -> tuple[str, ...] | None:
 
 
 def _unquoted(name: str) -> str:
-    return re.sub(r"""^(['"])(.*)\1,?$""", r"\2", name)
+    return re.sub(r"""^(['"])(.*)\1,?$""", r"\2", name).strip()
 
 
 def _table(lines: Sequence[str]) -> list[list[str]] | None:
@@ -94,7 +94,7 @@ def _table(lines: Sequence[str]) -> list[list[str]] | None:
         try:
             rows = [[cell.strip() for cell in row] for row in reader]
         except csv.Error:
-            return None
+            continue
         is_alike = len({len(row) for row in rows}) == 1 and len(rows) == len(lines) and len(rows[0]) > 1
         if is_alike and (mark != "," or any(re.search(r",\S", line) for line in lines) or _has_columns(rows)):
             return rows

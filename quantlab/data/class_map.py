@@ -68,6 +68,8 @@ def _as_map(rows: Sequence[Row], source: str) -> ClassMap:
     for number, called in rows:
         if number in names:
             raise ValueError(f"class {number} is there twice")
+        if not called[-1]:
+            raise ValueError(f"class {number} has no name")
         names[number] = called[-1]
         for text in map(_plain, called):
             if numbers.setdefault(text, number) != number:  # ImageNet has two cranes and two maillots

@@ -25,7 +25,22 @@ from sameness import (
     same_lines,
     same_numbers,
 )
-from seeds import ABOUT, ENGINE, LATENCIES, LINES, RECORD, REPORT, SENSITIVITY, TABLE, npy, npz, saved, seeds, shard
+from seeds import (
+    ABOUT,
+    CLASSES,
+    ENGINE,
+    LATENCIES,
+    LINES,
+    RECORD,
+    REPORT,
+    SENSITIVITY,
+    TABLE,
+    npy,
+    npz,
+    saved,
+    seeds,
+    shard,
+)
 
 from quantlab.calibration.cache_record import CacheRecord, load_record, record_path
 from quantlab.calibration.ep_table import ep_table_bytes, table_from_ep
@@ -34,6 +49,7 @@ from quantlab.calibration.shards import CalibrationShard
 from quantlab.calibration.table import CalibrationTable
 from quantlab.calibration.trt_cache import TrtCache, cache_from_table, table_from_cache
 from quantlab.data.arrays import read_arrays
+from quantlab.data.class_map import ClassMap, read_class_map
 from quantlab.data.labels import Samples, read_labels
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.presets import PRESETS
@@ -120,6 +136,10 @@ def _write_chunk(value: Any, path: Path) -> bytes:
 def _table_of_cache(cache: TrtCache) -> TrtCache:
     table_from_cache(cache)
     return cache
+
+
+def _write_classes(value: ClassMap, path: Path) -> bytes:
+    return json.dumps({str(number): [name] for number, name in value.names.items()}).encode()
 
 
 def _nothing(value: Any, path: Path) -> bytes:
@@ -237,6 +257,7 @@ def parsers(folder: Path) -> dict[str, Parser]:
             _nothing,
             same_labels,
         ),
+        "classes": Parser("bytes", "c.txt", CLASSES, read_class_map, _write_classes),
         "labels_npy": Parser(
             "zip",
             "l.npz",

@@ -117,6 +117,13 @@ REPORT = {
 ABOUT = {"model": "a", "data": "b"}
 
 
+CLASSES = (
+    b"n01440764 tench, Tinca tinca\nn01443537 goldfish\n",
+    b'index,wnid,name\n3,n01440764,"tench, Tinca"\n4,n01443537,goldfish\n',
+    b'{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}',
+    b"{0: 'tench', 1: 'goldfish'}",
+    b"names\n0: tench\n1: goldfish\n",
+)
 LINES = (b"a.png,3\nsub/b.png,0\n", b"file,label\na.png,3\nsub/b.png,0\n", b"3\n0\n")
 
 

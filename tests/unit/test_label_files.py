@@ -75,6 +75,7 @@ LISTS = {
     "semicolons.csv": ("id;name\n3;tench\n4;goldfish\n", ("goldfish", 4)),
     "more_numbers.csv": ("images,id,name\n12,3,tench\n30,4,goldfish\n", ("goldfish", 4)),
     "pandas.csv": (",class_id,name\n0,5,tench\n1,3,goldfish\n", ("goldfish", 3)),
+    "tab_inside.csv": ('id,name\n3,"tench\t"\n4,goldfish\n', ("tench", 3)),
     "blanks.txt": ("id name\n3 tench\n4 goldfish\n", ("goldfish", 4)),
     "classic_mac.txt": ("tench\rgoldfish\r", ("goldfish", 1)),
     "decomposed.txt": ("tench\ncafe\u0301\n", ("caf\u00e9", 1)),
@@ -172,6 +173,7 @@ def test_class_lists_of_every_kind(tmp_path: Path, name: str) -> None:
         ("name,images\ncat,12\ndog,30\n", "which column has the numbers of the classes"),
         ("cat,12,0\ndog,30,1\n", "which column has the numbers of the classes"),
         ("n01440764 1\nn01443537 1\n", "a class number is there twice"),
+        ("cat\n''\n", "class 1 has no name"),
         ("# the classes\ncat\n", "line 1 begins with '#'"),
     ],
 )
