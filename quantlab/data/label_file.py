@@ -226,10 +226,10 @@ def _class_of(text: str, classes: ClassMap | None) -> int | None:
     return classes.find(boxes[1] if boxes else text)
 
 
-def _is_header(row: list[str], classes: ClassMap | None, known: FileNames) -> bool:
+def _is_header(row: list[str], classes: ClassMap | None, files: FileNames) -> bool:
     """Whether a line is a heading: a cell is a word for files or labels, and none looks like a number or a class; or
     it has neither a file that there is nor a class, and labels nothing."""
-    if known and len(row) > 1 and not any(cell in known or _class_of(cell, classes) is not None for cell in row):
+    if files and len(row) > 1 and not any(cell in files or _class_of(cell, classes) is not None for cell in row):
         return True
     if any(_DIGIT.search(cell) or SYNSET.fullmatch(cell) for cell in row):
         return False

@@ -115,7 +115,7 @@ def _by_name(lines: Sequence[LabelLine], path: Path, names: Sequence[str], used:
         by_last.setdefault(file.rsplit("/", 1)[-1], []).append(line)
     known = FileNames(names)
     chosen = names[:used]
-    found = {name: [line] if (line := by_name.get(plain_name(name))) else _like(name, by_last) for name in chosen}
+    found = {name: [by_name[file]] if (file := plain_name(name)) in by_name else _like(name, by_last) for name in chosen}
     if missing := [name for name in chosen if not found[name]]:
         raise DataError(
             f"labels file {path} has no label for {len(missing)} of {used} images (first: {missing[0]})",

@@ -105,7 +105,7 @@ def unpack_sample(folder: str | Path) -> Path:
         return target  # the sums were written with the images, or nothing was
     if is_folder(target):
         check_writable(target / SUMS)  # which removes what a killed run has left
-    if is_there(target) and (not is_folder(target) or any(target.iterdir())):
+    if is_there(target) and (not is_folder(target) or any(map(_is_foreign, target.iterdir()))):
         raise ConfigError(f"{target} holds something else", hint="name a new folder for the sample")
     try:
         with together() as files:  # an empty folder stays itself: somebody may be in it
@@ -117,6 +117,11 @@ def unpack_sample(folder: str | Path) -> Path:
     except OSError as error:
         raise ConfigError(f"{target} cannot be written: {error.strerror}", hint="name another folder") from error
     return target
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether it is not of another run that is unpacking the sample there just now."""
+    return not path.name.startswith(".quantlab-")
 
 
 def _write_images(found: SampleImages, folder: Path) -> None:
