@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from quantlab.cli.file_types import FILE, TEXT, named_path
+from quantlab.cli.file_types import FILE, SHARED, TEXT, named_path
 from quantlab.cli.say import echo
 from quantlab.errors import ConfigError
 from quantlab.files import is_file
@@ -72,6 +72,18 @@ def labels_options(function: F) -> F:
                 help="The model's class list, for labels or class folders that are names or synsets: a name per line, "
                 "'n01440764 tench', CSV or JSON.",
             ),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def build_options(function: F) -> F:
+    """--timing-cache and --builder-optimization-level, of commands that build engines on the way."""
+    for option in reversed(
+        [
+            click.option("--timing-cache", type=SHARED, help="For TensorRT builds."),
+            click.option("--builder-optimization-level", type=int, help="For TensorRT builds."),
         ]
     ):
         function = option(function)

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from quantlab.cli.file_check import FileCommand
-from quantlab.cli.file_types import MODEL, OUTPUT, SHARED, TABLE, WORK_FOLDER
-from quantlab.cli.options import refuse_idle
+from quantlab.cli.file_types import MODEL, OUTPUT, TABLE, WORK_FOLDER
+from quantlab.cli.options import build_options, refuse_idle
 from quantlab.cli.say import echo
 
 
@@ -22,8 +22,7 @@ from quantlab.cli.say import echo
 @click.option(
     "--keep", type=WORK_FOLDER, help="Folder for the engines; a recording that was cut off goes on from there."
 )
-@click.option("--timing-cache", type=SHARED, help="For TensorRT builds.")
-@click.option("--builder-optimization-level", type=int, help="For TensorRT builds.")
+@build_options
 @click.option("-o", "--output", type=OUTPUT, required=True, help="The latency table to write, .json.")
 def command(model: Path, table_file: Path, output: Path, **v: Any) -> None:
     """Record on a GPU what the layers of MODEL take in INT8 and in float, so that `quantlab tune` can do without one.

@@ -12,8 +12,8 @@ import click
 
 from quantlab.cli.config_file import config_option, written_config
 from quantlab.cli.file_check import FileCommand
-from quantlab.cli.file_types import MODEL, PTQ_FOLDER, SHARED, TEXT
-from quantlab.cli.options import data_options, labels_options, open_batches, print_warnings
+from quantlab.cli.file_types import MODEL, PTQ_FOLDER, TEXT
+from quantlab.cli.options import build_options, data_options, labels_options, open_batches, print_warnings
 from quantlab.cli.progress import next_stage, progress
 from quantlab.cli.say import echo
 from quantlab.cli.tables import print_comparison
@@ -45,8 +45,7 @@ TRIED = 256
     help="The bar: mlperf-99, mlperf-99.9 or percent of FP32's accuracy; needs labels or a metric.  [default: "
     "mlperf-99 with them; without, how many samples keep their class, or the SQNR]",
 )  # fmt: skip
-@click.option("--timing-cache", type=SHARED, help="For TensorRT builds.")
-@click.option("--builder-optimization-level", type=int, help="For TensorRT builds.")
+@build_options
 @click.option(
     "-o", "--output", type=PTQ_FOLDER, required=True, help="Folder for everything; a run that was cut off goes on."
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -114,11 +115,14 @@ def mib(text: str) -> float:
     """A size as trtexec has it: in MiB, or with B, K, M or G behind it.
 
     Raises:
-        ValueError: It is no number.
+        ValueError: It is no number, infinite or less than 0.
     """
-    units: dict[str, Any] = {"B": 2.0**-20, "K": 2.0**-10, "M": 1.0, "G": 2.0**10}
+    units = {"B": 2.0**-20, "K": 2.0**-10, "M": 1.0, "G": 2.0**10}
     unit = units.get(text[-1:].upper())
-    return float(text) if unit is None else float(text[:-1]) * float(unit)
+    size = float(text) if unit is None else float(text[:-1]) * unit
+    if not 0 <= size < math.inf:
+        raise ValueError(f"{text} is no size")
+    return size
 
 
 def pool(name: str) -> str:

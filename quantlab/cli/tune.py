@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.file_check import FileCommand
-from quantlab.cli.file_types import FILE, MODEL, SHARED, TABLE, TEXT, TUNE_FOLDER
-from quantlab.cli.options import data_options, labels_options, open_batches, print_warnings, refuse_idle
+from quantlab.cli.file_types import FILE, MODEL, TABLE, TEXT, TUNE_FOLDER
+from quantlab.cli.options import build_options, data_options, labels_options, open_batches, print_warnings, refuse_idle
 from quantlab.cli.say import echo
 from quantlab.cli.tables import print_candidates
 from quantlab.files import together
@@ -38,8 +38,7 @@ DIFFERENT = 10
 @click.option("--objective", default="", help="latency or accuracy.  [default: accuracy with --latency, else latency]")
 @click.option("--budget", default="20min", show_default=True, help="For building and measuring engines.")
 @click.option("--latency-table", type=FILE, help="Instead of a GPU: what quantlab profile recorded on one.")
-@click.option("--timing-cache", type=SHARED, help="For TensorRT builds.")
-@click.option("--builder-optimization-level", type=int, help="For TensorRT builds.")
+@build_options
 @click.option(
     "-o", "--output", type=TUNE_FOLDER, required=True, help="Folder of the search; one that was cut off goes on."
 )

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import ast
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quantlab.data.class_lines import Row, class_rows
 from quantlab.errors import DataError
 from quantlab.files import read_text
 from quantlab.strict_json import parse_json
 
-SYNSET = re.compile(r"n\d{8}")
 _INDEX = re.compile(r"\d{1,9}")
-_NUMBERED = re.compile(r"(\d{1,9})\s*[:,;\t ]\s*(\S.*)")
-_SYNSET_LINE = re.compile(r"(n\d{8})(?:[\s,;:]+(\S.*))?")
 _HINT = "one name per line in the order of the classes; lines of 'n01440764 tench'; a JSON list or {name: number}"
 
 
@@ -44,8 +42,8 @@ def read_class_map(path: Path) -> ClassMap:
     """Read a class list.
 
     Args:
-        path: Text (a name per line, `synset name`, `number name`), CSV, TSV, or JSON (a list, {number: name},
-            {number: [synset, name]}, {name: number}).
+        path: Text (a name per line, `synset name`, `number name`, `synset number name`), CSV, TSV, or JSON (a list,
+            {number: name}, {number: [synset, name]}, {name: number}, {"id2label": {number: name}}).
 
     Returns:
         Names and numbers.
@@ -55,7 +53,7 @@ def read_class_map(path: Path) -> ClassMap:
     """
     text = read_text(path, "class list")
     try:
-        rows = list(_of_json(parse_json(text)) if text.lstrip()[:1] in ("{", "[") else _of_text(text))
+        rows = list(_of_json(_content(text)) if text.lstrip()[:1] in ("{", "[") else class_rows(text))
         if not rows:
             raise ValueError("it has no classes")
         return _as_map(rows, str(path))
@@ -63,17 +61,15 @@ def read_class_map(path: Path) -> ClassMap:
         raise DataError(f"class list {path}: {error}", hint=_HINT) from error
 
 
-_Row = tuple[int, tuple[str, ...]]
-"""The number of a class, and what it is called: the synset before the name."""
-
-
-def _as_map(rows: Sequence[_Row], source: str) -> ClassMap:
+def _as_map(rows: Sequence[Row], source: str) -> ClassMap:
     names: dict[int, str] = {}
     numbers: dict[str, int] = {}
     doubtful: set[str] = set()
     for number, called in rows:
         if number in names:
             raise ValueError(f"class {number} is there twice")
+        if not called[-1]:
+            raise ValueError(f"class {number} has no name")
         names[number] = called[-1]
         for text in map(_plain, called):
             if numbers.setdefault(text, number) != number:  # ImageNet has two cranes and two maillots
@@ -83,15 +79,37 @@ def _as_map(rows: Sequence[_Row], source: str) -> ClassMap:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.replace("_", " ").casefold().split())
+    return " ".join(unicodedata.normalize("NFC", text).replace("_", " ").casefold().split())
 
 
-def _of_json(content: Any) -> Iterator[_Row]:
+def _content(text: str) -> Any:
+    """What JSON says, or a dict as Python writes it: {0: 'tench', 1: 'goldfish'}."""
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        try:
+            tree = ast.parse(text.strip(), mode="eval").body
+            if not isinstance(tree, ast.Dict):
+                raise error
+            pairs = [
+                (str(ast.literal_eval(key or value)), ast.literal_eval(value))
+                for key, value in zip(tree.keys, tree.values, strict=True)
+            ]
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            raise error from None
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a class is there twice") from None
+        return dict(pairs)
+
+
+def _of_json(content: Any) -> Iterator[Row]:
     if isinstance(content, list):
         yield from ((number, _called(value)) for number, value in enumerate(content))
         return
     if not isinstance(content, dict):
         raise ValueError("it is no list and no object")
+    if isinstance(content.get("id2label"), dict):  # the configuration of a model of Hugging Face
+        content = content["id2label"]
     by_name = all(type(value) is int and value >= 0 for value in content.values())
     if not by_name and all(_INDEX.fullmatch(key) for key in content):
         yield from ((int(key), _called(value)) for key, value in content.items())
@@ -110,70 +128,3 @@ def _called(value: Any) -> tuple[str, ...]:
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(f"{str(value)[:40]!r} is no name of a class")
     return tuple(text.strip() for text in texts)
-
-
-def _of_text(text: str) -> Iterator[_Row]:
-    lines = [line.strip() for line in text.rstrip().split("\n")]
-    if "" in lines:
-        raise ValueError(f"line {lines.index('') + 1} is empty, which leaves open what number the next class has")
-    synsets = [_SYNSET_LINE.fullmatch(line) for line in lines]
-    if all(synsets):
-        for number, found in enumerate(synsets):
-            assert found is not None
-            yield number, tuple(filter(None, found.groups()))
-        return
-    numbered = [_NUMBERED.fullmatch(line) for line in lines]
-    if all(numbered) and len({found[1] for found in numbered if found}) == len(lines) and not _has_columns(lines):
-        for found in numbered:
-            assert found is not None
-            yield int(found[1]), (found[2].strip("'\", "),)
-        return
-    if _has_columns(lines):
-        yield from _of_table(lines)
-        return
-    yield from ((number, (line,)) for number, line in enumerate(lines))
-
-
-def _has_columns(lines: Sequence[str]) -> bool:
-    """Whether all lines have as many columns, two or more: names with commas in them differ."""
-    counts = {len(row) for row in _table(lines)}
-    return len(counts) == 1 and counts != {1}
-
-
-def _table(lines: Sequence[str]) -> list[list[str]]:
-    delimiter = "\t" if any("\t" in line for line in lines) else ","
-    try:
-        rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, strict=True))
-    except csv.Error:
-        return [[line] for line in lines]
-    return [[cell.strip() for cell in row] for row in rows]
-
-
-def _of_table(lines: Sequence[str]) -> Iterator[_Row]:
-    """Rows of a number, a synset, a name, in whatever order; without a number the row counts."""
-    rows = _table(lines)
-    columns = list(zip(*rows, strict=True))
-    number_at = next((k for k, column in enumerate(columns) if _are_numbers(column[1:])), None)
-    first = rows[0]
-    if number_at is not None:
-        has_heading = _INDEX.fullmatch(first[number_at]) is None
-    else:
-        has_heading = not any(SYNSET.fullmatch(cell) for cell in first) and _is_heading(first)
-    rows = rows[1:] if has_heading else rows
-    if number_at is not None and len({row[number_at] for row in rows}) < len(rows):
-        raise ValueError("a class number is there twice")
-    for position, row in enumerate(rows):
-        called = [cell for k, cell in enumerate(row) if k != number_at and cell]
-        if not called:
-            raise ValueError(f"a row has no name: {','.join(row)[:40]!r}")
-        called.sort(key=lambda cell: SYNSET.fullmatch(cell) is None)
-        yield position if number_at is None else int(row[number_at]), tuple(called)
-
-
-def _are_numbers(cells: Sequence[str]) -> bool:
-    return bool(cells) and all(_INDEX.fullmatch(cell) for cell in cells)
-
-
-def _is_heading(row: Sequence[str]) -> bool:
-    words = {"class", "classes", "name", "names", "label", "labels", "synset", "wnid", "id", "index", "description"}
-    return all(set(re.findall(r"[a-z]+", cell.lower())) & words for cell in row)

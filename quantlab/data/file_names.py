@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 
 def plain_name(name: str) -> str:
-    """A path as it stands in a list, with slashes and without `./`."""
-    return str(PurePosixPath(name.replace("\\", "/"))) if name else ""
+    """A path as it stands in a list, with slashes, without `./`, and accents in one of their two forms."""
+    return str(PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/"))) if name else ""
 
 
 class FileNames:
@@ -21,10 +22,13 @@ class FileNames:
     def __init__(self, names: Sequence[str] = ()) -> None:
         self._by_last: dict[str, list[str]] = {}
         for name in names:
-            path = PurePosixPath(name)
+            path = PurePosixPath(plain_name(name))
             self._by_last.setdefault(path.name, []).append(name)
             if path.stem != path.name:
                 self._by_last.setdefault(path.stem, []).append(name)
+
+    def __len__(self) -> int:
+        return len(self._by_last)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and bool(self.like(name))
@@ -33,7 +37,7 @@ class FileNames:
         """The files that a name in a list can mean: one that it is, else those that end with it or begin behind it."""
         given = plain_name(name)
         found = self._by_last.get(PurePosixPath(given).name, [])
-        exact = [one for one in found if one == given]
+        exact = [one for one in found if plain_name(one) == given]
         return exact or [one for one in found if is_same_end(given, one)]
 
 
@@ -47,8 +51,8 @@ def is_same_end(given: str, name: str) -> bool:
     Returns:
         Whether they agree.
     """
-    path = PurePosixPath(name)
+    path = PurePosixPath(plain_name(name))
     return any(
         one == given or one.endswith(f"/{given}") or given.endswith(f"/{one}")
-        for one in (name, str(path.with_suffix("")))
+        for one in (str(path), str(path.with_suffix("")))
     )

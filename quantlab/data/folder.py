@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 from quantlab.data.class_map import ClassMap
 from quantlab.errors import DataError, Notice
 
-_SIDECARS = frozenset({".csv", ".txt", ".json", ".md", ".xml", ".yaml", ".yml", ".npy", ".npz"})
+_SIDECARS = frozenset({".csv", ".tsv", ".txt", ".lst", ".list", ".json", ".md", ".xml", ".yaml", ".yml", ".npy", ".npz",
+                       ".db", ".ini"})  # fmt: skip
+"""The last two are of Windows, which puts Thumbs.db and desktop.ini into folders of pictures."""
+_NUMBER = re.compile(r"\d{1,9}(?!\d)")
+"""At the beginning of the name of a class folder: more digits are no class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ def _class_labels(folder: Path, classes: list[str], known: ClassMap | None) -> d
     """
     if known is not None:
         return _listed_labels(folder, classes, known)
-    numbers = [re.match(r"\d+", name) for name in classes]
+    numbers = [_NUMBER.match(name) for name in classes]
     labels = [int(n.group()) for n in numbers if n]
     if len(set(labels)) == len(classes):
         return dict(zip(classes, labels, strict=True))
@@ -157,7 +161,7 @@ def _listed_labels(folder: Path, classes: list[str], known: ClassMap) -> dict[st
     """The label of every class folder by the class list of the model: by its name, or else by its number."""
     found = {name: known.find(name) for name in classes}
     if all(label is None for label in found.values()):
-        numbers = {name: re.match(r"\d+", name) for name in classes}
+        numbers = {name: _NUMBER.match(name) for name in classes}
         found = {name: int(n.group()) if n and int(n.group()) in known.names else None for name, n in numbers.items()}
     labels = {name: label for name, label in found.items() if label is not None}
     if len(labels) < len(classes):

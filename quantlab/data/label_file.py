@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantlab.data.class_map import SYNSET, ClassMap
+from quantlab.data.class_lines import SYNSET
+from quantlab.data.class_map import ClassMap
 from quantlab.data.file_names import FileNames
 from quantlab.errors import DataError
 
@@ -49,7 +50,8 @@ def read_label_lines(
 
     Columns are separated by tabs, commas, semicolons or blanks; names with blanks in them are told by the files that
     there are. A first line is a header if it has a word that stands above labels or files and nothing that looks like a
-    number; of more than two columns the header says which are meant, or the files and classes that are known.
+    number, or nothing that is known; of more than two columns the header says which are meant, or the files that there
+    are, where all other columns say the same.
 
     Args:
         text: The content of the file.
@@ -68,17 +70,19 @@ def read_label_lines(
     if not lines:
         raise _no_labels(source)
     kinds: list[Callable[[], list[_Row]]] = [
-        lambda: [(number, [line.strip('"')]) for number, line in lines],
+        lambda: [(number, [_unquoted(line)]) for number, line in lines],
         *(_separated(text, source, mark) for mark in "\t,;" if any(mark in line for _, line in lines)),
     ]
-    if any(len(line.split()) > 1 for _, line in lines):
+    of_words = sum(len(line.split()) > 1 for _, line in lines)
+    likeliest = 1 if len(kinds) > 1 or 2 * of_words > len(lines) else 0
+    if of_words:
         kinds.append(lambda: [(number, _at_blank(line, known, classes)) for number, line in lines])
     problem: DataError | None = None
     for kind, rows_of in enumerate(kinds):
         try:
             found = _labelled(rows_of(), source, classes, known)
         except DataError as error:
-            problem = error if kind == min(1, len(kinds) - 1) else problem  # that of the likeliest separator
+            problem = error if kind == likeliest else problem
             continue
         if kind < 2 or not files or any(line.file in known for line in found):
             return found
@@ -96,7 +100,7 @@ def _separated(text: str, source: Path, mark: str) -> Callable[[], list[_Row]]:
 def _rows(text: str, source: Path, mark: str) -> list[_Row]:
     """(number of the line, its cells) of all that are not empty."""
     before = csv.field_size_limit(_LONGEST_LINE)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True, skipinitialspace=True)
     rows: list[_Row] = []
     try:
         first = 1
@@ -118,17 +122,22 @@ def _at_blank(line: str, known: FileNames, classes: ClassMap | None) -> list[str
     """File and label of a line of words: the longest file that is known, else all but the last word."""
     blanks = [found.span() for found in re.finditer(r"\s+", line)]
     for start, end in reversed(blanks):
-        if line[:start].strip('"') in known:
-            return [line[:start].strip('"'), line[end:]]
+        if _unquoted(line[:start]) in known:
+            return [_unquoted(line[:start]), line[end:]]
     for start, end in blanks:
-        if line[end:].strip('"') in known and _class_of(line[:start], classes) is not None:
-            return [line[end:].strip('"'), line[:start]]
-    return [cell.strip('"') for cell in line.rsplit(None, 1)]
+        if _unquoted(line[end:]) in known and _class_of(line[:start], classes) is not None:
+            return [_unquoted(line[end:]), line[:start]]
+    return [_unquoted(cell) for cell in line.rsplit(None, 1)]
+
+
+def _unquoted(cell: str) -> str:
+    """Without the quotation marks around it: one alone is no number."""
+    return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
 
 
 def _labelled(rows: Sequence[_Row], source: Path, classes: ClassMap | None, known: FileNames) -> list[LabelLine]:
     """The lines of rows; DataError where one cannot be read."""
-    header = rows[0][1] if rows and _is_header(rows[0][1], classes) else None
+    header = rows[0][1] if rows and _is_header(rows[0][1], classes, known) else None
     rows = rows[1:] if header is not None else rows
     if not rows:
         raise _no_labels(source)
@@ -161,12 +170,17 @@ def _columns(
     cells = [[row[k] for _, row in rows] for k in range(width)]
     met = [k for k in range(width) if any(cell in known for cell in cells[k])]
     readable = [k for k in range(width) if all(_class_of(cell, classes) is not None for cell in cells[k])]
-    if width == 2:
-        turned = readable == [0] and (1 in met or named == [1])
-        return (1, 0) if turned else (0, 1)
+    headed = [k for k in range(width) if words[k] & _LABEL_WORDS]
+    is_clear = not header or headed or named or {0, 1} - {*met} or {0, 1} - {*readable}
+    if width == 2 and is_clear:
+        seems = 0 in readable and 1 in met and (0 not in met or 1 not in readable)
+        return (1, 0) if headed == [0] or (headed != [1] and (named == [1] or seems)) else (0, 1)
     of_files = named if len(named) == 1 else met
-    labels = [k for k in readable if k not in of_files]
-    labels = [k for k in labels if words[k] & _LABEL_WORDS] or labels
+    if len(of_files) == 1 and headed and not {*headed} & {*readable}:
+        return of_files[0], headed[0]  # the error is about the class that it names
+    # without a heading every column must say the same: one of numbers may count the lines beside names of classes
+    labels = headed or [k for k in range(width) if k not in of_files and any(cells[k])]
+    labels = [k for k in labels if k in readable] if headed or {*labels} <= {*readable} else []
     same = len({tuple(_class_of(cell, classes) for cell in cells[k]) for k in labels}) == 1
     if len(of_files) != 1 or not same:
         raise DataError(
@@ -212,8 +226,11 @@ def _class_of(text: str, classes: ClassMap | None) -> int | None:
     return classes.find(boxes[1] if boxes else text)
 
 
-def _is_header(row: list[str], classes: ClassMap | None) -> bool:
-    """Whether a line is a heading: a cell is a word for files or labels, and none looks like a number or a class."""
+def _is_header(row: list[str], classes: ClassMap | None, files: FileNames) -> bool:
+    """Whether a line is a heading: a cell is a word for files or labels, and none looks like a number or a class; or
+    it has neither a file that there is nor a class, and labels nothing."""
+    if files and len(row) > 1 and not any(cell in files or _class_of(cell, classes) is not None for cell in row):
+        return True
     if any(_DIGIT.search(cell) or SYNSET.fullmatch(cell) for cell in row):
         return False
     if classes is not None and any(classes.find(cell) is not None for cell in row):

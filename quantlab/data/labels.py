@@ -115,7 +115,8 @@ def _by_name(lines: Sequence[LabelLine], path: Path, names: Sequence[str], used:
         by_last.setdefault(file.rsplit("/", 1)[-1], []).append(line)
     known = FileNames(names)
     chosen = names[:used]
-    found = {name: [by_name[name]] if name in by_name else _like(name, by_last) for name in chosen}
+    plain = {name: plain_name(name) for name in chosen}
+    found = {name: [by_name[file]] if file in by_name else _like(file, by_last) for name, file in plain.items()}
     if missing := [name for name in chosen if not found[name]]:
         raise DataError(
             f"labels file {path} has no label for {len(missing)} of {used} images (first: {missing[0]})",
@@ -124,7 +125,7 @@ def _by_name(lines: Sequence[LabelLine], path: Path, names: Sequence[str], used:
     for name in chosen:
         file = found[name][0].file
         meant = known.like(file)
-        if len(found[name]) > 1 or (len(meant) > 1 and plain_name(file) != name):
+        if len(found[name]) > 1 or (len(meant) > 1 and plain_name(file) != plain[name]):
             count = max(len(meant), len(found[name]))
             raise DataError(
                 f"labels file {path}: '{file}' is the name of {count} images (such as {name})",

@@ -17,7 +17,7 @@ from quantlab.data.images import ImageBatches
 from quantlab.data.numpy_files import read_npz, refused
 from quantlab.data.presets import PRESETS
 from quantlab.errors import ConfigError, MissingDependencyError
-from quantlab.files import is_file, is_folder, is_there, together
+from quantlab.files import check_writable, is_file, is_folder, is_there, together
 
 PRESET = "fashion-mnist"
 PARTS = ("calibration", "test")
@@ -104,22 +104,27 @@ def unpack_sample(folder: str | Path) -> Path:
         MissingDependencyError: The sample is not installed.
     """
     target, source = Path(folder), sample_folder()
-    if is_there(target) and (not is_folder(target) or any(target.iterdir())):
-        if is_file(target / SUMS) and (target / SUMS).read_bytes() == (source / SUMS).read_bytes():
-            return target  # the sums were written with the images, or nothing was
+    if is_file(target / SUMS) and (target / SUMS).read_bytes() == (source / SUMS).read_bytes():
+        return target  # the sums were written with the images, or nothing was
+    if is_folder(target):
+        check_writable(target / SUMS)  # which removes what a killed run has left
+    if is_there(target) and (not is_folder(target) or any(map(_is_foreign, target.iterdir()))):
         raise ConfigError(f"{target} holds something else", hint="name a new folder for the sample")
     try:
-        if is_folder(target):
-            target.rmdir()  # it is empty
-        with together() as files:
-            draft = files.new_folder(target)
-            for name in ("model.onnx", "h200.json", "LICENSE", SUMS):
-                shutil.copyfile(source / name, draft / name)
+        with together() as files:  # an empty folder stays itself: somebody may be in it
             for part in PARTS:
-                _write_images(read_sample(part), draft / part)
+                _write_images(read_sample(part), files.new_folder(target / part))
+            for name in ("model.onnx", "h200.json", "LICENSE", SUMS):
+                with files.open(target / name) as file, (source / name).open("rb") as kept:
+                    shutil.copyfileobj(kept, file)
     except OSError as error:
         raise ConfigError(f"{target} cannot be written: {error.strerror}", hint="name another folder") from error
     return target
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether it is not of another run that is unpacking the sample there just now."""
+    return not path.name.startswith(".quantlab-")
 
 
 def _write_images(found: SampleImages, folder: Path) -> None:

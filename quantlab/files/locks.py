@@ -74,10 +74,20 @@ def folders_locked(folders: Iterable[Path]) -> Iterator[None]:
         yield
 
 
-def wait_until_free(folder: Path) -> None:
-    """Return when nobody holds a folder; ConfigError if somebody does not let go of it."""
-    with ExitStack() as stack, suppress(OSError):  # what cannot be opened is for others to say
-        _lock_folder(folder, stack)
+@contextmanager
+def held_if_possible(folder: Path) -> Iterator[None]:
+    """`folders_locked` for one that is not written to yet: one that cannot be opened is for others to say.
+
+    Args:
+        folder: It exists.
+
+    Raises:
+        ConfigError: Another process does not let go of it.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):
+            _lock_folder(folder, stack)
+        yield
 
 
 def _lock_folder(folder: Path, stack: ExitStack) -> bool:

@@ -9,10 +9,10 @@ from itertools import combinations
 from pathlib import Path
 
 from quantlab.errors import ConfigError
-from quantlab.files.locks import wait_until_free
+from quantlab.files.locks import held_if_possible
 from quantlab.files.names import is_file, is_folder, is_link, is_there
 from quantlab.files.sets import current_set
-from quantlab.files.settling import refuse_foreign, settle
+from quantlab.files.settling import JOURNAL, refuse_foreign, settle
 from quantlab.files.sweeping import sweep, temporary_name
 
 
@@ -36,8 +36,9 @@ def check_writable(path: Path) -> None:
         raise ConfigError(f"output folder {folder} does not exist or is not a folder", hint=f"mkdir -p {folder}")
     settle(folder)
     refuse_foreign(folder)
-    wait_until_free(folder)  # who holds it for long, as `flock . COMMAND` does, is told before the work
-    sweep(folder)
+    with held_if_possible(folder):  # who holds it for long, as `flock . COMMAND` does, is told before the work
+        if not is_file(folder / JOURNAL):  # of a process that was killed just now: what it names is still needed
+            sweep(folder)
     _try_to_write(folder)
 
 

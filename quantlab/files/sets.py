@@ -52,17 +52,21 @@ class FileSet:
 
     @contextmanager
     def open(self, path: Path) -> Iterator[BinaryIO]:
-        """A file to be written from its start; on the disk when the block ends."""
+        """A file to be written from its start; on the disk when the block ends, and not of the set if that fails."""
         target = Path(os.path.realpath(path))
         draft = self._drafts.get(target)
         if draft is None:
             draft = self._beside(target) if target.parent.exists() else self._staged(target)
             self._drafts[target] = draft
         draft.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with draft.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            self._forget(target)  # whoever goes on without it must not publish half of it
+            raise
 
     def _beside(self, target: Path) -> Path:
         """Where a file is written whose folder exists."""
@@ -73,12 +77,15 @@ class FileSet:
     def remove(self, path: Path) -> None:
         """A file that is gone when the set is there, be it of the set."""
         target = Path(os.path.realpath(path))
+        self._forget(target)
+        if target.exists():
+            self._named[target] = None
+
+    def _forget(self, target: Path) -> None:
         draft = self._drafts.pop(target, None)
         if draft is not None:
             draft.unlink(missing_ok=True)
             self._named.pop(target, None)
-        if target.exists():
-            self._named[target] = None
 
     def publish(self) -> None:
         """Give all files their names."""

@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -39,16 +39,7 @@ def held_file(folder: Path, held: list[int]) -> Path:
     Returns:
         Its temporary name.
     """
-    path = temporary_name(folder)
-    while not _made(path, held):
-        path = temporary_name(folder)
-    return path
-
-
-def _made(path: Path, held: list[int]) -> bool:
-    """Make a file that is locked. False where a sweep between the two took it away."""
-    _keep(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), path, held)
-    return path.exists()
+    return _held(lambda: temporary_name(folder), _open_file, held)
 
 
 def held_folder(parent: Path, held: list[int]) -> Path:
@@ -61,13 +52,31 @@ def held_folder(parent: Path, held: list[int]) -> Path:
     Returns:
         Its temporary name.
     """
+    return _held(lambda: temporary_name(parent), _open_folder, held)
+
+
+def _held(name: Callable[[], Path], make: Callable[[Path], int | None], held: list[int]) -> Path:
+    """Make and lock something; under another name where a sweep between the two took it away."""
     while True:
-        path = temporary_name(parent)
-        path.mkdir()
-        with suppress(OSError):  # where a folder cannot be opened, nothing is swept either
-            _keep(os.open(path, os.O_RDONLY), path, held)
+        path = name()
+        descriptor = make(path)
+        if descriptor is not None:
+            _keep(descriptor, path, held)
         if path.exists():
             return path
+
+
+def _open_file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+
+
+def _open_folder(path: Path) -> int | None:
+    """None where a folder cannot be opened: there nothing is swept either."""
+    path.mkdir()
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
 
 
 def _keep(descriptor: int, path: Path, held: list[int]) -> None:
@@ -163,9 +172,7 @@ def scratch_folder() -> Iterator[Path]:
             with _dead(mark, _SCRATCH) as state:
                 if state is not None and (not hasattr(os, "getuid") or state.st_uid == os.getuid()):
                     _remove_scratch(mark)
-        mark = _new_mark(top)
-        while not _made(mark, held):
-            mark = _new_mark(top)
+        mark = _held(lambda: _new_mark(top), _open_file, held)
         mark.with_suffix("").mkdir(0o700)
     except OSError as error:
         raise ConfigError(

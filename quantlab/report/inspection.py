@@ -34,6 +34,7 @@ DOCUMENTS: Mapping[str, str] = MappingProxyType(
         "quantlab.engine": "the record of a TensorRT engine",
         "quantlab.report": "a report of quantlab compare",
         "quantlab.sensitivity": "a table of quantlab sensitivity",
+        "quantlab.sensitivity_chunk": "some units of a quantlab sensitivity that is to go on",
         "quantlab.audit": "an audit of an engine",
         "quantlab-tuned": "the result of quantlab tune",
         "quantlab-tune": "the journal of quantlab tune",
@@ -41,7 +42,6 @@ DOCUMENTS: Mapping[str, str] = MappingProxyType(
     }
 )
 """`format` of a JSON file -> what it is."""
-TABLE = "quantlab.calibration_table"
 LONGEST = 200
 """Letters of a value that is shown."""
 
@@ -148,11 +148,11 @@ def _document(path: Path, text: str) -> dict[str, Any]:
     if isinstance(content, list) and content and all(isinstance(row, dict) and "ratio" in row for row in content):
         return {"kind": "results of quantlab bench", "engines": {str(r.get("name")): _shallow(r) for r in content}}
     name = content.get("format") if isinstance(content, dict) else None
-    if not isinstance(content, dict) or name not in DOCUMENTS:
+    if not isinstance(content, dict) or not isinstance(name, str) or name not in DOCUMENTS:
         if name is None and isinstance(content, dict) and "resize" in content:
             return {"kind": "a preprocess", **content}
         return table_facts(CalibrationTable.from_json(text, str(path)))
-    return {"kind": DOCUMENTS[str(name)], **_shallow(content)}
+    return {"kind": DOCUMENTS[name], **_shallow(content)}
 
 
 def _shallow(content: Mapping[str, Any]) -> dict[str, Any]:

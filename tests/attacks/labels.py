@@ -70,6 +70,7 @@ def FAMILY(folder: Path) -> Iterator[Attack]:
         "spaces around": "\n".join(f"  {line} " for line in lines),
         "plus signs": "\n".join(f"+{line}" for line in lines),
         "quoted": "\n".join(f'"{line}"' for line in lines),
+        "a column that counts": "\n".join(f"{k},{line}" for k, line in enumerate(lines)),
     }.items():
         file = put(f"fine {name}.txt".replace(" ", "_"), text)
         yield Command(f"labels with {name}", [*arrays, "--labels", file], codes=(0,), check=right(truth))
@@ -77,7 +78,6 @@ def FAMILY(folder: Path) -> Iterator[Attack]:
         "one too few": "\n".join(lines[:-1]),
         "one too many": "\n".join([*lines, "0"]),
         "floats": "\n".join(f"{k}.5" for k in truth),
-        "two columns": "\n".join(f"{k},{line}" for k, line in enumerate(lines)),
         "three columns": "\n".join(f"a{k}.png,{line},{line}" for k, line in enumerate(lines)),
         "nothing": "",
         "a header only": "label\n",
@@ -127,9 +127,12 @@ def FAMILY(folder: Path) -> Iterator[Attack]:
     for k, header in enumerate(PAIR_HEADERS):
         file = put(f"pairs{k}.csv", "\n".join([header, *rows]))
         yield Command(f"header {header!r}", [*flat, "--labels", file], codes=(0,), check=right(truth))
+    turned = put("turned.csv", "\n".join(",".join(reversed(row.split(","))) for row in rows))
+    yield Command(
+        "file labels with the columns changed over", [*flat, "--labels", turned], codes=(0,), check=right(truth)
+    )
     for name, text in {
         "a file twice": "\n".join([*rows, rows[0]]),
-        "the columns changed over": "\n".join(",".join(reversed(row.split(","))) for row in rows),
         "three columns": "\n".join(f"{row},{row[:3]}" for row in rows),
         "a file missing": "\n".join(rows[1:]),
         "one column in one line": "\n".join([*rows[:-1], "3"]),

@@ -168,5 +168,6 @@ def test_inspect_knows_every_file_that_is_written(cli: Callable[..., object], wo
     made_from = json.loads(cli("inspect", "q.onnx", "--json").out)["made_from"]
     assert made_from["model_hash"] == load_table("t.json").provenance.model_hash
     assert "made from:" in cli("inspect", "q.onnx").out
-    Path("odd.json").write_text('{"format": "other"}')
-    assert cli("inspect", "odd.json").code == 2
+    for odd in ('{"format": "other"}', '{"format": ["other"]}', '{"format": {}}', "[]"):
+        Path("odd.json").write_text(odd)
+        assert cli("inspect", "odd.json").code == 2

@@ -161,6 +161,7 @@ def test_build_takes_its_scales_from_what_is_named(
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
+        *((["--mem-pool-size", f"workspace:{size}"], "is not a number") for size in ("nan", "inf", "-1")),
         (["--int8"], "precision 'int8' without scales"),
         (["--fp16", "--no-tf32"], "--no-tf32 with --fp16 or --int8"),
         (["--fp16", "--table", "t.json"], "precision 'fp16' does not allow INT8"),

@@ -36,7 +36,10 @@ LABELS = {
     "no suffix": "ImageId,label\na,2\nimg 2,0\nc d,1\n",
     "a folder before": "val/a.png 2\nval/img 2.png 0\nval/sub/c d.png 1\n",
     "three columns by heading": "index,filename,label\n0,a.png,2\n1,img 2.png,0\n2,sub/c d.png,1\n",
-    "three columns by content": "a.png,tench?,2\nimg 2.png,shark?,0\nsub/c d.png,cat?,1\n",
+    "three columns by content": "a.png,2,2.0\nimg 2.png,0,0.0\nsub/c d.png,1,1.0\n",
+    "a comma at the end": "a.png,2,\nimg 2.png,0,\nsub/c d.png,1,\n",
+    "blanks before quotes": '"a.png", "2"\n"img 2.png", "0"\n"sub/c d.png", "1"\n',
+    "headings of the owner": "id_code,diagnosis\na.png,2\nimg 2,0\nc d,1\n",
     "split and class": "split,path,class_id,class_name\nval,a.png,2,x\nval,img 2.png,0,y\ntest,c d.png,1,z\n",
 }
 NAMED = {
@@ -61,6 +64,23 @@ LISTS = {
     "table.tsv": ("name\tnumber\ntench\t3\ngoldfish\t4\n", ("goldfish", 4)),
     "rows.csv": ("synset,name\nn01440764,tench\nn01443537,goldfish\n", ("goldfish", 1)),
     "commas.txt": ("tench, Tinca tinca\ngoldfish\nshark, great, white\n", ("goldfish", 1)),
+    "one_comma.txt": ("tench, Tinca tinca\ngoldfish, Carassius\n", ("goldfish, carassius", 1)),
+    "map_clsloc.txt": ("n01440764 449 tench\nn01443537 450 gold_fish\n", ("gold fish", 450)),
+    "synset_number.csv": ("n01443537,1,goldfish\nn01440764,0,tench\n", ("goldfish", 1)),
+    "synset_number.tsv": ("n01443537\t8\nn01440764\t7\n", ("n01443537", 8)),
+    "number_synset.txt": ("4 n01440764 tench\n5 n01443537 goldfish\n", ("goldfish", 5)),
+    "one_column.csv": ('"name"\n"tench"\n"goldfish"\n', ("goldfish", 1)),
+    "wnids.csv": ("wnid\nn01440764\nn01443537\n", ("n01443537", 1)),
+    "name_and_more.csv": ("name,group\ntench,fish\ngoldfish,fish\n", ("goldfish", 1)),
+    "semicolons.csv": ("id;name\n3;tench\n4;goldfish\n", ("goldfish", 4)),
+    "more_numbers.csv": ("images,id,name\n12,3,tench\n30,4,goldfish\n", ("goldfish", 4)),
+    "pandas.csv": (",class_id,name\n0,5,tench\n1,3,goldfish\n", ("goldfish", 3)),
+    "tab_inside.csv": ('id,name\n3,"tench\t"\n4,goldfish\n', ("tench", 3)),
+    "blanks.txt": ("id name\n3 tench\n4 goldfish\n", ("goldfish", 4)),
+    "classic_mac.txt": ("tench\rgoldfish\r", ("goldfish", 1)),
+    "decomposed.txt": ("tench\ncafe\u0301\n", ("caf\u00e9", 1)),
+    "python.txt": ("{0: 'tench, Tinca tinca',\n 1: \"potter's wheel\"}", ("potter's wheel", 1)),
+    "config.json": ('{"id2label": {"0": "tench", "1": "goldfish"}, "label2id": {}}', ("goldfish", 1)),
 }
 
 
@@ -74,6 +94,40 @@ def classes(tmp_path: Path) -> Path:
 def test_labels_of_files_are_found_however_they_are_written(tmp_path: Path, case: str) -> None:
     (tmp_path / "labels").write_text(LABELS[case])
     assert read_labels(tmp_path / "labels", "", Samples(3, 3, FILES)).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("heading", ["label,image", "label,id"])
+def test_heading_says_which_of_two_numbers_is_the_label(tmp_path: Path, heading: str) -> None:
+    (tmp_path / "labels").write_text(f"{heading}\n1,0\n2,1\n0,2\n")
+    assert read_labels(tmp_path / "labels", "", Samples(3, 3, ["0.png", "1.png", "2.png"])).tolist() == [1, 2, 0]
+
+
+def test_names_with_accents_are_one_in_both_forms(tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("caf\u00e9.png,1\ncafe\u0301 2.png,2\n", "utf-8")
+    names = ["cafe\u0301.png", "caf\u00e9 2.png"]  # as macOS and others write them
+    assert read_labels(tmp_path / "labels", "", Samples(2, 2, names)).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (",file,label\n0,a.png,cat\n1,b.png,dog\n", "'0,a.png,cat' has no class number Hint: .* --classes"),
+        ("file,width,class\na.png,8,cat\nb.png,8,dog\n", "'a.png,8,cat' has no class number"),
+        ("7,a.png,cat\n9,b.png,dog\n", "not clear which are the files"),
+        ("a.png,7,cat\nb.png,9,dog\n", "not clear which are the files"),
+        ("a.png,8,cat\nb.png,8,dog\n", "not clear which are the files"),
+    ],
+)
+def test_number_beside_the_name_of_a_class_is_not_taken_for_it(tmp_path: Path, text: str, match: str) -> None:
+    (tmp_path / "labels").write_text(text)
+    with pytest.raises(DataError, match=match):
+        read_labels(tmp_path / "labels", "", Samples(2, 2, ["a.png", "b.png"]))
+
+
+def test_two_columns_of_numbers_under_unknown_headings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("id_code,diagnosis\n1,0\n0,1\n")
+    with pytest.raises(DataError, match="2 columns, of which it is not clear"):
+        read_labels(tmp_path / "labels", "", Samples(2, 2, ["0.png", "1.png"]))
 
 
 @pytest.mark.parametrize("case", NAMED)
@@ -112,6 +166,15 @@ def test_class_lists_of_every_kind(tmp_path: Path, name: str) -> None:
         ('["a", 3]', "'3' is no name of a class"),
         ("index,name\n1,a\n1,b\n", "is there twice"),
         ("{", "Expecting"),
+        ("{0: 'a', 0: 'b'}", "a class is there twice"),
+        ("{0: print()}", "Expecting"),
+        ("background\nn01440764 tench\nn01443537 goldfish\n", "line 1 is 'background' and every other"),
+        ("species,family\ncat,felidae\ndog,canidae\n", "leaves open whether it is a heading"),
+        ("name,images\ncat,12\ndog,30\n", "which column has the numbers of the classes"),
+        ("cat,12,0\ndog,30,1\n", "which column has the numbers of the classes"),
+        ("n01440764 1\nn01443537 1\n", "a class number is there twice"),
+        ("cat\n''\n", "class 1 has no name"),
+        ("# the classes\ncat\n", "line 1 begins with '#'"),
     ],
 )
 def test_class_list_that_leaves_numbers_open_is_refused(tmp_path: Path, text: str, match: str) -> None:
@@ -149,6 +212,12 @@ def test_name_of_two_classes_is_none(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("n02012849 crane\nn03126707 crane\n")
     found = read_class_map(tmp_path / "list")
     assert (found.find("crane"), found.find("n03126707"), dict(found.names)) == (None, 1, {0: "crane", 1: "crane"})
+
+
+@pytest.mark.parametrize(("text", "line"), [('"3\n1\n', 1), ('3\n1"\n', 2), ("Class ID\nClass ID\n3\n1\n2\n", 2)])
+def test_quote_that_is_not_closed_and_a_second_heading_are_no_labels(text: str, line: int) -> None:
+    with pytest.raises(DataError, match=f"line {line}: .* has no class number"):
+        read_label_lines(text, Path("labels"))
 
 
 def test_names_without_a_class_list_get_the_remedy(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 import quantlab
 from quantlab.data.folder import image_files
-from quantlab.data.sample import PARTS, PRESET, read_sample, sample_batches, sample_folder, unpack_sample
+from quantlab.data.sample import PARTS, PRESET, SUMS, read_sample, sample_batches, sample_folder, unpack_sample
 from quantlab.errors import ConfigError, DataError, MissingDependencyError
 
 
@@ -70,6 +70,13 @@ def test_unpacking_again_changes_nothing_and_other_folders_are_left_alone(unpack
         unpack_sample(unpacked.parent)
     with pytest.raises(ConfigError, match="holds something else"):
         unpack_sample(unpacked / "model.onnx")
+
+
+def test_sample_goes_into_the_empty_folder_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".quantlab-0123abcd").write_bytes(b"of a run that was killed")
+    monkeypatch.chdir(tmp_path)
+    assert unpack_sample(".") == Path()
+    assert {path.name for path in Path().iterdir()} == {"model.onnx", "h200.json", "LICENSE", SUMS, *PARTS}
 
 
 def test_sample_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,15 @@ def test_numbered_class_folders_are_labels_not_positions(tmp_path: Path) -> None
     assert {f.parent.name: int(y) for f, y in zip(files, labels, strict=True)} == {"2_cat": 2, "10_dog": 10}
 
 
+def test_number_of_more_digits_than_any_class_has_is_a_name(tmp_path: Path) -> None:
+    for name in ("99999999999999999999_a", "1_b"):
+        save(tmp_path / name / "a.png")
+    (tmp_path / "desktop.ini").write_text("of Windows, and no image beside the class folders")
+    (tmp_path / "1_b" / "Thumbs.db").write_bytes(b"likewise")
+    found = image_files(tmp_path)
+    assert ([f.parent.name[:3] for f in found.files], list(found.labels)) == (["1_b", "999"], [0, 1])
+
+
 def test_flat_folder_has_no_labels_and_skips_hidden_and_text(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     (tmp_path / ".hidden.png").write_bytes(b"x")
