@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import FILE, MODEL, NAMED, REPORT_FOLDER, SHARED, TEXT
 from quantlab.cli.options import (
     check_there,
@@ -23,6 +22,7 @@ from quantlab.cli.options import (
 from quantlab.cli.progress import progress
 from quantlab.cli.say import echo
 from quantlab.cli.tables import print_comparison
+from quantlab.cli.trtexec_names import EngineCommand
 from quantlab.errors import ConfigError
 from quantlab.interruption import INTERRUPTED
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from quantlab.report import ComparisonReport
 
 
-@click.command("compare", cls=FileCommand)
+@click.command("compare", cls=EngineCommand)
 @click.argument("model", type=MODEL)
 @click.argument("quantized", nargs=-1, type=NAMED)
 @data_options

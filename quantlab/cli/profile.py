@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, OUTPUT, SHARED, TABLE, WORK_FOLDER
 from quantlab.cli.options import refuse_idle
 from quantlab.cli.say import echo
+from quantlab.cli.trtexec_names import EngineCommand
 
 
-@click.command("profile", cls=FileCommand)
+@click.command("profile", cls=EngineCommand)
 @click.argument("model", type=MODEL)
 @click.option("--table", "table_file", type=TABLE, required=True, help="Scales of --tensors all, or a TensorRT cache.")
 @click.option(

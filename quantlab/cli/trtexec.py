@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, OUTPUT, SHARED, TABLE
 from quantlab.cli.options import refuse_idle
 from quantlab.cli.say import echo
 from quantlab.cli.trt_options import parse_shapes
+from quantlab.cli.trtexec_names import TrtexecCommand
 
 
-@click.command("trtexec", cls=FileCommand)
+@click.command("trtexec", cls=TrtexecCommand)
 @click.argument("model", type=MODEL)
 @click.option("--cache", type=TABLE, help="The calibration cache of an FP32 MODEL (TensorRT 8.6 to 10).")
 @click.option("--batch", type=int, help="Largest batch of a model with a dynamic batch; the smallest is 1.")

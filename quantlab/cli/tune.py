@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import FILE, MODEL, SHARED, TABLE, TEXT, TUNE_FOLDER
 from quantlab.cli.options import data_options, labels_options, open_batches, print_warnings, refuse_idle
 from quantlab.cli.say import echo
 from quantlab.cli.tables import print_candidates
+from quantlab.cli.trtexec_names import EngineCommand
 from quantlab.files import together
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ DIFFERENT = 10
 """Layers in float that are printed."""
 
 
-@click.command("tune", cls=FileCommand)
+@click.command("tune", cls=EngineCommand)
 @click.argument("model", type=MODEL)
 @click.option("--table", "table_file", type=TABLE, required=True, help="Scales of --tensors all, or a TensorRT cache.")
 @data_options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.engines.engine import Engine
+from quantlab.engines.inspector import LayerAudit
 from quantlab.engines.options import MIB
 from quantlab.errors import ConfigError
 
@@ -28,6 +29,7 @@ class BenchOptions:
         streams: Contexts at work at the same time for the throughput.
         cuda_graph: Replay a captured graph (needs cuda-python).
         transfers: Measure copies too.
+        layers: The time of every layer too, in runs of their own.
     """
 
     warm_up_ms: float = 200.0
@@ -37,6 +39,7 @@ class BenchOptions:
     streams: int = 1
     cuda_graph: bool = False
     transfers: bool = True
+    layers: bool = False
 
     def __post_init__(self) -> None:
         iterations = 1 if self.iterations is None else self.iterations
@@ -193,16 +196,33 @@ def ratio_of(result: BenchResult, base: BenchResult, seed: int = 0) -> Ratio:
 
 @dataclass(frozen=True, slots=True)
 class BenchRow:
-    """One engine beside the first one, which is the base."""
+    """One engine beside the first one, which is the base.
+
+    Attributes:
+        layers: In the order of the engine; empty where they were not asked for.
+    """
 
     result: BenchResult
     ratio: Ratio
+    layers: tuple[LayerAudit, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return asdict(self.result) | {"ratio": asdict(self.ratio)}
+        layers = {"layers": [asdict(layer) for layer in self.layers]} if self.layers else {}
+        return asdict(self.result) | {"ratio": asdict(self.ratio)} | layers
 
 
-def rows_of(results: Sequence[BenchResult]) -> list[BenchRow]:
-    """Every result beside the first."""
-    return [BenchRow(result, ratio_of(result, results[0])) for result in results]
+def rows_of(
+    results: Sequence[BenchResult], layers: Mapping[str, tuple[LayerAudit, ...]] | None = None
+) -> list[BenchRow]:
+    """Every result beside the first.
+
+    Args:
+        results: Of engines that were measured together.
+        layers: Of the engines by name, None where they were not asked for.
+
+    Returns:
+        A row for each.
+    """
+    layers = layers or {}
+    return [BenchRow(result, ratio_of(result, results[0]), layers.get(result.name, ())) for result in results]

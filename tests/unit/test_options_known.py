@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,12 +18,10 @@ from quantlab.calibration import load_table
 from quantlab.cli import COMMANDS
 from quantlab.cli import cli as group
 from quantlab.cli.common import NAMES
-from quantlab.cli.trtexec_names import SPELLINGS, mib
 from quantlab.comparison.named_backends import parse_backend
 from quantlab.data import PRESETS
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.source import DataOptions, open_data
-from quantlab.engines.plugins import VISIBLE, choose_device, load_plugins
 from quantlab.errors import ConfigError, DataError
 from quantlab.nearest import nearest
 from quantlab.threads import chosen_threads, set_threads, thread_count
@@ -243,53 +240,6 @@ def test_output_among_the_images_of_a_pattern_is_refused(cli: Cli, work: Path) -
     assert result.code == 2
     with Image.open("val/a/1.png") as image:
         assert image.size == (8, 8)
-
-
-# --- engines
-
-
-@pytest.mark.parametrize("name", ["build", "bench", "run", "audit"])
-def test_spellings_of_trtexec_lead_to_options_that_there_are(name: str) -> None:
-    every = {
-        option
-        for other in ("build", "bench", "run", "audit")
-        for parameter in group.get_command(click.Context(group), other).params
-        for option in parameter.opts
-    }
-    assert set(SPELLINGS.values()) <= every
-
-
-@pytest.mark.parametrize(("text", "size"), [("512", 512), ("1.5G", 1536), ("64K", 0.0625), ("2M", 2), ("1048576B", 1)])
-def test_sizes_of_memory_pools(text: str, size: float) -> None:
-    assert mib(text) == size
-
-
-def test_option_of_trtexec_that_is_something_else_here_gets_the_remedy(cli: Cli, work: Path) -> None:
-    for option, remedy in (("--onnx=m.onnx", "first argument"), ("--dumpProfile", "quantlab audit"),
-                           ("--sparsity=force", "--sparsity=enable")):  # fmt: skip
-        result = cli("build", "m.onnx", option, "-o", "e.engine")
-        assert result.code == 2 and remedy in result.err
-
-
-def test_device_is_one_of_those_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VISIBLE, "4,7")
-    choose_device(1)
-    assert os.environ[VISIBLE] == "7"
-    for index in (1, -1):
-        with pytest.raises(ConfigError, match=f"there is no device {index}: "):
-            choose_device(index)
-    monkeypatch.delenv(VISIBLE)
-    choose_device(2)
-    assert os.environ[VISIBLE] == "2"
-    monkeypatch.delenv(VISIBLE)
-
-
-def test_plugin_library_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "p.so").write_bytes(b"no library")
-    with pytest.raises(ConfigError, match="plugin library .* cannot be loaded"):
-        load_plugins([tmp_path / "p.so"])
-    with pytest.raises(ConfigError, match="does not exist"):
-        load_plugins([tmp_path / "q.so"])
 
 
 def test_presets_and_doctor_as_json(cli: Cli) -> None:

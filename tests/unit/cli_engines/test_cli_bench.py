@@ -85,3 +85,26 @@ def test_bench_runs_on_the_data_that_are_given(
     assert cli(*bench).code == 0
     assert not np.array_equal(fed[1], fed[0])
     assert cli(*bench, "--limit", "3").code == 2
+
+
+def test_bench_shows_the_time_of_every_layer_where_it_is_asked_for(
+    cli: Cli, work: Path, fixed: Path, runtime: HostRuntime
+) -> None:
+    done = cli("bench", f"a={fixed}", f"b={fixed}", *QUICK, "--dumpProfile", "--separateProfileRun")
+    assert done.code == 0, done.err
+    lines = [line.split() for line in done.out.splitlines() if line.startswith(("  int8", "  fp"))]
+    assert [line[-1] for line in lines] == ["a", "c", "logits"] * 2
+    assert "b: 3 layers, 1.5000 ms" in done.out
+    (row,) = json.loads(cli("bench", fixed, *QUICK, "--dump-profile", "--json").out)
+    assert [(layer["name"], layer["time_ms"]) for layer in row["layers"]] == [("a", 0.5), ("c", 0.5), ("logits", 0.5)]
+    assert "layers" not in json.loads(cli("bench", fixed, *QUICK, "--json").out)[0]
+
+
+def test_bench_of_an_engine_that_does_not_show_its_layers_is_refused_before_it_measures(
+    cli: Cli, work: Path, runtime: HostRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--fp16", "--profiling-verbosity", "layer_names_only", "-o", work / "e.engine"]
+    assert cli("build", work / "fixed.onnx", *flags).code == 0
+    monkeypatch.setattr(jobs, "bench", None)
+    done = cli("bench", work / "e.engine", "--dump-profile")
+    assert (done.code, "built without details" in done.err) == (2, True)
