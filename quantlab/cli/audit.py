@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from quantlab.cli.as_json import print_json
 from quantlab.cli.file_types import ENGINE, MODEL, OUTPUT
 from quantlab.cli.say import echo
 from quantlab.cli.trt_options import parse_shapes
@@ -53,7 +54,7 @@ def command(
     loaded, proto = Engine.load(engine), load_model(model)
     audit = audit_engine(runtime(), loaded, proto, chosen)
     if as_json:
-        echo(json.dumps(audit.to_dict(), indent=1))
+        print_json(audit.to_dict())
     else:
         _print(audit)
     if output is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantlab.cli.as_json import print_json
 from quantlab.cli.file_types import NAMED, OUTPUT
 from quantlab.cli.options import DATA_DETAILS, named_paths, open_source, optional_data_options, refuse_idle
 from quantlab.cli.say import echo
@@ -68,15 +69,15 @@ def command(engines: tuple[str, ...], shapes: str, output: Path | None, **v: Any
         refuse_idle(["shapes"], "the shapes are those of --data")
         batch = _first_batch(device, next(iter(loaded.values())), v)
     rows = bench_engines(device, loaded, chosen, options, batch)
-    text = json.dumps([row.to_dict() for row in rows], indent=1)
+    found = [row.to_dict() for row in rows]
     if v["as_json"]:
-        echo(text)
+        print_json(found)
     else:
         print_table(_table(rows))
         for row in rows:
             _print_layers(row)
     if output is not None:
-        write_text(output, text + "\n")
+        write_text(output, json.dumps(found, indent=1) + "\n")
 
 
 def _first_batch(device: Runtime, engine: Engine, v: dict[str, Any]) -> Batch:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_types import MODEL, OUTPUT, SHARED, TABLE, WORK_FOLDER
 from quantlab.cli.options import refuse_idle
 from quantlab.cli.say import echo
@@ -25,7 +26,8 @@ from quantlab.cli.trtexec_names import EngineCommand
 @click.option("--timing-cache", type=SHARED, help="For TensorRT builds.")
 @click.option("--builder-optimization-level", type=int, help="For TensorRT builds.")
 @click.option("-o", "--output", type=OUTPUT, required=True, help="The latency table to write, .json.")
-def command(model: Path, table_file: Path, output: Path, **v: Any) -> None:
+@json_option
+def command(model: Path, table_file: Path, output: Path, as_json: bool, **v: Any) -> None:
     """Record on a GPU what the layers of MODEL take in INT8 and in float, so that `quantlab tune` can do without one.
 
     \b
@@ -52,4 +54,8 @@ def command(model: Path, table_file: Path, output: Path, **v: Any) -> None:
         )  # fmt: skip
         found = record_latencies(problem, lambda step: echo(f"{step.candidate}: {step.what}", err=True))
     found.save(output)
+    if as_json:
+        count = len(found.observations)
+        print_json({"output": output, "engines": count, "gpu": found.gpu, "tensorrt": found.tensorrt})
+        return
     echo(f"{output}: {len(found.observations)} engines on {found.gpu}, TensorRT {found.tensorrt}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantlab.cli.as_json import json_option, print_json, rows_of
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, OUTPUT, TABLE, TEXT, WORK_FOLDER
 from quantlab.cli.options import data_options, labels_options, open_batches, print_warnings, refuse_idle
@@ -46,8 +47,9 @@ WORST = 8
 @click.option("--csv", "csv_file", type=OUTPUT, help="Write all rows as CSV too.")
 @click.option("--plot", "plot_file", type=OUTPUT, help="Draw the worst layers and tensors: NAME.png or NAME.svg.")
 @click.option("-o", "--output", type=OUTPUT, required=True, help="The table to write, NAME.json.")
+@json_option
 def command(
-    model: Path, table_file: Path, output: Path, csv_file: Path | None, plot_file: Path | None, **v: Any
+    model: Path, table_file: Path, output: Path, csv_file: Path | None, plot_file: Path | None, as_json: bool, **v: Any
 ) -> None:
     """Measure what INT8 does to the outputs of MODEL when it is in one layer, tensor or kind of layers alone.
 
@@ -81,6 +83,11 @@ def command(
             write_text(csv_file, found.to_csv())
         if write:
             write()
+    print_warnings(found.warnings)
+    if as_json:
+        facts = {"output": output, "units": len(found.units), "rows": rows_of(found), "warnings": found.warnings}
+        print_json(facts | {"provenance": found.provenance})
+        return
     _print(found)
     echo(f"{output}: {len(found.rows)} of {len(found.units)} units, {found.provenance.samples} samples")
 
@@ -116,7 +123,6 @@ def _plot(path: Path, found: SensitivityTable) -> Callable[[], None]:
 
 def _print(found: SensitivityTable) -> None:
     """The worst layers and tensors, every class, and everything at once."""
-    print_warnings(found.warnings)
     rows = [*found.of_kind("all"), *found.worst("layer")[:WORST], *found.worst("tensor")[:WORST], *found.worst("class")]
     metric = found.provenance.metric
     table = Table(title=f"INT8 there alone, {found.provenance.samples} samples")
