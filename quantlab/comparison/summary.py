@@ -49,7 +49,9 @@ def summarise(run: ComparisonRun, facts: StreamFacts, partial: bool) -> Comparis
         warnings += judge_fp32(counts[FP32], run.proto, run.scores)
     elif labels is not None and run.tallies[FP32].metric is None:
         warnings.append("there are labels, but no output of shape (N, classes): they were not used")
-    if partial:
+    if not partial:
+        warnings += _seen_before(run)
+    else:
         warnings.append(f"interrupted after {run.samples} samples: the rest was not measured")
     # before the failures are listed: it notes what fails in a metric
     results = tuple(_result(run, backend, counts, labels) for backend in run.backends)
@@ -96,7 +98,16 @@ def _result(
         metric_failed=tally.metric_failed,
         int8=backend.int8,
         facts=dict(backend.facts),
+        hash=backend.hash,
+        made_from=dict(backend.made_from),
     )
+
+
+def _seen_before(run: ComparisonRun) -> list[str]:
+    """Scales fit the samples that they were found on: figures on these are better than on others."""
+    digest = run.hash.data()
+    names = [b.name for b in run.backends if b.made_from.get("samples_hash") == digest]
+    return [f"'{name}' was calibrated with the samples that it is judged by: others would say more" for name in names]
 
 
 def _metric_of(tally: Tally, reference: Tally | None) -> tuple[float | None, MeanDifference | None]:

@@ -58,6 +58,11 @@ class Engine:
     warnings: tuple[Warned, ...] = ()
 
     @property
+    def hash(self) -> str:
+        """SHA-256 of the plan."""
+        return hashlib.sha256(self.plan).hexdigest()
+
+    @property
     def summary(self) -> str:
         """Size, precision, source of the scales and time of the build, as a line for a person."""
         record = self.record
