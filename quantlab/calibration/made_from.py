@@ -14,6 +14,7 @@ from quantlab.calibration.cache_header import version_digits
 from quantlab.calibration.table import CalibrationTable, Provenance, table_hash
 from quantlab.errors import Notice
 from quantlab.plain_text import without_folders
+from quantlab.strict_json import parse_json
 
 _KEY = "quantlab.origin"
 """Of the metadata of a Q/DQ model."""
@@ -125,8 +126,8 @@ def read_origin(model: onnx.ModelProto) -> dict[str, Any]:
     """What a Q/DQ model says that its scales were made from; nothing where that cannot be read."""
     text = next((prop.value for prop in model.metadata_props if prop.key == _KEY), "")
     try:
-        known = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
+        known = parse_json(text) if text else {}
+    except ValueError:
         known = {}
     return known if isinstance(known, dict) else {}
 

@@ -15,7 +15,6 @@ from quantlab.comparison.tally import Tally
 from quantlab.data import Labels, StreamFacts
 from quantlab.data.python_file import FAILURES, described
 from quantlab.errors import DataError, QuantlabError
-from quantlab.onnx_model import model_hash
 
 FP32_OPTIMISED_DB = 60.0
 """Optimised against unoptimised, for a model that equals FP32: fused float kernels round differently, by 2^-24 per
@@ -56,13 +55,12 @@ def summarise(run: ComparisonRun, facts: StreamFacts, partial: bool) -> Comparis
     # before the failures are listed: it notes what fails in a metric
     results = tuple(_result(run, backend, counts, labels) for backend in run.backends)
     warnings += [*_runtime_warnings(run, results), *_failures(run.tallies.values())]
-    digest = model_hash(run.proto)
     return Comparison(
         results,
         run.samples,
         labeled,
         run.scores,
-        digest,
+        run.backends[0].hash,
         facts.preprocess,
         tuple(warnings),
         partial,

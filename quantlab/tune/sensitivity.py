@@ -127,11 +127,13 @@ class LayerNoise:
         job: What is measured on those samples.
         layers: The layers.
         reference: FP32 on all samples.
+        provenance: Of what is measured.
     """
 
     job: Job
     layers: tuple[Unit, ...]
     reference: Reference
+    provenance: SensitivityProvenance
 
     def measure(self, folder: Path, on_batch: Progress | None = None) -> dict[str, float]:
         """Measure every layer.
@@ -170,10 +172,11 @@ def open_layers(model: Model, table: CalibrationTable, judged: Judged) -> LayerN
     layers = tuple(unit for unit in units_of(graph) if unit.kind == LAYER)
     samples, switched = EvenSamples(), SwitchedModel(graph)
     reference = run_reference(proto, switched, judged, samples, None)
-    key = chunk_key(asdict(_provenance(proto, table, judged, reference, SensitivityOptions())), judged)
+    provenance = _provenance(proto, table, judged, reference, SensitivityOptions())
+    key = chunk_key(asdict(provenance), judged)
     some = Judged(IterableBatches(samples.batches(BatchSize.of(input_specs(proto)), NOISE_SAMPLES)))
     job = Job(proto, graph, some, run_reference(proto, switched, some, EvenSamples(), None), None, key)
-    return LayerNoise(job, layers, reference)
+    return LayerNoise(job, layers, reference, provenance)
 
 
 def _part(units: Sequence[Unit], part: tuple[int, int] | None) -> Sequence[Unit]:

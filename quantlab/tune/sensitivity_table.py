@@ -125,7 +125,7 @@ class SensitivityProvenance:
     fp32_metric: float | None = None
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
-    date: str = ""
+    date: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
