@@ -10,6 +10,7 @@ import click
 from quantlab.cli.as_json import json_option, print_json, rows_of
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import DEMO_FOLDER, SAMPLE_FOLDER
+from quantlab.cli.options import print_warnings
 from quantlab.cli.progress import progress
 from quantlab.cli.say import echo
 from quantlab.cli.tables import print_comparison
@@ -46,6 +47,7 @@ def command(output: Path, unpack: Path | None, as_json: bool) -> None:
         done = report_sample(sample, run, output, ["quantlab", *sys.argv[1:]], on_batch)
     if as_json:
         files = {"model": done.model, "table": done.table, "report": done.paths}
+        print_warnings(done.comparison.warnings)
         print_json({"best": done.best, "models": rows_of(done.comparison), "files": files})
         return
     print_comparison(done.comparison)

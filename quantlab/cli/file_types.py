@@ -238,6 +238,9 @@ PTQ_FOLDER = OutputFolder(
     (*REPORT_FOLDER.names, "model.qdq.onnx", "model.qdq.onnx.data", "table.json", "placement.txt", "model.cache",
      "ptq.toml", "model.engine", "model.engine.json", "fp16.engine", "fp16.engine.json")
 )  # fmt: skip
+WINNER_FOLDER = OutputFolder(
+    ("model.qdq.onnx", "model.qdq.onnx.data", "table.json", "placement.txt", "model.cache", "model.cache.json")
+)
 SAMPLE_FOLDER = OutputFolder(("model.onnx",))
 TUNE_FOLDER = OutputFolder(
     ("tuned.onnx", "tuned.onnx.data", "tuned.engine", "tuned.engine.json", "tuned.json", "tuned.html", "tuned.md",

@@ -58,12 +58,10 @@ def provenance_of(
 
 def _calibration(tables: Mapping[str, CalibrationTable], shown: ModelResult | None) -> dict[str, Any] | None:
     """Of the tables, else what the model says that it was calibrated with; None where neither is known."""
-    if tables:
-        known = asdict(next(iter(tables.values())).provenance)
-    elif shown is not None:
-        known = asdict(Provenance()) | _readable(shown.made_from)
-    else:
-        return None
+    calibrated = next((table.provenance for table in tables.values() if table.provenance.samples), Provenance())
+    known = asdict(calibrated)
+    if not calibrated.samples and shown is not None:
+        known |= _readable(shown.made_from)
     if not known["samples"]:
         return None
     return {f.name: known[f.name] for f in fields(Provenance) if f.name != "algorithm"} | {
