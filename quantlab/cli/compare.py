@@ -136,7 +136,7 @@ def _facts(done: ComparisonReport) -> dict[str, Any]:
         "warnings": [*done.comparison.warnings, *done.left_out, *done.untraced, *_of_winner(done)],
         "skipped": done.skipped,
         "report": done.paths,
-        "winner": {"name": done.winner.name} | done.files if done.winner and done.files else None,
+        "winner": {"name": done.winner.name, **done.files} if done.winner and done.files else None,
     }
 
 

@@ -28,6 +28,7 @@ from quantlab.comparison.feed import first_batch
 from quantlab.comparison.judge import MLPERF
 from quantlab.comparison.named_backends import BackendSet, default_specs, parse_backend
 from quantlab.data import Batch, Batches, BatchSize
+from quantlab.data.parts import overlap_notices
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import ConfigError, Notice, QuantlabError
@@ -152,6 +153,7 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     with BackendSet(
         request.fp32, request.calibration, request.settings, request.open_runtime, tuned_engine, _auto_table
     ) as opened:
+        opened.notices += overlap_notices(request.calibration, request.batches)
         _open(opened, request)
         candidates: list[Candidate | Backend] = [Candidate(name, proto) for name, proto in models.items()]
         candidates += opened.backends
@@ -179,7 +181,8 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     document = build_document(
         request.title, result, evidence, request.command, [*opened.skipped, *opened.notices, *untraced]
     )
-    left_out = dict.fromkeys(notice for notice in opened.notices if notice.kind in ("short_batch", "bad_images"))
+    told = ("short_batch", "bad_images", "common_samples")
+    left_out = dict.fromkeys(notice for notice in opened.notices if notice.kind in told)
     shown = chosen_of(result, request.bar)
     winner = None
     if request.winner is not None and request.calibration is not None:

@@ -80,9 +80,7 @@ def find_winner(
     name = won if won in made else made[0]
     notices = []
     if name != won:
-        notices.append(
-            f"'{won}' won, which is no Q/DQ model that was made here: '{name}' was written, the best of these"
-        )
+        notices.append(f"'{won}' won, which is no Q/DQ model made here: '{name}' was written, the best of these")
     algorithm = parse_backend(name).algorithm
     try:
         scales: Scales | None = scales_for_cache(proto, opened.tables, algorithm, calibration, on_stage)
