@@ -10,7 +10,7 @@ from typing import Any
 from quantlab.calibration import CalibrationTable, Provenance
 from quantlab.comparison import Comparison, ModelResult
 from quantlab.dates import now
-from quantlab.plain_text import without_folders
+from quantlab.plain_text import command_text, without_folders
 from quantlab.version import __version__
 
 JUDGE = (
@@ -52,7 +52,7 @@ def provenance_of(
         "quantlab": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "command": " ".join(map(without_folders, command)),
+        "command": command_text(command),
     }
 
 
