@@ -111,6 +111,8 @@ class BenchResult:
         memory_mib: Device memory that loading took.
         host_ms: Wall clock of copy in, run and copy out.
         rounds_ms: The median of every round, whose spread is the noise.
+        engine_hash, model_hash: Name the engine, and the model that it was built from.
+        tensorrt, gpu: What built it.
     """
 
     name: str
@@ -129,6 +131,10 @@ class BenchResult:
     engine_mib: float
     build_s: float
     rounds_ms: tuple[float, ...]
+    engine_hash: str = ""
+    model_hash: str = ""
+    tensorrt: str = ""
+    gpu: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +179,10 @@ def summarize(name: str, engine: Engine, measured: Measured) -> BenchResult:
         engine_mib=len(engine.plan) / MIB,
         build_s=engine.record.build_seconds,
         rounds_ms=tuple(float(np.median(times)) for times in measured.rounds),
+        engine_hash=engine.hash,
+        model_hash=engine.record.model_hash,
+        tensorrt=engine.record.tensorrt,
+        gpu=engine.record.gpu,
     )
 
 
