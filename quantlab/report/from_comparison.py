@@ -181,8 +181,8 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     document = build_document(
         request.title, result, evidence, request.command, [*opened.skipped, *opened.notices, *untraced]
     )
-    told = ("short_batch", "bad_images", "common_samples")
-    left_out = dict.fromkeys(notice for notice in opened.notices if notice.kind in told)
+    kinds = ("short_batch", "bad_images", "common_samples")
+    left_out = dict.fromkeys(notice for notice in opened.notices if notice.kind in kinds)
     shown = chosen_of(result, request.bar)
     winner = None
     if request.winner is not None and request.calibration is not None:
