@@ -24,6 +24,7 @@ from quantlab.engines import measure
 from quantlab.engines.bench import BenchOptions
 from quantlab.engines.engine import Engine
 from quantlab.errors import MissingDependencyError
+from quantlab.onnx_model import model_hash
 from quantlab.tune import trials
 from tune_double import TimedRuntime, deep_net, images
 
@@ -95,7 +96,9 @@ def test_tune_goes_on_where_it_was(cli: Cli, work: Path, runtime: TimedRuntime) 
     assert cli(*TUNE, "--min-sqnr", "38", "-o", "t").code == 0
     built = len(runtime.built)
     first = result_of(work / "t")
-    assert cli(*TUNE, "--min-sqnr", "38", "-o", "t").code == 0
+    again = json.loads(cli(*TUNE, "--min-sqnr", "38", "-o", "t", "--json").out)
+    assert (again["best"]["name"], again["files"]["model"]) == (first["best"]["name"], "t/tuned.onnx")
+    assert first["provenance"]["tuned_model_hash"] == model_hash(onnx.load("t/tuned.onnx"))
     assert len(runtime.built) == built
     assert result_of(work / "t") == first
     assert cli(*TUNE, "--min-sqnr", "36", "-o", "t").code == 0  # another target: the engines so far serve it too

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine_double import HostRuntime
+from quantlab.engines.engine import Engine
 from quantlab.errors import MissingDependencyError
 
 Cli = Callable[..., Any]
@@ -84,6 +85,15 @@ def test_audit_of_a_dynamic_engine_takes_the_shapes_given(
     assert seen == [(8, 3, 8, 8), (4, 3, 8, 8)]
     wrong = cli("audit", dynamic, work / "m.onnx", "--shapes", "image:9x3x8x8")
     assert (wrong.code, "no optimization profile holds" in wrong.err) == (2, True)
+
+
+def test_audit_with_another_model_is_told(cli: Cli, work: Path, int8: Path) -> None:
+    done = cli("audit", int8, work / "m.onnx", "--json")
+    assert "the engine was built from another model" in done.err
+    provenance = json.loads(done.out)["provenance"]
+    assert provenance["engine_hash"] == Engine.load(int8).hash
+    assert provenance["built_from"] != provenance["model_hash"]
+    assert "another model" not in cli("audit", int8, work / "fixed.onnx").err
 
 
 # --- doctor

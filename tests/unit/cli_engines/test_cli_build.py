@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,11 @@ def test_build_without_tensorrt_says_what_to_install(cli: Cli, work: Path, monke
 def test_profile_of_the_engine_is_that_of_the_command(cli: Cli, dynamic: Path, runtime: HostRuntime) -> None:
     shapes = ({"image": (n, 3, 8, 8)} for n in (1, 4, 8))
     assert runtime.builds[-1][0].profiles == (Profile(*shapes),)
+
+
+def test_build_and_run_print_one_document(cli: Cli, work: Path, runtime: HostRuntime) -> None:
+    runtime.messages = ("The moon is full",)
+    built = json.loads(cli("build", work / "fixed.onnx", "-o", work / "e.engine", "--json").out)
+    assert (built["record"]["tensorrt"], built["warnings"][0]["text"]) == ("8.6.0", "The moon is full")
+    ran = cli("run", work / "e.engine", "--data", work / "data.npy", "-o", work / "y.npz", "--json")
+    assert json.loads(ran.out)["outputs"] == {"logits": [20, 5]}
