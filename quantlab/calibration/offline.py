@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +26,8 @@ from quantlab.version import __version__
 
 Progress = Callable[[int], None]
 """Called after every batch with the number of samples so far."""
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ def run_calibration(
                 options.after_batch(feed.samples, counting.groups)
             if on_batch:
                 on_batch(feed.samples)
+    _LOG.info("%d tensors calibrated by %s: %d samples in %d batches", len(groups), ", ".join(observers) or "none",
+              feed.samples, feed.count)  # fmt: skip
     if feed.samples == 0:
         raise DataError("there are no calibration batches", hint="the stream is empty: check the data")
     return _finished(target, feed, counting, list(observers), options)

@@ -10,7 +10,7 @@ import click
 from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_types import MODEL, OUTPUT, SHARED, TABLE, WORK_FOLDER
 from quantlab.cli.options import refuse_idle
-from quantlab.cli.say import echo
+from quantlab.cli.say import echo, note
 from quantlab.cli.trtexec_names import EngineCommand
 
 
@@ -52,7 +52,7 @@ def command(model: Path, table_file: Path, output: Path, as_json: bool, **v: Any
             proto, table, made_up(proto, v["batch_size"]), v["keep"] or passing, runtime=runtime(),
             settings=settings,
         )  # fmt: skip
-        found = record_latencies(problem, lambda step: echo(f"{step.candidate}: {step.what}", err=True))
+        found = record_latencies(problem, lambda step: note(f"{step.candidate}: {step.what}"))
     found.save(output)
     if as_json:
         count = len(found.observations)

@@ -17,6 +17,7 @@ from quantlab.cli.say import echo
 from quantlab.cli.tables import Table, print_table
 from quantlab.errors import ConfigError
 from quantlab.files import together, write_bytes, write_text
+from quantlab.nearest import nearest
 
 if TYPE_CHECKING:
     from quantlab.comparison.task import Metric
@@ -102,7 +103,11 @@ def _metric(text: str | None) -> Metric | str | None:
     from quantlab.comparison.task import load_metric
     from quantlab.tune.sensitivity import TOP1
 
-    return text if text in (None, TOP1) else load_metric(text)
+    if text in (None, TOP1):
+        return text
+    if ":" not in text and (question := nearest(text, [TOP1])):
+        raise ConfigError(f"there is no metric '{text}'", hint=f"{question}or file.py:NAME")
+    return load_metric(text)
 
 
 def _part(text: str | None) -> tuple[int, int] | None:

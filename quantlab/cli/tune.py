@@ -11,7 +11,7 @@ import click
 from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_types import FILE, MODEL, SHARED, TABLE, TEXT, TUNE_FOLDER
 from quantlab.cli.options import data_options, labels_options, open_batches, print_warnings, refuse_idle
-from quantlab.cli.say import echo
+from quantlab.cli.say import echo, note
 from quantlab.cli.tables import print_candidates
 from quantlab.cli.trtexec_names import EngineCommand
 from quantlab.files import together
@@ -111,7 +111,7 @@ def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, 
 def _show(budget_s: float, step: Step) -> None:
     """A line for each step, with what is left of the budget once engines are built."""
     left = f" ({step.engines} engines, {max(0.0, budget_s - step.spent_s):.0f} s left)" if step.engines else ""
-    echo(f"{step.candidate}: {step.what}{left}", err=True)
+    note(f"{step.candidate}: {step.what}{left}")
 
 
 def _runtime() -> Runtime:

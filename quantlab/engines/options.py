@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.errors import ConfigError
+from quantlab.nearest import nearest
 
 Shape = tuple[int, ...]
 
@@ -234,4 +235,6 @@ def precision_from_flags(*, int8: bool, fp16: bool, no_tf32: bool) -> str:
 def _choose(what: str, values: Iterable[str], allowed: tuple[str, ...]) -> None:
     for value in values:
         if value not in allowed:
-            raise ConfigError(f"there is no {what} '{value}'", hint=f"use {', '.join(allowed)}")
+            raise ConfigError(
+                f"there is no {what} '{value}'", hint=f"{nearest(value, allowed)}use {', '.join(allowed)}"
+            )
