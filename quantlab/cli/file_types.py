@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from quantlab.files import check_folder, check_writable, is_file, is_folder, is_there
 
@@ -35,6 +36,15 @@ class FileType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
             Its path.
         """
         return Path(value)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Names of files, which the shell knows; click would offer nothing."""
+        return [CompletionItem(incomplete, type="file")]
 
     def reads(self, value: Any) -> Iterator[Path]:  # noqa: ARG002
         """The files and folders that are read for a value."""

@@ -11,10 +11,13 @@ import click
 import numpy as np
 import onnx
 import pytest
+from click.shell_completion import shell_complete
 from PIL import Image
 
+import quantlab
 from models import conv_net, image_batches
 from quantlab.calibration import load_table
+from quantlab.calibration.cluster import run_parallel
 from quantlab.cli import COMMANDS
 from quantlab.cli import cli as group
 from quantlab.cli.common import NAMES
@@ -73,14 +76,44 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("compare", "m.onnx", "--data", "x.npy", "--calibration", "x.npy", "--backends", "ort:qdg:mse", "-o", "r"),
          "mean 'ort:qdq'?"),
         (("calibrate", "m.onnx", "--dat", "x.npy", "-o", "t.json"), "--data"),
+        (("calibrate", "m.onnx", "--data", "x.npy", "--tensors", "al", "-o", "t.json"), "mean 'all'?"),
+        (("build", "m.onnx", "--profiling-verbosity", "detaild", "-o", "e"), "mean 'detailed'?"),
+        (("build", "m.onnx", "--tactic-sources", "cubla", "-o", "e"), "mean 'cublas'?"),
+        (("compare", "m.onnx", "m.onnx", "--data", "x.npy", "--fail-under", "mlpref-99", "-o", "r"),
+         "mean 'mlperf-99'?"),
+        (("calibrate", "m.onnx", "--data", "x.npy", "--algorithm", "own.py:Hlaf", "-o", "t.json"), "mean 'Half'?"),
+        (("sensitivity", "m.onnx", "--table", "t.json", "--data", "x.npy", "--metric", "top1", "-o", "s.json"),
+         "mean 'top-1'?"),
+        (("quantize", "m.onnx", "--table", "t.json", "--exclude", "op:Con", "-o", "q.onnx"), "mean 'op:Conv'?"),
     ],
 )  # fmt: skip
 def test_word_that_nobody_knows_is_answered_with_the_nearest(
     cli: Cli, work: Path, args: tuple[str, ...], question: str
 ) -> None:
+    if "t.json" in args[:4]:
+        quantlab.calibrate("m.onnx", image_batches(1, size=8), "minmax").save("t.json")
     result = cli(*args)
     assert result.code == 2
     assert question in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("quantlab cal", ["plain", "calibrate"]),
+        ("quantlab compare --win", ["plain", "--winner"]),
+        ("quantlab compare m.o", ["file", "m.o"]),
+        ("quantlab calibrate m.onnx --preset cifar100", ["plain", "cifar100"]),
+        ("quantlab calibrate m.onnx --algorithm ent", ["plain", "entropy"]),
+    ],
+)
+def test_shell_is_offered_commands_options_files_and_values(
+    words: str, offered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    assert shell_complete(group, {}, "quantlab", "_QUANTLAB_COMPLETE", "bash_complete") == 0
+    assert capsys.readouterr().out.strip().split(",") == offered
 
 
 def test_nothing_is_near_to_anything() -> None:
@@ -112,8 +145,16 @@ def test_log_file_has_what_was_printed_and_logged(cli: Cli, work: Path) -> None:
     result = cli("calibrate", "m.onnx", "--data", "x.npy", "-o", "t.json", "--log-file", "run.log", "-v")
     assert result.code == 0
     text = Path("run.log").read_text()
+    assert "quantlab.files.writing: writing t.json" in text and "exit code 0" in text
+    assert "quantlab.files.writing: writing t.json" in result.err
     assert "calibrating: 8" in text and "t.json: 4 tensors" in text
     assert logging.getLogger("quantlab").handlers == []
+    failed = cli("calibrate", "m.onnx", "--data", "x.npy", "-o", "t.txt", "--log-file", "run.log")
+    assert (failed.code, "error: output t.txt has suffix" in Path("run.log").read_text()) == (2, True)
+    assert cli("check-data", "m.onnx", "--data", "x.npy", "-q", "--log-file", "run.log").code == 0
+    compare = ("compare", "m.onnx", "m.onnx", "--data", "x.npy", "-o", "r", "--log-file", "run.log", "-q")
+    assert cli(*compare).code == 0
+    assert "SQNR dB" in Path("run.log").read_text()  # of the table
     assert cli("calibrate", "m.onnx", "--data", "x.npy", "-o", "t.json", "--log-file", "m.onnx").code == 2
     assert onnx.load("m.onnx").graph.node
 
@@ -131,6 +172,19 @@ def test_verbose_says_what_is_done(cli: Cli, work: Path, monkeypatch: pytest.Mon
     calibrate = ("calibrate", "m.onnx", "--data", "x.npy", "-o", "t.json")
     assert "quantlab.test: as asked for" in cli(*calibrate, "--verbose").err
     assert "as asked for" not in cli(*calibrate).err
+
+
+def test_threads_are_known_to_other_processes_too() -> None:
+    pytest.importorskip("joblib")
+    set_threads(3)
+    try:
+        assert run_parallel(_threads_there, [1, 2], 2) == [3, 3]
+    finally:
+        set_threads(None)
+
+
+def _threads_there(part: int) -> int | None:
+    return chosen_threads()
 
 
 def test_threads_are_those_that_were_asked_for(cli: Cli, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
