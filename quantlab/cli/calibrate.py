@@ -11,7 +11,7 @@ from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.cost import cost
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, OUTPUT_SCALES
-from quantlab.cli.options import algorithms, data_options, open_batches, print_warnings, refuse_idle
+from quantlab.cli.options import algorithm_option, data_options, open_batches, print_warnings, refuse_idle
 from quantlab.cli.progress import next_stage, progress
 from quantlab.cli.say import echo
 
@@ -24,7 +24,7 @@ ALGORITHM = (
 @click.command("calibrate", cls=FileCommand)
 @click.argument("model", type=MODEL)
 @data_options
-@click.option("--algorithm", shell_complete=algorithms, default="entropy", show_default=True, help=ALGORITHM)
+@algorithm_option(ALGORITHM)
 @click.option(
     "--tensors",
     type=click.Choice(["qdq", "all"]),

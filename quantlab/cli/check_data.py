@@ -12,7 +12,14 @@ import click
 from quantlab.cli.as_json import print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL
-from quantlab.cli.options import data_options, labels_options, open_batches, print_warnings, refuse_idle
+from quantlab.cli.options import (
+    algorithm_option,
+    data_options,
+    labels_options,
+    open_batches,
+    print_warnings,
+    refuse_idle,
+)
 from quantlab.cli.progress import progress
 from quantlab.cli.say import echo
 from quantlab.cli.tables import Table, print_table
@@ -33,9 +40,7 @@ SHOWN = 15
 @click.argument("model", type=MODEL)
 @data_options
 @labels_options
-@click.option(
-    "--algorithm", default="entropy", show_default=True, help="minmax, entropy, percentile-P, mse, or file.py:Name."
-)
+@algorithm_option("minmax, entropy, percentile-P, mse, or file.py:Name.")
 @click.option(
     "--try-presets", is_flag=True, help=f"Rank the presets by FP32's accuracy instead, on {TRIED} images or --limit."
 )

@@ -43,7 +43,16 @@ class FileType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
         param: click.Parameter,  # noqa: ARG002
         incomplete: str,
     ) -> list[CompletionItem]:
-        """Names of files, which the shell knows; click would offer nothing."""
+        """Names of files, which the shell knows; click would offer nothing.
+
+        Args:
+            ctx: As click's.
+            param: As click's.
+            incomplete: What was typed so far.
+
+        Returns:
+            What lets the shell complete it as a file.
+        """
         return [CompletionItem(incomplete, type="file")]
 
     def reads(self, value: Any) -> Iterator[Path]:  # noqa: ARG002

@@ -9,13 +9,13 @@ import click
 from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import OUTPUT_SCALES, TABLE
-from quantlab.cli.options import print_warnings, refuse_idle
+from quantlab.cli.options import algorithm_option, print_warnings, refuse_idle
 from quantlab.cli.say import echo
 
 
 @click.command("merge", cls=FileCommand)
 @click.argument("parts", nargs=-1, required=True, type=TABLE)
-@click.option("--algorithm", default="entropy", show_default=True, help="minmax, entropy, percentile-P, mse.")
+@algorithm_option("minmax, entropy, percentile-P, mse.")
 @click.option(
     "-o",
     "--output",

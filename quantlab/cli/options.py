@@ -62,11 +62,22 @@ def _presets(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     return [name for name in PRESETS if name.startswith(incomplete)]
 
 
-def algorithms(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """What a shell offers for an algorithm."""
+def _algorithms(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
     from quantlab.observers import OBSERVERS
 
     return [name for name in (*OBSERVERS, "auto") if name.startswith(incomplete)]
+
+
+def algorithm_option(text: str) -> Callable[[F], F]:
+    """--algorithm, which the shell completes.
+
+    Args:
+        text: For the help.
+
+    Returns:
+        A decorator.
+    """
+    return click.option("--algorithm", shell_complete=_algorithms, default="entropy", show_default=True, help=text)
 
 
 def labels_options(function: F) -> F:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from quantlab.cli.common import NAMES
+from quantlab.cli.config_file import GIVEN
 from quantlab.cli.file_check import FileCommand, check_files
 from quantlab.cli.file_types import FILE
 from quantlab.engines.plugins import choose_device, load_plugins
@@ -157,6 +158,7 @@ class EngineCommand(TrtexecCommand):
         if device is not None:
             choose_device(device)
         load_plugins(plugins)
+        ctx.meta[GIVEN] = {"device": device, "plugins": plugins}  # for a configuration that repeats the run
         ctx.params = {name: value for name, value in ctx.params.items() if name not in ("device", "plugins")}
         return super().invoke(ctx)
 

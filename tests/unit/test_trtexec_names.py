@@ -13,8 +13,11 @@ import pytest
 
 from conftest import CliResult
 from models import conv_net, floats
-from quantlab.cli import COMMANDS
+from quantlab.cli import COMMANDS, trtexec_names
 from quantlab.cli import cli as group
+from quantlab.cli.as_json import json_option
+from quantlab.cli.common import finish_common
+from quantlab.cli.config_file import config_option, written_config
 from quantlab.cli.trtexec_names import OF_COMMANDS, SPELLINGS, EngineCommand, TrtexecCommand, mib
 from quantlab.engines.options import BuildOptions, tactic_mask
 from quantlab.engines.plugins import VISIBLE, choose_device, load_plugins
@@ -155,3 +158,24 @@ def test_plugin_library_that_is_none_is_refused(tmp_path: Path) -> None:
         load_plugins([tmp_path / "p.so"])
     with pytest.raises(ConfigError, match="does not exist"):
         load_plugins([tmp_path / "q.so"])
+
+
+def test_plugins_and_device_are_part_of_a_configuration_that_repeats_a_run(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[object, ...]] = []
+    monkeypatch.setattr(trtexec_names, "load_plugins", lambda plugins: seen.append((*plugins,)))
+    monkeypatch.setattr(trtexec_names, "choose_device", lambda index: seen.append((index,)))
+
+    @click.command("again", cls=EngineCommand)
+    @json_option
+    @config_option
+    @click.pass_context
+    def again(ctx: click.Context, as_json: bool) -> None:
+        (work / "again.toml").write_text(written_config(ctx))
+
+    again(["--plugins", "a.so", "--plugins", "b.so", "--device", "1", "--json"], standalone_mode=False)
+    again(["--config", "again.toml"], standalone_mode=False)
+    assert seen == [(1,), (Path("a.so"), Path("b.so"))] * 2
+    assert "json" not in (work / "again.toml").read_text()
+    finish_common(0)
