@@ -42,7 +42,7 @@ def _read(ctx: click.Context, value: str | None) -> None:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"configuration {value} is no TOML: {first_line(error)}", hint="see its line") from error
     known = _names(ctx.command)
-    defaults: dict[str | None, Any] = {}
+    defaults: dict[str, Any] = {}
     for key, entry in given.items():
         if key not in known:
             raise ConfigError(
@@ -51,14 +51,14 @@ def _read(ctx: click.Context, value: str | None) -> None:
         parameter = known[key]
         is_flag = isinstance(parameter, click.Option) and parameter.is_flag
         if isinstance(entry, list) and getattr(parameter, "multiple", False) and all(type(e) is str for e in entry):
-            defaults[parameter.name] = entry
+            defaults[parameter.name or ""] = entry
             continue
         if not isinstance(entry, bool if is_flag else (str, int, float)) or (isinstance(entry, bool) and not is_flag):
             raise ConfigError(
                 f"configuration {value} has {key} = {entry!r}",
                 hint="true or false" if is_flag else "a text or a number",
             )
-        defaults[parameter.name] = entry if is_flag else str(entry)
+        defaults[parameter.name or ""] = entry if is_flag else str(entry)
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
