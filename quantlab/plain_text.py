@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ _MARKDOWN = re.compile(r"([\\`*\[\]|#!~$]|(?<![^\W_])_|_(?![^\W_])|^[-+=>]|^[0-9
 _LINK = re.compile(r"(?<=[A-Za-z])://|\b[wW]{3}\.")
 _FORMULA = "=+-@\t\r\n＝＋－＠"
 _ABSOLUTE = re.compile(r"(?<![\w.~])/(?:[^\s'\":,;/]+/)+[^\s'\":,;/]+")
+_PATH = re.compile(r"^([^/]*=)?(/.*/.+)$")
+"""An argument that is an absolute path, behind an option or a name or not."""
 
 
 def printable(text: str) -> str:
@@ -81,3 +84,22 @@ def without_folders(text: str) -> str:
         if len(folder.parts) > 1:
             text = text.replace(f"{folder}/", "")
     return _ABSOLUTE.sub(lambda m: m[0].rsplit("/", 1)[1] if is_there(Path(m[0])) else m[0], text)
+
+
+def command_text(arguments: Iterable[str]) -> str:
+    """A command line as text to paste, without where on this machine its files lie, whether they are there or not.
+
+    Args:
+        arguments: As they were typed.
+
+    Returns:
+        One line; what a shell would read otherwise is quoted.
+    """
+    return shlex.join(_PATH.sub(_name, without_folders(one)) for one in arguments)
+
+
+def _name(found: re.Match[str]) -> str:
+    """The name of a file of this machine; what only looks like one, such as the name of a node, stays."""
+    before, path = found[1] or "", found[2].rstrip("/")
+    is_file = is_there(Path("/", path.split("/")[1]))
+    return before + (path.rsplit("/", 1)[1] if is_file else found[2])

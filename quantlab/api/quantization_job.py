@@ -9,8 +9,7 @@ from pathlib import Path
 import onnx
 
 from quantlab.calibration import CalibrationTable, Progress
-from quantlab.calibration.made_from import preprocess_notices
-from quantlab.data import Batches, stream_facts
+from quantlab.data import Batches
 from quantlab.errors import ConfigError
 from quantlab.files import check_output, together, write_text
 from quantlab.onnx_model import Model, load_model, save_model
@@ -115,13 +114,10 @@ def _made(
         return redone.model, WrittenModel(redone.placement, redone.notes)
     assert request.table is not None
     quantized = quantize_model(proto, request.table, request.selection, request.weights)
-    other: tuple[str, ...] = ()
     if request.batches is not None:
-        facts = stream_facts(request.batches)
-        other = tuple(preprocess_notices(request.table.provenance.preprocess, facts.preprocess))
         quantized = correct_bias(proto, quantized, request.batches, on_batch, on_stage)
     placement = quantized.placement
     errors = sorted(quantized.weight_errors, key=lambda e: e.sqnr_db.min())
-    warnings, costs = (*other, *quantized.warnings), placement.cost_db(request.table.amax)
+    warnings, costs = quantized.warnings, placement.cost_db(request.table.amax)
     written = WrittenModel(placement, warnings, tuple(errors), costs)
     return quantized.model, written

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 from quantlab.calibration import CalibrationTable
 from quantlab.comparison import Metric
 from quantlab.data import Batch, Batches
+from quantlab.dates import now
 from quantlab.engines.engine import Engine
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import ConfigError
 from quantlab.files import locked, make_folder, scratch_folder
 from quantlab.onnx_model import Model, load_model, model_hash, require_float
+from quantlab.plain_text import without_folders
 from quantlab.tune.journal import Journal
 from quantlab.tune.latency import first_choices
 from quantlab.tune.latency_table import LatencyTable
@@ -126,7 +129,8 @@ def tune(model: Model, request: TuningRequest, on_step: Steps = lambda _: None) 
         bench = Workbench(problem, journal, on_step, request.latencies)
         search = Search(bench, request.target, order, recorded, request.budget_s)
         best = search.run()
-        return tuned_from(search, best, _device(search, request.latencies))
+        found = tuned_from(search, best, _device(search, request.latencies))
+        return replace(found, provenance=_provenance(found, layers, request.table))
 
 
 def record_latencies(problem: Problem, on_step: Steps = lambda _: None) -> LatencyTable:
@@ -195,6 +199,19 @@ def tuned_engine(
         found = tune(model, request)
         assert found.engine is not None
         return Engine.load(found.engine), found.quantized.model if found.quantized else model
+
+
+def _provenance(found: Tuned, layers: LayerNoise, table: CalibrationTable) -> dict[str, Any]:
+    """What a search was made from, and the hashes of what it found."""
+    made = asdict(replace(layers.provenance, date=now()))
+    for name in ("method", "seed"):  # of the analysis of layers
+        del made[name]
+    source = without_folders(table.provenance.source)
+    return made | {
+        "calibration": asdict(table.provenance) | {"source": source},
+        "tuned_model_hash": model_hash(found.quantized.model) if found.quantized is not None else None,
+        "engine_hash": Engine.load(found.engine).hash if found.engine is not None else None,
+    }
 
 
 def _identity(problem: Problem, request: TuningRequest, layers: LayerNoise) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ from quantlab.calibration.offline import CalibrationTarget, Progress, RunOptions
 from quantlab.calibration.shards import CalibrationShard, merge_shards
 from quantlab.data import Batches
 from quantlab.errors import ConfigError, MissingDependencyError, QuantlabError
+from quantlab.threads import chosen_threads, set_threads
 from quantlab.version import install_command
 
 T = TypeVar("T")
@@ -45,6 +46,11 @@ def run_shards(target: CalibrationTarget, shards: Sequence[Batches], n_jobs: int
     return merge_shards(run_parallel(partial(run_shard, target), shards, n_jobs))
 
 
+def _with_threads(threads: int | None, function: Callable[[T], R], part: T) -> R:
+    set_threads(threads)
+    return function(part)
+
+
 def run_parallel(function: Callable[[T], R], parts: Sequence[T], n_jobs: int = -1) -> list[R]:
     """Run a function on every part in parallel by joblib, on whatever `joblib.parallel_config` names.
 
@@ -65,7 +71,9 @@ def run_parallel(function: Callable[[T], R], parts: Sequence[T], n_jobs: int = -
     except ImportError as error:
         raise MissingDependencyError("joblib is not installed", hint=install_command("cluster")) from error
     try:
-        return list(Parallel(n_jobs=n_jobs)(delayed(function)(part) for part in parts))
+        threads = chosen_threads()  # other processes do not know of it
+        apart = function if threads is None else partial(_with_threads, threads, function)
+        return list(Parallel(n_jobs=n_jobs)(delayed(apart)(part) for part in parts))
     except BrokenExecutor as error:
         raise QuantlabError(
             "a worker process was killed, perhaps because the memory was full",

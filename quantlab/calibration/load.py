@@ -21,13 +21,18 @@ def load_table(path: str | Path) -> CalibrationTable:
     path = Path(path)
     content = read_bytes(path, "calibration table")
     if is_ep_flatbuffers(content):
-        return table_from_ep(content, str(path))
+        return _of_file(table_from_ep(content, str(path)), path)
     text = text_of(content, path, "calibration table")
     if text.lstrip().startswith("{") or path.suffix == ".json":
         return CalibrationTable.from_json(text, str(path))
     if is_ep_text(content) and not HEADER.fullmatch(text.split("\n", 1)[0].rstrip("\r")):
-        return table_from_ep(content, str(path))
-    return _with_record(table_from_cache(TrtCache.from_bytes(content, str(path)), str(path)), path, content)
+        return _of_file(table_from_ep(content, str(path)), path)
+    return _with_record(table_from_cache(TrtCache.from_bytes(content, str(path)), path.name), path, content)
+
+
+def _of_file(table: CalibrationTable, path: Path) -> CalibrationTable:
+    """Of a file the name is recorded, not where on this machine it lies."""
+    return replace(table, provenance=replace(table.provenance, source=path.name))
 
 
 def _with_record(table: CalibrationTable, path: Path, content: bytes) -> CalibrationTable:

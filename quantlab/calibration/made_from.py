@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import onnx
 
 from quantlab.calibration.cache_header import version_digits
-from quantlab.calibration.table import Provenance
+from quantlab.calibration.table import CalibrationTable, Provenance, table_hash
 from quantlab.errors import Notice
+from quantlab.plain_text import without_folders
+from quantlab.strict_json import parse_json
 
 _KEY = "quantlab.origin"
 """Of the metadata of a Q/DQ model."""
@@ -76,32 +79,55 @@ def origin_unknown(provenance: Provenance) -> list[Notice]:
     return [Notice(text, "other_origin")]
 
 
-def write_origin(model: onnx.ModelProto, provenance: Provenance) -> None:
-    """Let a Q/DQ model say what its scales were made from; nothing is written where that is not known.
+def write_origin(model: onnx.ModelProto, table: CalibrationTable) -> None:
+    """Let a Q/DQ model say what its scales were made from.
 
     Args:
         model: The model; its metadata are changed.
-        provenance: Of the table.
+        table: The scales.
     """
-    known = {
-        "algorithm": provenance.algorithm,
-        "model_hash": provenance.model_hash,
-        "data_hash": provenance.data_hash,
-        "preprocess": provenance.preprocess,
-    }
-    kept = [prop for prop in model.metadata_props if prop.key != _KEY]
+    p = table.provenance
+    known = asdict(p) | {"source": without_folders(p.source), "table_hash": table_hash(table)}
+    _keep(model, {name: value for name, value in known.items() if value not in ("", 0, None, {})})
+
+
+def write_correction(model: onnx.ModelProto, samples_hash: str, samples: int, preprocess: object) -> None:
+    """Let a Q/DQ model say what its biases were corrected with.
+
+    Args:
+        model: The model; its metadata are changed.
+        samples_hash: Names the samples.
+        samples: How many.
+        preprocess: What made them, as plain values; None if that is not known.
+    """
+    made = {"samples_hash": samples_hash, "samples": samples, "preprocess": preprocess}
+    _keep(model, read_origin(model) | {"biases_corrected": made})
+
+
+def keep_origin(model: onnx.ModelProto, given: onnx.ModelProto) -> None:
+    """Let a model with the scales of another say what those were made from.
+
+    Args:
+        model: The model; its metadata are changed.
+        given: Whose scales it has.
+    """
+    if known := read_origin(given):
+        _keep(model, known)
+
+
+def _keep(model: onnx.ModelProto, known: Mapping[str, Any]) -> None:
+    others = [prop for prop in model.metadata_props if prop.key != _KEY]
     del model.metadata_props[:]
-    model.metadata_props.extend(kept)
-    if provenance.model_hash:
-        model.metadata_props.add(key=_KEY, value=json.dumps(known, sort_keys=True))
+    model.metadata_props.extend(others)
+    model.metadata_props.add(key=_KEY, value=json.dumps(known, sort_keys=True))
 
 
 def read_origin(model: onnx.ModelProto) -> dict[str, Any]:
     """What a Q/DQ model says that its scales were made from; nothing where that cannot be read."""
     text = next((prop.value for prop in model.metadata_props if prop.key == _KEY), "")
     try:
-        known = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
+        known = parse_json(text) if text else {}
+    except ValueError:
         known = {}
     return known if isinstance(known, dict) else {}
 
@@ -129,3 +155,24 @@ def origin_notices(model: onnx.ModelProto, fp32_hash: str, preprocess: Mapping[s
     if isinstance(given, dict):
         notices += preprocess_notices(given, preprocess, "it")
     return notices
+
+
+def correction_notices(model: onnx.ModelProto, samples_hash: str, preprocess: Mapping[str, Any] | None) -> list[Notice]:
+    """Compare what a Q/DQ model says of its scales with the data that its biases are corrected with.
+
+    Args:
+        model: The Q/DQ model.
+        samples_hash: Names the samples.
+        preprocess: What made them, None if that is not known.
+
+    Returns:
+        A notice for another preprocess, else one for other samples, where both are known.
+    """
+    known = read_origin(model)
+    given = known.get("preprocess")
+    if other := preprocess_notices(given if isinstance(given, dict) else None, preprocess):
+        return other
+    if known.get("samples_hash") not in (None, "", samples_hash):
+        text = "the biases are corrected with other samples than the calibration table was made from"
+        return [Notice(text, "other_origin")]
+    return []

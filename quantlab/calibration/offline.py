@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,7 @@ from quantlab.calibration.notices import all_zero_notice, jumped_notice, left_ou
 from quantlab.calibration.parts import Counting
 from quantlab.calibration.table import CalibrationTable, Provenance
 from quantlab.data import Batch, Batches, BatchSize, check_batch, notices_of, stream_facts
-from quantlab.data.hash import hash_batch
+from quantlab.data.hash import SamplesHash, hash_batch
 from quantlab.errors import DataError, Notice, in_batch
 from quantlab.observers import Histogram, Observer, ObserverGroup
 from quantlab.observers.binning import expect
@@ -21,9 +22,12 @@ from quantlab.observers.histogram import LARGEST
 from quantlab.onnx_model import TensorSpec, all_nodes, input_specs
 from quantlab.ort import ActivationReader
 from quantlab.ort.session import VERSION as ORT_VERSION
+from quantlab.version import __version__
 
 Progress = Callable[[int], None]
 """Called after every batch with the number of samples so far."""
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,8 @@ def run_calibration(
                 options.after_batch(feed.samples, counting.groups)
             if on_batch:
                 on_batch(feed.samples)
+    _LOG.info("%d tensors calibrated by %s: %d samples in %d batches", len(groups), ", ".join(observers) or "none",
+              feed.samples, feed.count)  # fmt: skip
     if feed.samples == 0:
         raise DataError("there are no calibration batches", hint="the stream is empty: check the data")
     return _finished(target, feed, counting, list(observers), options)
@@ -181,7 +187,7 @@ class _Feed:
     def __init__(self, inputs: Sequence[TensorSpec], batches: Batches) -> None:
         self._size = BatchSize.of(inputs)
         self._inputs, self._source, self._whole = inputs, batches, self._size.whole(batches)
-        self._digest = hashlib.sha256()
+        self._digest, self._named = hashlib.sha256(), SamplesHash([spec.name for spec in inputs], self._size)
         self.samples = self.count = self.batch_size = self.last_size = 0
 
     def __iter__(self) -> Iterator[Batch]:
@@ -193,6 +199,7 @@ class _Feed:
             self.count += 1
             self.batch_size = max(self.batch_size, self.last_size)
             hash_batch(self._digest, batch)
+            self._named.add(batch, None)
             yield batch
 
     def expected_samples(self) -> int:
@@ -213,5 +220,11 @@ class _Feed:
             samples=self.samples,
             batch_size=self.batch_size,
             source="quantlab offline calibration",
-            versions={"numpy": np.__version__, "onnx": onnx.__version__, "onnxruntime": ORT_VERSION},
+            versions={
+                "quantlab": __version__,
+                "numpy": np.__version__,
+                "onnx": onnx.__version__,
+                "onnxruntime": ORT_VERSION,
+            },
+            samples_hash=self._named.data() if self.count else "",
         )

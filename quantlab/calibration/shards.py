@@ -197,6 +197,7 @@ def merge_shards(shards: Sequence[CalibrationShard]) -> CalibrationShard:
     provenance = replace(
         first.provenance,
         data_hash=hashes[0] if len(shards) == 1 else hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest(),
+        samples_hash=first.provenance.samples_hash if len(shards) == 1 else "",
         batches=sum(s.provenance.batches for s in shards),
         samples=sum(s.provenance.samples for s in shards),
         batch_size=max(s.provenance.batch_size for s in shards),

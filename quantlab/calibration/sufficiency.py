@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 
 from quantlab.calibration.offline import CalibrationTarget, Progress, RunOptions, run_calibration
+from quantlab.calibration.table import Provenance
 from quantlab.data import Batch, Batches, BatchSize, DerivedBatches, notices_of, stream_facts
 from quantlab.data.hash import hash_batch
 from quantlab.data.look import InputFacts, InputLook
@@ -63,6 +64,7 @@ class DataCheck:
         tensors: One by one.
         notices: What was left out of the data.
         inputs: What the samples themselves show: copies, channels without information.
+        provenance: Of the calibration.
     """
 
     algorithm: str
@@ -73,6 +75,7 @@ class DataCheck:
     tensors: tuple[TensorCheck, ...]
     notices: tuple[Notice, ...] = ()
     inputs: InputFacts = field(default_factory=InputFacts)
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def findings(self) -> list[str]:
@@ -218,7 +221,9 @@ def judge_data(
     last = max((t.settled for t in tensors), default=0)
     notices = (*notices_of(whole), *stream_facts(batches).notices())
     enough = last if last < samples else None
-    return DataCheck(name, samples, held_samples, enough, len(looks), tuple(tensors), notices, look.facts)
+    return DataCheck(
+        name, samples, held_samples, enough, len(looks), tuple(tensors), notices, look.facts, table.provenance
+    )
 
 
 def _settled(amax: Mapping[int, float]) -> int:

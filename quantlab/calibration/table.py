@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,6 +39,7 @@ class Provenance:
         batch_size: Samples of the largest batch.
         source: What made the table, or the file it was read from.
         versions: Of the packages that made it.
+        samples_hash: Names the samples, however they were cut into batches; as that of a comparison.
     """
 
     algorithm: str = ""
@@ -48,6 +51,7 @@ class Provenance:
     batch_size: Count = 0
     source: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    samples_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,12 @@ class CalibrationTable(Tabular):
     def load(cls, path: str | Path) -> CalibrationTable:
         """Read a JSON file; DataError if it is missing or not a table."""
         return cls.from_json(read_text(Path(path), "calibration table"), str(path))
+
+
+def table_hash(table: CalibrationTable) -> str:
+    """Names the ranges of a table."""
+    ranges = json.dumps({tensor: float(amax) for tensor, amax in table.amax.items()}, sort_keys=True)
+    return hashlib.sha256(ranges.encode()).hexdigest()
 
 
 def notices_from(texts: Sequence[str], kinds: Sequence[tuple[str, str]] | None) -> tuple[Notice, ...]:

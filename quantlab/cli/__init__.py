@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from quantlab.cli.common import finish_common
 from quantlab.cli.noise import counted_noise
 from quantlab.cli.say import echo
 from quantlab.errors import ConfigError, QuantlabError
@@ -131,6 +132,15 @@ def main() -> None:
 
 def run_command() -> int:
     """Run the command of `sys.argv`; its exit code. Only a bug raises."""
+    code = None
+    try:
+        code = _run()
+    finally:
+        finish_common(code)
+    return code
+
+
+def _run() -> int:
     try:
         Path.cwd()
     except OSError as error:  # it was removed: what reads or writes files fails in many ways
@@ -150,7 +160,7 @@ def run_command() -> int:
         return _fail(error.message, error.hint)
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
-        return _fail(error.format_message(), f"{context.command_path if context else 'quantlab'} --help")
+        return _fail(error.format_message(), f"{_meant(error)}{context.command_path if context else 'quantlab'} --help")
     except (click.Abort, KeyboardInterrupt):
         return _interrupted()
     except Exception as error:
@@ -160,6 +170,13 @@ def run_command() -> int:
         if shortage is None:
             raise
         return _fail(*shortage)
+
+
+def _meant(error: click.ClickException) -> str:
+    """The nearest of the values that an option takes, as a question."""
+    kind = error.param.type if isinstance(error, click.BadParameter) and error.param is not None else None
+    given = re.match("'(.*)' is not one of", error.message)
+    return nearest(given[1], map(str, kind.choices)) if given and isinstance(kind, click.Choice) else ""
 
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from quantlab.cli.as_json import print_json
 from quantlab.cli.file_types import ENGINE, MODEL, OUTPUT
+from quantlab.cli.options import print_warnings
 from quantlab.cli.say import echo
 from quantlab.cli.trt_options import parse_shapes
 from quantlab.cli.trtexec_names import EngineCommand
@@ -52,8 +54,9 @@ def command(
     chosen = parse_shapes(shapes)
     loaded, proto = Engine.load(engine), load_model(model)
     audit = audit_engine(runtime(), loaded, proto, chosen)
+    print_warnings([audit.other_model] if audit.other_model else [])
     if as_json:
-        echo(json.dumps(audit.to_dict(), indent=1))
+        print_json(audit.to_dict())
     else:
         _print(audit)
     if output is not None:

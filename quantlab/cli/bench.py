@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantlab.cli.as_json import print_json
 from quantlab.cli.file_types import NAMED, OUTPUT
 from quantlab.cli.options import DATA_DETAILS, named_paths, open_source, optional_data_options, refuse_idle
 from quantlab.cli.say import echo
@@ -34,13 +35,14 @@ if TYPE_CHECKING:
 @click.option("--streams", type=int, default=1, show_default=True, help="Contexts at work at once, for the throughput.")
 @click.option("--use-cuda-graph", is_flag=True, help="Replay a captured graph.")
 @click.option("--no-data-transfers", is_flag=True, help="Do not measure the copies.")
+@click.option("--dump-profile", is_flag=True, help="Also the time of every layer, in runs of their own.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("-o", "--output", type=OUTPUT, help="Also write the results as JSON.")
 def command(engines: tuple[str, ...], shapes: str, output: Path | None, **v: Any) -> None:
     """Measure ENGINES (paths, or name=path) interleaved; the first is the base of the ratios.
 
-    Inputs are the first batch of --data, or seeded random values: good for speed, not for accuracy. `quantlab audit`
-    shows the time of every layer.
+    Inputs are the first batch of --data, or seeded random values: good for speed, not for accuracy. --dump-profile
+    shows the time of every layer, `quantlab audit` also what it costs that a layer is not in INT8.
 
     \b
     Example:
@@ -55,7 +57,7 @@ def command(engines: tuple[str, ...], shapes: str, output: Path | None, **v: Any
         refuse_idle(["duration"], "--iterations say how long is measured")
     options = BenchOptions(
         v["warm_up"], v["duration"], v["iterations"], streams=v["streams"],
-        cuda_graph=v["use_cuda_graph"], transfers=not v["no_data_transfers"],
+        cuda_graph=v["use_cuda_graph"], transfers=not v["no_data_transfers"], layers=v["dump_profile"],
     )  # fmt: skip
     chosen = parse_shapes(shapes)
     loaded = {name: Engine.load(path) for name, path in named_paths(engines).items()}
@@ -67,13 +69,15 @@ def command(engines: tuple[str, ...], shapes: str, output: Path | None, **v: Any
         refuse_idle(["shapes"], "the shapes are those of --data")
         batch = _first_batch(device, next(iter(loaded.values())), v)
     rows = bench_engines(device, loaded, chosen, options, batch)
-    text = json.dumps([row.to_dict() for row in rows], indent=1)
+    found = [row.to_dict() for row in rows]
     if v["as_json"]:
-        echo(text)
+        print_json(found)
     else:
         print_table(_table(rows))
+        for row in rows:
+            _print_layers(row)
     if output is not None:
-        write_text(output, text + "\n")
+        write_text(output, json.dumps(found, indent=1) + "\n")
 
 
 def _first_batch(device: Runtime, engine: Engine, v: dict[str, Any]) -> Batch:
@@ -82,6 +86,16 @@ def _first_batch(device: Runtime, engine: Engine, v: dict[str, Any]) -> Batch:
         for batch in batches:
             return running.batch_size.filled(batch)
     raise DataError(f"{v['data']} has no batch", hint="give at least one")
+
+
+def _print_layers(row: BenchRow) -> None:
+    total_ms = sum(layer.time_ms for layer in row.layers)
+    if row.layers:
+        echo(f"{row.result.name}: {len(row.layers)} layers, {total_ms:.4f} ms (profiled layer by layer, with gaps)")
+    for layer in row.layers:
+        share = layer.time_ms / total_ms if total_ms else 0.0
+        nodes = ", ".join(layer.nodes) or layer.name
+        echo(f"  {layer.precision:6s} {layer.time_ms:9.4f} ms {share:6.1%}  {layer.kind:18s} {nodes}")
 
 
 def _table(rows: list[BenchRow]) -> Table:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_types import MODEL, OUTPUT_ENGINE, SHARED_CACHE, TABLE
 from quantlab.cli.options import DATA_DETAILS, open_source, optional_data_options, print_warnings, refuse_idle
 from quantlab.cli.say import echo
@@ -26,7 +27,8 @@ from quantlab.cli.trtexec_names import EngineCommand
 @click.option(
     "-o", "--output", type=OUTPUT_ENGINE, required=True, help="The engine to write; its record goes beside it."
 )
-def command(model: Path, output: Path, **v: Any) -> None:
+@json_option
+def command(model: Path, output: Path, as_json: bool, **v: Any) -> None:
     """Build a TensorRT engine from MODEL: FP32 to INT8, by calibrator, table or Q/DQ.
 
     \b
@@ -63,4 +65,8 @@ def command(model: Path, output: Path, **v: Any) -> None:
         print_warnings(version_notices(header, engine.record.tensorrt))
     for warned in engine.warnings:
         echo(f"warning: {warned}", err=True)
-    echo(f"{output}: {engine.summary}")
+    if as_json:
+        facts = {"output": output, "summary": engine.summary, "bytes": len(engine.plan)}
+        print_json(facts | {"record": engine.record, "warnings": engine.warnings})
+    else:
+        echo(f"{output}: {engine.summary}")

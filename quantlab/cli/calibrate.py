@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.cost import cost
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, OUTPUT_SCALES
-from quantlab.cli.options import data_options, open_batches, print_warnings, refuse_idle
+from quantlab.cli.options import algorithm_option, data_options, open_batches, print_warnings, refuse_idle
 from quantlab.cli.progress import next_stage, progress
 from quantlab.cli.say import echo
 
@@ -23,7 +24,7 @@ ALGORITHM = (
 @click.command("calibrate", cls=FileCommand)
 @click.argument("model", type=MODEL)
 @data_options
-@click.option("--algorithm", default="entropy", show_default=True, help=ALGORITHM)
+@algorithm_option(ALGORITHM)
 @click.option(
     "--tensors",
     type=click.Choice(["qdq", "all"]),
@@ -41,9 +42,11 @@ ALGORITHM = (
     help="NAME.json for a table, NAME.cache for a TensorRT cache, NAME.flatbuffers for ONNX Runtime's TensorRT "
     "provider, NAME.npz for a part of the data to be merged.",
 )
+@json_option
 def command(
-    model: Path, algorithm: str, tensors: str | None, order_independent: bool, tensorrt: str, output: Path, **data: Any
-) -> None:
+    model: Path, algorithm: str, tensors: str | None, order_independent: bool, tensorrt: str, output: Path,
+    as_json: bool, **data: Any,
+) -> None:  # fmt: skip
     """Run images through the FP32 MODEL and write the range of its activations.
 
     \b
@@ -64,6 +67,10 @@ def command(
     with progress("calibrating", batches.count) as on_batch:
         written = calibrate_to_file(proto, batches, output, request, on_batch, next_stage)
     print_warnings(written.warnings)
+    if as_json:
+        facts = {"output": output, "tensors": written.tensors, "algorithm": algorithm if request.kind.save else None}
+        print_json(facts | {"samples": written.samples, "warnings": written.warnings})
+        return
     what = (
         f"{written.tensors} tensors, {algorithm}" if request.kind.save else f"histograms of {written.tensors} tensors"
     )

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantlab.cli.as_json import print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL
-from quantlab.cli.options import data_options, labels_options, open_batches, print_warnings, refuse_idle
+from quantlab.cli.options import (
+    algorithm_option,
+    data_options,
+    labels_options,
+    open_batches,
+    print_warnings,
+    refuse_idle,
+)
 from quantlab.cli.progress import progress
 from quantlab.cli.say import echo
 from quantlab.cli.tables import Table, print_table
@@ -32,9 +40,7 @@ SHOWN = 15
 @click.argument("model", type=MODEL)
 @data_options
 @labels_options
-@click.option(
-    "--algorithm", default="entropy", show_default=True, help="minmax, entropy, percentile-P, mse, or file.py:Name."
-)
+@algorithm_option("minmax, entropy, percentile-P, mse, or file.py:Name.")
 @click.option(
     "--try-presets", is_flag=True, help=f"Rank the presets by FP32's accuracy instead, on {TRIED} images or --limit."
 )
@@ -64,7 +70,7 @@ def command(model: Path, algorithm: str, try_presets: bool, as_json: bool, **v: 
         result = check_data(proto, batches, observer, on_batch=on_batch)
     print_warnings(result.notices)
     if as_json:
-        echo(json.dumps(asdict(result) | {"findings": result.findings}, indent=1))
+        print_json(asdict(result) | {"findings": result.findings})
         return
     echo(
         f"{result.algorithm}: {len(result.tensors)} scales from {result.samples} samples, judged by {result.held_back} "
@@ -90,7 +96,7 @@ def _try_presets(proto: onnx.ModelProto, v: dict[str, Any], as_json: bool) -> No
         scores = try_presets(proto, images, chosen, on_preset=on_preset)
     print_warnings(ranking_notices(scores, chosen))
     if as_json:
-        echo(json.dumps([_plain(score) for score in scores], indent=1))
+        print_json([_plain(score) for score in scores])
         return
     _print(scores)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ import click
 from quantlab.cli import say
 from quantlab.cli.file_types import OUTPUT
 from quantlab.files import check_output
+from quantlab.plain_text import printable
 from quantlab.threads import set_threads
+from quantlab.version import __version__
 
 NAMES = ("quiet", "verbose", "log_file", "threads")
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -29,14 +32,15 @@ def common_options() -> list[click.Parameter]:
     ]
 
 
-def apply_common(values: dict[str, Any]) -> Callable[[], None]:
-    """Do what the common options ask for.
+_LOG = logging.getLogger("quantlab.cli")
+_undo: list[Callable[[], None]] = []
+
+
+def apply_common(values: dict[str, Any]) -> None:
+    """Do what the common options ask for, until `finish_common`.
 
     Args:
         values: Of all parameters, by name; those of the common options are taken out.
-
-    Returns:
-        Takes it back.
 
     Raises:
         ConfigError: There are fewer threads than one.
@@ -51,6 +55,8 @@ def apply_common(values: dict[str, Any]) -> Callable[[], None]:
     if handlers:
         logger.setLevel(min(handler.level for handler in handlers))
 
+    _LOG.info("quantlab %s: %s", __version__, shlex.join(sys.argv[1:]))
+
     def undo() -> None:
         for handler in handlers:
             logger.removeHandler(handler)
@@ -59,21 +65,42 @@ def apply_common(values: dict[str, Any]) -> Callable[[], None]:
         set_threads(None)
         say.QUIET.clear()
 
-    return undo
+    _undo.append(undo)
+
+
+def finish_common(code: int | None) -> None:
+    """Take back what the common options did, when all is said.
+
+    Args:
+        code: With which the command ends; None for a bug, whose traceback is logged.
+    """
+    if code is None:
+        _LOG.info("a bug", exc_info=True)
+    else:
+        _LOG.info("exit code %d", code)
+    while _undo:
+        _undo.pop()()
+
+
+class _Lines(logging.Formatter):
+    """What would move the cursor or colour the terminal stands as its escape."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 def _handlers(verbose: int, log_file: Path | None) -> list[logging.Handler]:
     handlers: list[logging.Handler] = []
-    if verbose:
+    if verbose or log_file is not None:  # without handlers Python would show warnings, and no others
         shown = logging.StreamHandler(sys.stderr)
         shown.setLevel(_LEVELS[min(verbose, 2)])
-        shown.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        shown.setFormatter(_Lines("%(name)s: %(message)s" if verbose else "%(message)s"))
         shown.addFilter(lambda record: record.name != say.LOGGER)  # that is printed anyway
         handlers.append(shown)
     if log_file is not None:
         check_output(log_file)
         written = logging.FileHandler(log_file, "w", encoding="utf-8")
         written.setLevel(logging.DEBUG)
-        written.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        written.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handlers.append(written)
     return handlers

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.file_check import FileCommand
-from quantlab.cli.file_types import FILE, MODEL, NAMED, REPORT_FOLDER, SHARED, TEXT
+from quantlab.cli.as_json import json_option, print_json, rows_of
+from quantlab.cli.file_types import FILE, MODEL, NAMED, REPORT_FOLDER, SHARED, TEXT, WINNER_FOLDER
 from quantlab.cli.options import (
     check_there,
     data_options,
@@ -20,9 +20,10 @@ from quantlab.cli.options import (
     print_warnings,
     refuse_idle,
 )
-from quantlab.cli.progress import progress
+from quantlab.cli.progress import next_stage, progress
 from quantlab.cli.say import echo
 from quantlab.cli.tables import print_comparison
+from quantlab.cli.trtexec_names import EngineCommand
 from quantlab.errors import ConfigError
 from quantlab.interruption import INTERRUPTED
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from quantlab.report import ComparisonReport
 
 
-@click.command("compare", cls=FileCommand)
+@click.command("compare", cls=EngineCommand)
 @click.argument("model", type=MODEL)
 @click.argument("quantized", nargs=-1, type=NAMED)
 @data_options
@@ -53,8 +54,16 @@ if TYPE_CHECKING:
 @click.option("--timing-cache", type=SHARED, help="For TensorRT builds.")
 @click.option("--builder-optimization-level", type=int, help="For TensorRT builds.")
 @click.option("-o", "--output", type=REPORT_FOLDER, required=True, help="Folder for report.json, .md, .html and .csv.")
+@click.option(
+    "--winner",
+    type=WINNER_FOLDER,
+    help="Folder for the Q/DQ model that wins, of those built from --calibration: with table, placement and cache.",
+)
+@json_option
 @click.pass_context
-def command(ctx: click.Context, /, model: Path, quantized: tuple[str, ...], output: Path, **v: Any) -> None:
+def command(
+    ctx: click.Context, /, model: Path, quantized: tuple[str, ...], output: Path, as_json: bool, **v: Any
+) -> None:
     """Compare QUANTIZED models and engines (paths, or name=path) with the FP32 MODEL on the same images.
 
     \b
@@ -93,22 +102,55 @@ def command(ctx: click.Context, /, model: Path, quantized: tuple[str, ...], outp
         title=f"{model.name}: INT8 against FP32",
         command=["quantlab", *sys.argv[1:]],
         open_runtime=runtime,
+        winner=v["winner"],
+        on_stage=next_stage,
     )
     with progress("comparing", batches.count) as on_batch:
         done = report_comparison(request, output, on_batch)
-    print_comparison(done.comparison)
-    print_warnings([*done.left_out, *done.untraced])
+    print_warnings([*done.left_out, *done.untraced, *_of_winner(done)])
     for line in done.skipped:
         echo(f"skipped: {line}", err=True)
+    if as_json:
+        print_warnings(done.comparison.warnings)
+        print_json(_facts(done))
+    else:
+        _print(done)
+    code = exit_code(done.comparison)
+    if code == 0 and threshold is not None:
+        code = _gate(done)
+    ctx.exit(code)
+
+
+def _of_winner(done: ComparisonReport) -> tuple[str, ...]:
+    return done.winner.notices if done.winner else ()
+
+
+def _facts(done: ComparisonReport) -> dict[str, Any]:
+    return {
+        "chosen": done.chosen.name if done.chosen is not None else None,
+        "judgement": done.judgement,
+        "samples": done.comparison.samples,
+        "partial": done.comparison.partial,
+        "models": rows_of(done.comparison),
+        "hint": done.hint or None,
+        "warnings": [*done.comparison.warnings, *done.left_out, *done.untraced, *_of_winner(done)],
+        "skipped": done.skipped,
+        "report": done.paths,
+        "winner": {"name": done.winner.name, **done.files} if done.winner and done.files else None,
+    }
+
+
+def _print(done: ComparisonReport) -> None:
+    print_comparison(done.comparison)
     if done.hint:
         echo(f"hint: {done.hint}")
     if done.chosen is not None and done.judgement is not None:
         echo(f"{'PASS' if done.judgement.passed else 'FAIL'}: '{done.chosen.name}' {done.judgement.text}")
     echo(f"report: {done.paths.html}")
-    code = exit_code(done.comparison)
-    if code == 0 and threshold is not None:
-        code = _gate(done)
-    ctx.exit(code)
+    if done.winner is not None and done.files:
+        echo(f"winner: '{done.winner.name}'")
+    for what, path in done.files.items():
+        echo(f"{what}: {path}")
 
 
 def _gate(done: ComparisonReport) -> int:
@@ -130,6 +172,10 @@ def _refuse_idle(v: Mapping[str, Any]) -> None:
         builds = names is None or any(name.startswith("trt:") for name in names)
     if not builds:
         refuse_idle(["timing_cache", "builder_optimization_level"], "no engine is built")
+    if v["calibration"] is None:
+        refuse_idle(["winner"], "without --calibration no Q/DQ model is built")
+    elif names is not None and not any(":qdq:" in name for name in names):
+        refuse_idle(["winner"], "no backend that is named is a Q/DQ model (ort:qdq:ALGORITHM)")
     if names is not None and all(name.split(":")[-1] in ("fp32", "fp16") for name in names):
         refuse_idle(["calibration"], "no backend that is named is calibrated")
 

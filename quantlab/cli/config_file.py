@@ -13,6 +13,10 @@ from quantlab.errors import ConfigError, first_line
 from quantlab.files import read_text
 
 NAME = "config"
+GIVEN = "quantlab.given"
+"""In the context of a command: parameters that it does not get, but that were given."""
+_OF_THE_RUN = "as_json"
+"""How a run prints, which is no part of what it does."""
 
 
 def config_option(function: Any) -> Any:
@@ -38,7 +42,7 @@ def _read(ctx: click.Context, value: str | None) -> None:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"configuration {value} is no TOML: {first_line(error)}", hint="see its line") from error
     known = _names(ctx.command)
-    defaults = {}
+    defaults: dict[str, Any] = {}
     for key, entry in given.items():
         if key not in known:
             raise ConfigError(
@@ -46,12 +50,15 @@ def _read(ctx: click.Context, value: str | None) -> None:
             )
         parameter = known[key]
         is_flag = isinstance(parameter, click.Option) and parameter.is_flag
+        if isinstance(entry, list) and getattr(parameter, "multiple", False) and all(type(e) is str for e in entry):
+            defaults[parameter.name or ""] = entry
+            continue
         if not isinstance(entry, bool if is_flag else (str, int, float)) or (isinstance(entry, bool) and not is_flag):
             raise ConfigError(
                 f"configuration {value} has {key} = {entry!r}",
                 hint="true or false" if is_flag else "a text or a number",
             )
-        defaults[parameter.name] = entry if is_flag else str(entry)
+        defaults[parameter.name or ""] = entry if is_flag else str(entry)
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
@@ -61,9 +68,12 @@ def written_config(ctx: click.Context) -> str:
 
     values: dict[str, Any] = {}
     for key, parameter in _names(ctx.command).items():
-        value = ctx.params.get(parameter.name or "")
-        if value is None or value is False:
+        name = parameter.name or ""
+        value = {**ctx.meta.get(GIVEN, {}), **ctx.params}.get(name)
+        if value in (None, False, ()) or name == _OF_THE_RUN:
             continue
+        if isinstance(value, tuple):
+            value = [str(one) for one in value]
         values[key] = str(value) if isinstance(value, Path) else value
     return tomli_w.dumps(values)
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from quantlab.cli.as_json import json_option, print_json, rows_of
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import DEMO_FOLDER, SAMPLE_FOLDER
+from quantlab.cli.options import print_warnings
 from quantlab.cli.progress import progress
 from quantlab.cli.say import echo
 from quantlab.cli.tables import print_comparison
@@ -19,7 +21,8 @@ from quantlab.cli.tables import print_comparison
     "-o", "--output", type=DEMO_FOLDER, default=Path("quantlab-demo"), show_default=True, help="Folder for the results."
 )
 @click.option("--unpack", type=SAMPLE_FOLDER, help="Only write the sample there: a model and folders of images.")
-def command(output: Path, unpack: Path | None) -> None:
+@json_option
+def command(output: Path, unpack: Path | None, as_json: bool) -> None:
     """Calibrate, quantize, compare and report on the embedded sample (Fashion-MNIST).
 
     \b
@@ -30,7 +33,8 @@ def command(output: Path, unpack: Path | None) -> None:
     if unpack is not None:
         from quantlab.data.sample import unpack_sample
 
-        echo(f"the sample: {unpack_sample(unpack)}")
+        folder = unpack_sample(unpack)
+        print_json({"sample": folder}) if as_json else echo(f"the sample: {folder}")
         return
     from quantlab.api import calibrate_all
     from quantlab.observers import OBSERVERS
@@ -41,6 +45,11 @@ def command(output: Path, unpack: Path | None) -> None:
         run = calibrate_all(sample.proto, sample.calibration, OBSERVERS, on_batch=on_batch)
     with progress("comparing", sample.test.count) as on_batch:
         done = report_sample(sample, run, output, ["quantlab", *sys.argv[1:]], on_batch)
+    if as_json:
+        files = {"model": done.model, "table": done.table, "report": done.paths}
+        print_warnings(done.comparison.warnings)
+        print_json({"best": done.best, "models": rows_of(done.comparison), "files": files})
+        return
     print_comparison(done.comparison)
     echo(f"best: {done.best}, written as {done.model} and {done.table}")
     echo(f"report: {done.paths.html}")

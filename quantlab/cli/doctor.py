@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
 
+from quantlab.cli.as_json import print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.say import echo
 
@@ -24,7 +24,7 @@ def command(as_json: bool) -> None:
 
     findings = examine(Probes(_driver, _tensorrt, _calibrators))
     if as_json:
-        echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        print_json([asdict(finding) for finding in findings])
         return
     for finding in findings:
         mark = "ok " if finding.works else "-- "

@@ -27,7 +27,7 @@ class FileCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Check, then run."""
         check_files(self, ctx.params)
-        ctx.call_on_close(apply_common(ctx.params))
+        apply_common(ctx.params)
         return super().invoke(ctx)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from quantlab.files import check_folder, check_writable, is_file, is_folder, is_there
 
@@ -35,6 +36,24 @@ class FileType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
             Its path.
         """
         return Path(value)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Names of files, which the shell knows; click would offer nothing.
+
+        Args:
+            ctx: As click's.
+            param: As click's.
+            incomplete: What was typed so far.
+
+        Returns:
+            What lets the shell complete it as a file.
+        """
+        return [CompletionItem(incomplete, type="file")]
 
     def reads(self, value: Any) -> Iterator[Path]:  # noqa: ARG002
         """The files and folders that are read for a value."""
@@ -238,6 +257,9 @@ PTQ_FOLDER = OutputFolder(
     (*REPORT_FOLDER.names, "model.qdq.onnx", "model.qdq.onnx.data", "table.json", "placement.txt", "model.cache",
      "model.cache.json", "ptq.toml", "model.engine", "model.engine.json", "fp16.engine", "fp16.engine.json")
 )  # fmt: skip
+WINNER_FOLDER = OutputFolder(
+    ("model.qdq.onnx", "model.qdq.onnx.data", "table.json", "placement.txt", "model.cache", "model.cache.json")
+)
 SAMPLE_FOLDER = OutputFolder(("model.onnx",))
 TUNE_FOLDER = OutputFolder(
     ("tuned.onnx", "tuned.onnx.data", "tuned.engine", "tuned.engine.json", "tuned.json", "tuned.html", "tuned.md",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, OUTPUT_MODEL
 from quantlab.cli.options import print_warnings
@@ -26,7 +27,8 @@ SHOWN = 3
     help="Type of what is fed and comes out.",
 )
 @click.option("-o", "--output", type=OUTPUT_MODEL, required=True, help="The model to write.")
-def command(model: Path, io: str, output: Path) -> None:
+@json_option
+def command(model: Path, io: str, output: Path, as_json: bool) -> None:
     """Turn the float remainder of a Q/DQ MODEL into FP16, for strongly typed networks (TensorRT 11 has no others).
 
     \b
@@ -44,6 +46,11 @@ def command(model: Path, io: str, output: Path) -> None:
     if len(result.warnings) > SHOWN:
         echo(f"warning: and {len(result.warnings) - SHOWN} more like the last", err=True)
     largest = max(result.rounded_scales.values(), default=0.0)
+    if as_json:
+        kept = [{"node": node, "reason": reason} for node, reason in result.kept]
+        facts = {"output": output, "float32": kept, "moved_scales": result.rounded_scales, "warnings": result.warnings}
+        print_json(facts)
+        return
     echo(f"{output}: float remainder in FP16, scales moved by {largest:.2%} at most")
     for reason, count in Counter(reason for _, reason in result.kept).most_common():
         echo(f"  float32: {count} nodes: {reason}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from quantlab.cli.as_json import print_json, rows_of
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL
 from quantlab.cli.options import print_warnings
@@ -36,13 +36,11 @@ def command(file: Path, placement: bool, as_json: bool) -> None:
     from quantlab.report.inspection import inspect_file, lines_of
 
     if placement:
-        if as_json:
-            raise ConfigError("--placement prints lines, not JSON", hint="leave out one of the two")
-        _print_placement(file)
+        _print_placement(file, as_json)
         return
     facts = inspect_file(file)
     if as_json:
-        echo(json.dumps({"file": str(file)} | facts, indent=1))
+        print_json({"file": str(file)} | facts)
     elif "ranges" in facts:
         _print_table(facts)
     elif "nodes" in facts and "opset" in facts:
@@ -53,7 +51,7 @@ def command(file: Path, placement: bool, as_json: bool) -> None:
         echo("\n".join(lines_of(facts, "  ")))
 
 
-def _print_placement(file: Path) -> None:
+def _print_placement(file: Path, as_json: bool) -> None:
     from quantlab.onnx_model import load_model, require_float
     from quantlab.qdq import plan, prepare
 
@@ -61,7 +59,11 @@ def _print_placement(file: Path) -> None:
         raise ConfigError(f"{file} is no model", hint="--placement is for .onnx files")
     proto = load_model(file)
     require_float(proto, "a placement")
-    echo("\n".join(plan(prepare(proto)).describe()))
+    placement = plan(prepare(proto))
+    if as_json:
+        print_json({"file": file, "placement": rows_of(placement)})
+    else:
+        echo("\n".join(placement.describe()))
 
 
 def _print_table(facts: Mapping[str, Any]) -> None:

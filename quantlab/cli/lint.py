@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from quantlab.cli.as_json import print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL
 from quantlab.cli.say import echo
@@ -31,7 +31,7 @@ def command(ctx: click.Context, model: Path, as_json: bool) -> None:
     findings = lint(load_model(model))
     if as_json:
         rows = [asdict(f) | asdict(CODES[f.code]) for f in findings]
-        echo(json.dumps(rows, indent=1))
+        print_json(rows)
     else:
         for code, count in Counter(f.code for f in findings).items():
             about = CODES[code]

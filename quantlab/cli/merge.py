@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import OUTPUT_SCALES, TABLE
-from quantlab.cli.options import print_warnings, refuse_idle
+from quantlab.cli.options import algorithm_option, print_warnings, refuse_idle
 from quantlab.cli.say import echo
 
 
 @click.command("merge", cls=FileCommand)
 @click.argument("parts", nargs=-1, required=True, type=TABLE)
-@click.option("--algorithm", default="entropy", show_default=True, help="minmax, entropy, percentile-P, mse.")
+@algorithm_option("minmax, entropy, percentile-P, mse.")
 @click.option(
     "-o",
     "--output",
@@ -22,7 +23,8 @@ from quantlab.cli.say import echo
     required=True,
     help="The table to write, NAME.json; of caches, NAME.cache too.",
 )
-def command(parts: tuple[Path, ...], algorithm: str, output: Path) -> None:
+@json_option
+def command(parts: tuple[Path, ...], algorithm: str, output: Path, as_json: bool) -> None:
     """One table from PARTS of the data that were calibrated apart: .npz files, min-max tables, or caches of TensorRT's
     min-max calibrator; or from parts of `quantlab sensitivity --part`.
 
@@ -46,7 +48,10 @@ def command(parts: tuple[Path, ...], algorithm: str, output: Path) -> None:
         whole = merge_sensitivity_files(parts)
         whole.save(output)
         print_warnings(whole.warnings)
-        echo(f"{output}: sensitivity of {len(whole.rows)} units in {len(parts)} parts")
+        if as_json:
+            print_json({"output": output, "units": len(whole.rows), "parts": len(parts), "warnings": whole.warnings})
+        else:
+            echo(f"{output}: sensitivity of {len(whole.rows)} units in {len(parts)} parts")
         return
     if algorithm != "minmax" and not any(part.suffix == ".npz" for part in parts):
         refuse_idle(["algorithm"], "tables of min-max stay min-max; another algorithm needs .npz parts")
@@ -57,5 +62,9 @@ def command(parts: tuple[Path, ...], algorithm: str, output: Path) -> None:
         table.save(output)
     print_warnings(table.warnings)
     p = table.provenance
+    if as_json:
+        facts = {"output": output, "tensors": len(table.amax), "algorithm": p.algorithm, "samples": p.samples}
+        print_json(facts | {"parts": len(parts), "warnings": table.warnings})
+        return
     samples = f"{p.samples} samples in " if p.samples else ""
     echo(f"{output}: {len(table.amax)} tensors, {p.algorithm}, {samples}{len(parts)} parts")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantlab.cli.as_json import float_nodes, json_option, print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, OUTPUT_SCALES, TABLE
 from quantlab.cli.options import optional_batches, optional_data_options, print_warnings, refuse_idle
@@ -31,9 +33,11 @@ if TYPE_CHECKING:
     help="NAME.onnx for Q/DQ, NAME.cache for a TensorRT cache (what was done is written beside it), NAME.json for a "
     "table, NAME.flatbuffers for ONNX Runtime's TensorRT provider.",
 )  # fmt: skip
+@json_option
 def command(
-    model: Path, table_file: Path | None, calibrator: str | None, tensorrt: str, output: Path, **data: Any
-) -> None:
+    model: Path, table_file: Path | None, calibrator: str | None, tensorrt: str, output: Path, as_json: bool,
+    **data: Any,
+) -> None:  # fmt: skip
     """Turn a TensorRT calibration cache and its FP32 MODEL into a Q/DQ model, a table or the cache of another
     TensorRT; or a Q/DQ MODEL into a cache.
 
@@ -66,14 +70,34 @@ def command(
     written = migrate_to_file(proto, output, MigrationRequest(kind, table, calibrator, tensorrt, batches))
     if isinstance(written, WrittenScales):
         print_warnings(written.warnings)
-        echo(f"{output}: {written.tensors} tensors" + (f", {written.header}" if written.header else ""))
+        if as_json:
+            print_json({"output": output} | asdict(written))
+        else:
+            echo(f"{output}: {written.tensors} tensors" + (f", {written.header}" if written.header else ""))
+        return
+    print_warnings(written.migrated.warnings)
+    if as_json:
+        print_json(_facts(written, output))
     else:
         _print(written, output)
 
 
+def _facts(written: WrittenMigration, output: Path) -> dict[str, Any]:
+    result = written.migrated
+    return {
+        "output": output,
+        "scales": result.parity,
+        "largest_difference": result.largest_difference,
+        "unused": result.unused,
+        "float": float_nodes(result.placement),
+        "outputs": written.errors,
+        "samples": written.samples,
+        "warnings": result.warnings,
+    }
+
+
 def _print(written: WrittenMigration, output: Path) -> None:
     result = written.migrated
-    print_warnings(result.warnings)
     changed = [row for row in result.parity if row.relative]
     echo(
         f"{output}: {len(result.parity)} tensors, {len(result.parity) - len(changed)} with exactly the given scale, "

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from quantlab.cli.say import echo
+from quantlab.cli.say import echo, note
 from quantlab.cli.streams import Stream
 from quantlab.errors import QuantlabError
 
@@ -110,7 +110,7 @@ def _print(file: IO[bytes], heard: _Heard) -> None:
     if lines:
         first = " ".join(lines[0].split())
         shown = first if len(first) <= _WIDTH else f"{first[:_WIDTH]}..."
-        echo(f"note: {len(lines)} lines of other libraries are not shown, the first: {shown}", err=True)
+        note(f"note: {len(lines)} lines of other libraries are not shown, the first: {shown}")
 
 
 def _print_all(file: IO[bytes], heard: _Heard) -> None:

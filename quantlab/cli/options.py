@@ -45,7 +45,7 @@ def _data_options(function: F, required: bool) -> F:
                 help="A folder of images, a pattern ('images/*.jpg'), a list of files (.txt), an .npy, an .npz "
                 "(file.npz:key picks an array), or script.py[:function].",
             ),
-            click.option("--preset", help="A preprocess by name, see `quantlab presets`."),
+            click.option("--preset", shell_complete=_presets, help="A preprocess by name, see `quantlab presets`."),
             click.option("--preprocess", "preprocess_file", type=FILE, help="A preprocess as a JSON file."),
             click.option("--batch-size", type=int, help="Samples per batch.  [default: the model's, else 32]"),
             click.option("--limit", type=int, help="Use the first N samples (class folders are taken in turn)."),
@@ -54,6 +54,30 @@ def _data_options(function: F, required: bool) -> F:
     ):
         function = option(function)
     return function
+
+
+def _presets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    from quantlab.data import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def _algorithms(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    from quantlab.observers import OBSERVERS
+
+    return [name for name in (*OBSERVERS, "auto") if name.startswith(incomplete)]
+
+
+def algorithm_option(text: str) -> Callable[[F], F]:
+    """--algorithm, which the shell completes.
+
+    Args:
+        text: For the help.
+
+    Returns:
+        A decorator.
+    """
+    return click.option("--algorithm", shell_complete=_algorithms, default="entropy", show_default=True, help=text)
 
 
 def labels_options(function: F) -> F:

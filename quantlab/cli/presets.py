@@ -6,6 +6,7 @@ import json
 
 import click
 
+from quantlab.cli.as_json import print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.say import echo
 
@@ -24,7 +25,7 @@ def command(name: str | None, as_json: bool) -> None:
     from quantlab.data.request import read_preprocess
 
     if name is None and as_json:
-        echo(json.dumps({preset: preprocess.to_dict() for preset, preprocess in PRESETS.items()}, indent=1))
+        print_json({preset: preprocess.to_dict() for preset, preprocess in PRESETS.items()})
         return
     if name is None:
         for preset, preprocess in PRESETS.items():
@@ -32,4 +33,4 @@ def command(name: str | None, as_json: bool) -> None:
         return
     chosen = read_preprocess(name, None)
     assert chosen is not None
-    echo(json.dumps(chosen.to_dict(), indent=1))
+    print_json(chosen.to_dict())

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
-from quantlab.cli.file_check import FileCommand
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_types import MODEL, OUTPUT, TABLE, WORK_FOLDER
 from quantlab.cli.options import build_options, refuse_idle
-from quantlab.cli.say import echo
+from quantlab.cli.say import echo, note
+from quantlab.cli.trtexec_names import EngineCommand
 
 
-@click.command("profile", cls=FileCommand)
+@click.command("profile", cls=EngineCommand)
 @click.argument("model", type=MODEL)
 @click.option("--table", "table_file", type=TABLE, required=True, help="Scales of --tensors all, or a TensorRT cache.")
 @click.option(
@@ -24,7 +25,8 @@ from quantlab.cli.say import echo
 )
 @build_options
 @click.option("-o", "--output", type=OUTPUT, required=True, help="The latency table to write, .json.")
-def command(model: Path, table_file: Path, output: Path, **v: Any) -> None:
+@json_option
+def command(model: Path, table_file: Path, output: Path, as_json: bool, **v: Any) -> None:
     """Record on a GPU what the layers of MODEL take in INT8 and in float, so that `quantlab tune` can do without one.
 
     \b
@@ -49,6 +51,10 @@ def command(model: Path, table_file: Path, output: Path, **v: Any) -> None:
             proto, table, made_up(proto, v["batch_size"]), v["keep"] or passing, runtime=runtime(),
             settings=settings,
         )  # fmt: skip
-        found = record_latencies(problem, lambda step: echo(f"{step.candidate}: {step.what}", err=True))
+        found = record_latencies(problem, lambda step: note(f"{step.candidate}: {step.what}"))
     found.save(output)
+    if as_json:
+        count = len(found.observations)
+        print_json({"output": output, "engines": count, "gpu": found.gpu, "tensorrt": found.tensorrt})
+        return
     echo(f"{output}: {len(found.observations)} engines on {found.gpu}, TensorRT {found.tensorrt}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantlab.cli.as_json import float_nodes, json_option, print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, OUTPUT, OUTPUT_MODEL, TABLE
 from quantlab.cli.options import optional_batches, optional_data_options, print_warnings
@@ -52,7 +53,10 @@ MOST_SHARED = 10
 @click.option("--placement", "placement_file", type=OUTPUT, help="Write every decision as text, one per line.")
 @optional_data_options
 @click.option("-o", "--output", type=OUTPUT_MODEL, required=True, help="The Q/DQ model to write.")
-def command(model: Path, table_file: Path | None, placement_file: Path | None, output: Path, **v: Any) -> None:
+@json_option
+def command(
+    model: Path, table_file: Path | None, placement_file: Path | None, output: Path, as_json: bool, **v: Any
+) -> None:
     """Insert Q/DQ nodes with calibrated scales into the FP32 MODEL.
 
     \b
@@ -84,15 +88,41 @@ def command(model: Path, table_file: Path | None, placement_file: Path | None, o
         written = quantize_to_file(proto, output, request, on_batch, next_stage)
     if table is not None and read_header(table.provenance.algorithm):
         print_warnings((*table.warnings, *origin_unknown(table.provenance)))
-    _print(written, output)
+    print_warnings(written.warnings)
+    if as_json:
+        print_json(_facts(written, output))
+    else:
+        _print(written, output)
 
 
 _STORED = {True: "float", False: "int8", None: None}
 
 
+def _facts(written: WrittenModel, output: Path) -> dict[str, Any]:
+    placement = written.placement
+    weights = [
+        {
+            "node": error.node,
+            "tensor": error.tensor,
+            "worst_channel": error.worst_channel,
+            "sqnr_db": error.sqnr_db.min(),
+            "dead": error.dead,
+        }
+        for error in written.weight_errors
+    ]
+    return {
+        "output": output,
+        "int8_tensors": len(placement.tensors),
+        "int8_weights": len(placement.weights),
+        "weights": weights,
+        "shared_scales_cost_db": written.cost_db,
+        "float": float_nodes(placement),
+        "warnings": written.warnings,
+    }
+
+
 def _print(written: WrittenModel, output: Path) -> None:
     placement = written.placement
-    print_warnings(written.warnings)
     echo(f"{output}: {len(placement.tensors)} activation tensors and {len(placement.weights)} weights in INT8")
     for error in written.weight_errors[:WORST]:
         channel = error.worst_channel

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, OUTPUT_MODEL
 from quantlab.cli.options import optional_batches, optional_data_options, print_warnings
@@ -20,7 +21,8 @@ from quantlab.cli.say import echo
     "--min-sqnr", type=float, default=15.0, show_default=True, help="Refuse to move an output further, in dB."
 )
 @click.option("-o", "--output", type=OUTPUT_MODEL, required=True, help="The repaired model to write.")
-def command(model: Path, min_sqnr: float, output: Path, **data: Any) -> None:
+@json_option
+def command(model: Path, min_sqnr: float, output: Path, as_json: bool, **data: Any) -> None:
     """Place the Q/DQ of MODEL anew with the scales it has, and prove that its outputs moved little.
 
     \b
@@ -37,6 +39,19 @@ def command(model: Path, min_sqnr: float, output: Path, **data: Any) -> None:
     result = repair(proto, batches, min_sqnr)
     save_model(result.model, output)
     print_warnings(result.notes, "note")
+    if as_json:
+        print_json(
+            {
+                "output": output,
+                "before": result.before,
+                "after": result.after,
+                "outputs": result.moved,
+                "samples": result.samples,
+                "made_up": result.made_up,
+                "notes": result.notes,
+            }
+        )
+        return
     for name, error in result.moved.items():
         echo(f"output '{name}': SQNR {error.sqnr_db:.1f} dB, largest change {error.max_abs:.4g}")
     kind = "seeded random samples: give --data for a proof on real ones" if result.made_up else "samples"

@@ -27,6 +27,11 @@ def echo(text: object, *, err: bool = False) -> None:
     click.echo(lines, err=err)
 
 
+def log(text: str) -> None:
+    """Lines that were printed in another way, for the log file."""
+    _LOG.log(logging.DEBUG, "%s", text)
+
+
 def note(text: object) -> None:
     """Print lines to standard error that nobody misses: progress, and what is said by the way. Not with --quiet."""
     if not QUIET:

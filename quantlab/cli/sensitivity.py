@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantlab.cli.as_json import json_option, print_json, rows_of
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, OUTPUT, TABLE, TEXT, WORK_FOLDER
 from quantlab.cli.options import data_options, labels_options, open_batches, print_warnings, refuse_idle
@@ -16,6 +17,7 @@ from quantlab.cli.say import echo
 from quantlab.cli.tables import Table, print_table
 from quantlab.errors import ConfigError
 from quantlab.files import together, write_bytes, write_text
+from quantlab.nearest import nearest
 
 if TYPE_CHECKING:
     from quantlab.comparison.task import Metric
@@ -46,8 +48,9 @@ WORST = 8
 @click.option("--csv", "csv_file", type=OUTPUT, help="Write all rows as CSV too.")
 @click.option("--plot", "plot_file", type=OUTPUT, help="Draw the worst layers and tensors: NAME.png or NAME.svg.")
 @click.option("-o", "--output", type=OUTPUT, required=True, help="The table to write, NAME.json.")
+@json_option
 def command(
-    model: Path, table_file: Path, output: Path, csv_file: Path | None, plot_file: Path | None, **v: Any
+    model: Path, table_file: Path, output: Path, csv_file: Path | None, plot_file: Path | None, as_json: bool, **v: Any
 ) -> None:
     """Measure what INT8 does to the outputs of MODEL when it is in one layer, tensor or kind of layers alone.
 
@@ -81,6 +84,11 @@ def command(
             write_text(csv_file, found.to_csv())
         if write:
             write()
+    print_warnings(found.warnings)
+    if as_json:
+        facts = {"output": output, "units": len(found.units), "rows": rows_of(found), "warnings": found.warnings}
+        print_json(facts | {"provenance": found.provenance})
+        return
     _print(found)
     echo(f"{output}: {len(found.rows)} of {len(found.units)} units, {found.provenance.samples} samples")
 
@@ -95,7 +103,11 @@ def _metric(text: str | None) -> Metric | str | None:
     from quantlab.comparison.task import load_metric
     from quantlab.tune.sensitivity import TOP1
 
-    return text if text in (None, TOP1) else load_metric(text)
+    if text in (None, TOP1):
+        return text
+    if ":" not in text and (question := nearest(text, [TOP1])):
+        raise ConfigError(f"there is no metric '{text}'", hint=f"{question}or file.py:NAME")
+    return load_metric(text)
 
 
 def _part(text: str | None) -> tuple[int, int] | None:
@@ -116,7 +128,6 @@ def _plot(path: Path, found: SensitivityTable) -> Callable[[], None]:
 
 def _print(found: SensitivityTable) -> None:
     """The worst layers and tensors, every class, and everything at once."""
-    print_warnings(found.warnings)
     rows = [*found.of_kind("all"), *found.worst("layer")[:WORST], *found.worst("tensor")[:WORST], *found.worst("class")]
     metric = found.provenance.metric
     table = Table(title=f"INT8 there alone, {found.provenance.samples} samples")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from quantlab.cli.say import echo
+from quantlab.cli.say import echo, log
 from quantlab.plain_text import printable
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ def print_table(table: Table) -> None:
     console = Console(highlight=False, markup=False)
     console.width = max(console.width, table.__rich_measure__(console, console.options.update(width=400)).maximum)
     console.print(table)
+    plain = Console(file=io.StringIO(), width=console.width, highlight=False, markup=False, no_color=True)
+    with plain.capture() as text:
+        plain.print(table)
+    log(text.get())
 
 
 MOST_REASONS = 20

@@ -38,7 +38,11 @@ _BUILD = (
     click.option("--version-compatible", is_flag=True, help="The engine also loads in later versions."),
     click.option("--strongly-typed", is_flag=True, help="Take all types from the ONNX model (TensorRT 10 and newer)."),
     click.option("--refit", is_flag=True, help="Weights can be replaced later."),
-    click.option("--tactic-sources", default="", help="cublas,cudnn,... : only these."),
+    click.option(
+        "--tactic-sources",
+        default="",
+        help="cublas,cudnn,... : only these; +cublas,-cudnn: TensorRT's own with changes.",
+    ),
 )
 
 
@@ -69,7 +73,7 @@ def to_build_options(v: dict[str, Any]) -> BuildOptions:
         version_compatible=v["version_compatible"],
         strongly_typed=v["strongly_typed"],
         refit=v["refit"],
-        tactic_sources=tuple(v["tactic_sources"].split(",")) if v["tactic_sources"] else None,
+        tactic_sources=tuple(v["tactic_sources"].lower().split(",")) if v["tactic_sources"] else None,
     )
 
 

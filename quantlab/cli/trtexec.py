@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 
-from quantlab.cli.file_check import FileCommand
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_types import MODEL, OUTPUT, SHARED, TABLE
 from quantlab.cli.options import refuse_idle
 from quantlab.cli.say import echo
 from quantlab.cli.trt_options import parse_shapes
+from quantlab.cli.trtexec_names import TrtexecCommand
 
 
-@click.command("trtexec", cls=FileCommand)
+@click.command("trtexec", cls=TrtexecCommand)
 @click.argument("model", type=MODEL)
 @click.option("--cache", type=TABLE, help="The calibration cache of an FP32 MODEL (TensorRT 8.6 to 10).")
 @click.option("--batch", type=int, help="Largest batch of a model with a dynamic batch; the smallest is 1.")
@@ -28,7 +29,8 @@ from quantlab.cli.trt_options import parse_shapes
 @click.option("--save-engine", type=OUTPUT, help="The engine to write.")
 @click.option("--timing-cache", type=SHARED, help="Timing cache to read and extend.")
 @click.option("--cuda-graph", is_flag=True, help="Measure with a CUDA graph.")
-def command(model: Path, cache: Path | None, shapes: str, tensorrt: str, **v: Any) -> None:
+@json_option
+def command(model: Path, cache: Path | None, shapes: str, tensorrt: str, as_json: bool, **v: Any) -> None:
     """Print the trtexec command line that builds an INT8 engine from MODEL: Q/DQ, or FP32 with a --cache.
 
     \b
@@ -41,4 +43,8 @@ def command(model: Path, cache: Path | None, shapes: str, tensorrt: str, **v: An
         refuse_idle(["no_fp16"], "a strongly typed network takes its types from the model (quantlab fp16)")
     fp16 = not v.pop("no_fp16")
     options = TrtexecOptions(tensorrt=int(tensorrt), shapes=parse_shapes(shapes), fp16=fp16, **v)
-    echo(shlex.join(trtexec_command(model, cache, options)))
+    arguments = trtexec_command(model, cache, options)
+    if as_json:
+        print_json({"tensorrt": options.tensorrt, "arguments": arguments, "line": shlex.join(arguments)})
+    else:
+        echo(shlex.join(arguments))

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.file_check import FileCommand
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_types import FILE, MODEL, TABLE, TEXT, TUNE_FOLDER
 from quantlab.cli.options import build_options, data_options, labels_options, open_batches, print_warnings, refuse_idle
-from quantlab.cli.say import echo
+from quantlab.cli.say import echo, note
 from quantlab.cli.tables import print_candidates
+from quantlab.cli.trtexec_names import EngineCommand
 from quantlab.files import together
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ DIFFERENT = 10
 """Layers in float that are printed."""
 
 
-@click.command("tune", cls=FileCommand)
+@click.command("tune", cls=EngineCommand)
 @click.argument("model", type=MODEL)
 @click.option("--table", "table_file", type=TABLE, required=True, help="Scales of --tensors all, or a TensorRT cache.")
 @data_options
@@ -42,8 +43,9 @@ DIFFERENT = 10
 @click.option(
     "-o", "--output", type=TUNE_FOLDER, required=True, help="Folder of the search; one that was cut off goes on."
 )
+@json_option
 @click.pass_context
-def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, **v: Any) -> None:
+def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, as_json: bool, **v: Any) -> None:
     """Find which layers of the FP32 MODEL to leave in float, so that the engine is the fastest within an accuracy, or
     the most accurate within a latency.
 
@@ -88,13 +90,18 @@ def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, 
         settings=BuildSettings(v["timing_cache"], v["builder_optimization_level"]),
     )
     found = tune(proto, request, partial(_show, budget_s))
-    _print(found)
+    _print_left_out(found)
+    if not as_json:
+        _print(found)
     with together():
         clear(output)  # what an earlier search left there is no answer to this one
         written = found.save(output) if found.reached else {}
         written["report"] = write_tuning(found, output, title=model.name)
-    for what, file in written.items():
-        echo(f"{what}: {file}")
+    if as_json:
+        print_json(found.to_dict() | {"summary": found.summary, "files": written})
+    else:
+        for what, file in written.items():
+            echo(f"{what}: {file}")
     if not found.reached:
         echo(f"not reached; the best there is: {found.summary}", err=True)
         ctx.exit(3)
@@ -103,7 +110,7 @@ def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, 
 def _show(budget_s: float, step: Step) -> None:
     """A line for each step, with what is left of the budget once engines are built."""
     left = f" ({step.engines} engines, {max(0.0, budget_s - step.spent_s):.0f} s left)" if step.engines else ""
-    echo(f"{step.candidate}: {step.what}{left}", err=True)
+    note(f"{step.candidate}: {step.what}{left}")
 
 
 def _runtime() -> Runtime:
@@ -119,13 +126,17 @@ def _runtime() -> Runtime:
         ) from error
 
 
+def _print_left_out(found: Tuned) -> None:
+    print_warnings(f"candidate '{name}' is missing: {why}" for name, why in found.failed.items())
+    if found.quantized is not None:
+        print_warnings(found.quantized.warnings)
+
+
 def _print(found: Tuned) -> None:
     print_candidates(found)
-    print_warnings(f"candidate '{name}' is missing: {why}" for name, why in found.failed.items())
     if found.reached:
         echo(found.summary)
     if found.quantized is not None:
-        print_warnings(found.quantized.warnings)
         left = [s for s in found.quantized.placement.skipped if s.node in found.effects]
         for one in left[:DIFFERENT]:
             echo(f"  float {one.node} ({one.op}): {one.reason}")

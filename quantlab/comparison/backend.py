@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from quantlab.calibration.made_from import read_origin
 from quantlab.data import Batch
 from quantlab.errors import GraphError
 from quantlab.numerics import ErrorSums, error_sums
@@ -19,6 +20,7 @@ from quantlab.onnx_model import (
     has_qdq,
     input_specs,
     model_bytes,
+    model_hash,
     output_specs,
 )
 from quantlab.ort import Session, beyond, runnable_part
@@ -41,6 +43,8 @@ class Backend:
         int8: Whether it is quantized, None if that is not known.
         notes: Facts that a reader must know.
         facts: What was measured on the way here (calibration_s, build_s, int8_share, ...).
+        hash: Names the model or engine, '' if that is not known.
+        made_from: What a Q/DQ model or an engine says of where it comes from, as plain values.
     """
 
     name: str
@@ -50,6 +54,8 @@ class Backend:
     int8: bool | None = None
     notes: tuple[str, ...] = ()
     facts: Mapping[str, float] = field(default_factory=dict)
+    hash: str = ""
+    made_from: Mapping[str, Any] = field(default_factory=dict)
 
 
 class OrtBackend:
@@ -100,7 +106,16 @@ def ort_backend(name: str, proto: onnx.ModelProto, facts: Mapping[str, float] | 
         notes += constant_qdq_notices(proto)
     notes += left_out_notices(proto)
     notes += () if quantized else ("it has no Q/DQ nodes: it is compared, but it is not an INT8 model",)
-    return Backend(name, OrtBackend(proto), model_bytes(proto), int8=quantized, notes=notes, facts=facts or {})
+    return Backend(
+        name,
+        OrtBackend(proto),
+        model_bytes(proto),
+        int8=quantized,
+        notes=notes,
+        facts=facts or {},
+        hash=model_hash(proto),
+        made_from=read_origin(proto),
+    )
 
 
 def left_out_notices(proto: onnx.ModelProto) -> tuple[str, ...]:

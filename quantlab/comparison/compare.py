@@ -72,7 +72,7 @@ def compare_models(
     backends = [_as_backend(fp32, candidate, *met) for candidate in candidates]
     if len({b.name for b in backends} | {FP32}) != len(backends) + 1:
         raise GraphError("two models of the comparison have the same name", hint="give every model its own name")
-    run = ComparisonRun(fp32, [ort_backend(FP32, fp32), *backends], metric)
+    run = ComparisonRun(fp32, [replace(ort_backend(FP32, fp32), hash=met[0]), *backends], metric)
     partial = False
     try:
         run.over(batches, labels, on_batch)

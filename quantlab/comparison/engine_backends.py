@@ -7,9 +7,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 import onnx
 
+from quantlab.calibration.made_from import read_origin
 from quantlab.comparison.backend import Backend
 from quantlab.data import Batch
 from quantlab.engines.audit import Audit, audit_inspection
@@ -93,8 +95,26 @@ def open_engines(
         notes = _notes(engine, audit) if is_int8 else ()
         facts = engine_facts(row, audit)
         run = partial(run_batch, running)
-        backends.append(Backend(name, run, len(engine.plan), int8=is_int8, notes=notes, facts=facts))
+        backends.append(
+            Backend(
+                name,
+                run,
+                len(engine.plan),
+                int8=is_int8,
+                notes=notes,
+                facts=facts,
+                hash=engine.hash,
+                made_from=_made_from(engine, models[name]),
+            )
+        )
     return backends
+
+
+def _made_from(engine: Engine, model: onnx.ModelProto) -> dict[str, Any]:
+    """What the engine was built from, by which TensorRT, and what its model says of its scales."""
+    record = engine.record
+    built = {"tensorrt": record.tensorrt, "gpu": record.gpu, "built_from": record.model_hash, "int8": record.int8}
+    return read_origin(model) | {name: value for name, value in built.items() if value}
 
 
 def engine_facts(row: BenchRow, audit: Audit) -> dict[str, float]:

@@ -10,6 +10,7 @@ import onnx
 from quantlab.comparison.metrics import ClassificationCounts
 from quantlab.comparison.result import Comparison, ModelResult
 from quantlab.errors import ConfigError, DataError
+from quantlab.nearest import nearest
 from quantlab.onnx_model import output_specs
 
 MLPERF = 0.99
@@ -74,7 +75,10 @@ def parse_threshold(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= 1:
-        raise ConfigError(f"--fail-under {text} is no threshold", hint=f"{', '.join(THRESHOLDS)} or a percentage")
+        question = nearest(text, THRESHOLDS)
+        raise ConfigError(
+            f"--fail-under {text} is no threshold", hint=f"{question}{', '.join(THRESHOLDS)} or a percentage"
+        )
     return value
 
 

@@ -39,6 +39,8 @@ class ModelResult:
         metric_failed: What went wrong in the user's metric, or empty.
         int8: Whether it is quantized, None if that is not known.
         facts: See `Backend`.
+        hash: See `Backend`.
+        made_from: See `Backend`.
     """
 
     name: str
@@ -59,6 +61,8 @@ class ModelResult:
     metric_failed: str = ""
     int8: bool | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
+    hash: str = ""
+    made_from: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def worst_sqnr_db(self) -> float:

@@ -17,7 +17,6 @@ from quantlab.data import Batches, Labels, stream_facts
 from quantlab.data.python_file import FAILURES, described
 from quantlab.data.shown import show_samples
 from quantlab.errors import DataError, QuantlabError
-from quantlab.onnx_model import model_hash
 
 FP32_OPTIMISED_DB = 60.0
 """Optimised against unoptimised, for a model that equals FP32: fused float kernels round differently, by 2^-24 per
@@ -52,18 +51,19 @@ def summarise(run: ComparisonRun, batches: Batches, partial: bool) -> Comparison
         warnings += judge_fp32(counts[FP32], run.proto, run.scores)
     elif labels is not None and run.tallies[FP32].metric is None:
         warnings.append("there are labels, but no output of shape (N, classes): they were not used")
-    if partial:
+    if not partial:
+        warnings += _seen_before(run)
+    else:
         warnings.append(f"interrupted after {run.samples} samples: the rest was not measured")
     # before the failures are listed: it notes what fails in a metric
     results = tuple(_result(run, backend, counts, labels) for backend in run.backends)
     warnings += [*_runtime_warnings(run, results), *_failures(run.tallies.values())]
-    digest = model_hash(run.proto)
     return Comparison(
         results,
         run.samples,
         labeled,
         run.scores,
-        digest,
+        run.backends[0].hash,
         facts.preprocess,
         tuple(warnings),
         partial,
@@ -103,7 +103,16 @@ def _result(
         metric_failed=tally.metric_failed,
         int8=backend.int8,
         facts=dict(backend.facts),
+        hash=backend.hash,
+        made_from=dict(backend.made_from),
     )
+
+
+def _seen_before(run: ComparisonRun) -> list[str]:
+    """Scales fit the samples that they were found on: figures on these are better than on others."""
+    digest = run.hash.data()
+    names = [b.name for b in run.backends if b.made_from.get("samples_hash") == digest]
+    return [f"'{name}' was calibrated with the samples that it is judged by: others would say more" for name in names]
 
 
 def _metric_of(tally: Tally, reference: Tally | None) -> tuple[float | None, MeanDifference | None]:

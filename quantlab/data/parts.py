@@ -95,6 +95,26 @@ def without_common(calibration: Samples, evaluation: Samples) -> Parts:
     return Parts(kept, evaluation, (Notice(text, "common_samples"),))
 
 
+def overlap_notices(calibration: object, evaluation: object) -> list[Notice]:
+    """Say how many samples were both calibrated with and judged by, as far as they can be told apart.
+
+    Args:
+        calibration: A stream of batches.
+        evaluation: Another one.
+
+    Returns:
+        A notice, if there are any; none where all are the same, which their hashes show.
+    """
+    if not isinstance(calibration, Samples) or not isinstance(evaluation, Samples):
+        return []
+    known = set(calibration.identities())
+    common = sum(identity in known for identity in evaluation.identities())
+    if not common or common == evaluation.count == calibration.count:
+        return []
+    text = f"{common} of the {evaluation.count} samples to judge by were calibrated with too: others would say more"
+    return [Notice(text, "common_samples")]
+
+
 def _drawn(groups: Iterable[NDArray[np.intp]], wanted: int, fixed: int | None) -> list[NDArray[np.intp]]:
     """The first groups that together have at most so many samples, in whole batches."""
     taken: list[NDArray[np.intp]] = []

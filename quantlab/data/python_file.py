@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeVar
 
 from quantlab.errors import ConfigError, DataError, QuantlabError
 from quantlab.files import is_file, read_bytes
+from quantlab.nearest import nearest
 
 T = TypeVar("T")
 FAILURES = (Exception, SystemExit)
@@ -74,7 +75,8 @@ class PythonFile:
     def named(self, name: str) -> Any:
         """What the file calls `name`; ConfigError if there is no such name."""
         if not self.call(name, lambda: hasattr(self.module, name)):
-            raise ConfigError(f"{self.path} has no '{name}'", hint=f"name one that it has: {self.path}:NAME")
+            question = nearest(name, [one for one in vars(self.module) if not one.startswith("_")])
+            raise ConfigError(f"{self.path} has no '{name}'", hint=f"{question}name one that it has: {self.path}:NAME")
         return self.call(name, lambda: getattr(self.module, name))
 
     def call(self, what: str, function: Callable[[], T]) -> T:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import onnx
 
+from quantlab.dates import now
 from quantlab.engines.costs import KINDS, Cost, costs
 from quantlab.engines.engine import EXPLICIT, Engine
 from quantlab.engines.inspector import Inspection, LayerAudit, layer_audit
 from quantlab.engines.messages import NO_INT8_SCALE
-from quantlab.onnx_model import GraphView, node_label
+from quantlab.onnx_model import GraphView, model_hash, node_label
 from quantlab.qdq.rules import WEIGHTED
 
 REGION = "{} of {} Conv, Gemm and MatMul nodes do not show, in an engine with regions that TensorRT compiles as a whole"
@@ -43,12 +44,22 @@ class Audit:
             not show in an engine without INT8.
         fallbacks: Those of them that are known not to be INT8, with the reason where it can be told.
         costs: The layers that cost more than need be in an engine of a Q/DQ model, the most expensive first.
+        provenance: Hashes of the model and the engine, and what built that.
     """
 
     layers: tuple[LayerAudit, ...]
     weighted: dict[str, str]
     fallbacks: tuple[Fallback, ...]
     costs: tuple[Cost, ...] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def other_model(self) -> str:
+        """What is to be said where the engine was not built from this model; '' where it was, or nobody knows."""
+        made, given = self.provenance.get("built_from"), self.provenance.get("model_hash")
+        if not made or made == given:
+            return ""
+        return f"the engine was built from another model ({made[:12]}) than this one ({str(given)[:12]})"
 
     @property
     def extra_us(self) -> float:
@@ -142,7 +153,16 @@ def audit_inspection(inspection: Inspection, engine: Engine, proto: onnx.ModelPr
         for node in nodes
         if (precision := weighted[node_label(node)]) not in ("int8", "hidden")
     ]
-    return Audit(layers, weighted, tuple(fallbacks), costs(inspection, proto))
+    record = engine.record
+    provenance = {
+        "date": now(),
+        "model_hash": model_hash(proto),
+        "engine_hash": engine.hash,
+        "built_from": record.model_hash,
+        "tensorrt": record.tensorrt,
+        "gpu": record.gpu,
+    }
+    return Audit(layers, weighted, tuple(fallbacks), costs(inspection, proto), provenance)
 
 
 def precision_of_node(node: onnx.NodeProto, layers: Sequence[LayerAudit], may_hide: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.engines.engine import Engine
+from quantlab.engines.inspector import LayerAudit
 from quantlab.engines.options import MIB
 from quantlab.errors import ConfigError
 
@@ -28,6 +29,7 @@ class BenchOptions:
         streams: Contexts at work at the same time for the throughput.
         cuda_graph: Replay a captured graph (needs cuda-python).
         transfers: Measure copies too.
+        layers: The time of every layer too, in runs of their own.
     """
 
     warm_up_ms: float = 200.0
@@ -37,6 +39,7 @@ class BenchOptions:
     streams: int = 1
     cuda_graph: bool = False
     transfers: bool = True
+    layers: bool = False
 
     def __post_init__(self) -> None:
         iterations = 1 if self.iterations is None else self.iterations
@@ -108,6 +111,8 @@ class BenchResult:
         memory_mib: Device memory that loading took.
         host_ms: Wall clock of copy in, run and copy out.
         rounds_ms: The median of every round, whose spread is the noise.
+        engine_hash, model_hash: Name the engine, and the model that it was built from.
+        tensorrt, gpu: What built it.
     """
 
     name: str
@@ -126,6 +131,10 @@ class BenchResult:
     engine_mib: float
     build_s: float
     rounds_ms: tuple[float, ...]
+    engine_hash: str = ""
+    model_hash: str = ""
+    tensorrt: str = ""
+    gpu: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +179,10 @@ def summarize(name: str, engine: Engine, measured: Measured) -> BenchResult:
         engine_mib=len(engine.plan) / MIB,
         build_s=engine.record.build_seconds,
         rounds_ms=tuple(float(np.median(times)) for times in measured.rounds),
+        engine_hash=engine.hash,
+        model_hash=engine.record.model_hash,
+        tensorrt=engine.record.tensorrt,
+        gpu=engine.record.gpu,
     )
 
 
@@ -193,16 +206,33 @@ def ratio_of(result: BenchResult, base: BenchResult, seed: int = 0) -> Ratio:
 
 @dataclass(frozen=True, slots=True)
 class BenchRow:
-    """One engine beside the first one, which is the base."""
+    """One engine beside the first one, which is the base.
+
+    Attributes:
+        layers: In the order of the engine; empty where they were not asked for.
+    """
 
     result: BenchResult
     ratio: Ratio
+    layers: tuple[LayerAudit, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return asdict(self.result) | {"ratio": asdict(self.ratio)}
+        layers = {"layers": [asdict(layer) for layer in self.layers]} if self.layers else {}
+        return asdict(self.result) | {"ratio": asdict(self.ratio)} | layers
 
 
-def rows_of(results: Sequence[BenchResult]) -> list[BenchRow]:
-    """Every result beside the first."""
-    return [BenchRow(result, ratio_of(result, results[0])) for result in results]
+def rows_of(
+    results: Sequence[BenchResult], layers: Mapping[str, tuple[LayerAudit, ...]] | None = None
+) -> list[BenchRow]:
+    """Every result beside the first.
+
+    Args:
+        results: Of engines that were measured together.
+        layers: Of the engines by name, None where they were not asked for.
+
+    Returns:
+        A row for each.
+    """
+    layers = layers or {}
+    return [BenchRow(result, ratio_of(result, results[0]), layers.get(result.name, ())) for result in results]

@@ -17,6 +17,7 @@ from quantlab.engines.options import BuildOptions
 from quantlab.engines.runtime import Runtime
 from quantlab.engines.stream_calibrator import CalibratorOptions
 from quantlab.errors import ConfigError
+from quantlab.nearest import nearest
 from quantlab.onnx_model import has_qdq, input_specs
 
 CALIBRATORS = ("entropy2", "minmax", "entropy", "legacy")
@@ -52,7 +53,10 @@ class Int8Request:
         if self.dynamic_ranges and self.table is None:
             raise ConfigError("--dynamic-ranges without --table", hint="give the table with the ranges")
         if self.batches is not None and self.calibrator not in CALIBRATORS:
-            raise ConfigError(f"there is no calibrator '{self.calibrator}'", hint=f"use {', '.join(CALIBRATORS)}")
+            question = nearest(self.calibrator, CALIBRATORS)
+            raise ConfigError(
+                f"there is no calibrator '{self.calibrator}'", hint=f"{question}use {', '.join(CALIBRATORS)}"
+            )
         if self.cache is not None and self.batches is None and self.scales is None:
             raise ConfigError(
                 "--cache without --data: whether it fits cannot be told", hint="give --data, or --table CACHE"

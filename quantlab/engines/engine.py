@@ -58,6 +58,11 @@ class Engine:
     warnings: tuple[Warned, ...] = ()
 
     @property
+    def hash(self) -> str:
+        """SHA-256 of the plan."""
+        return hashlib.sha256(self.plan).hexdigest()
+
+    @property
     def summary(self) -> str:
         """Size, precision, source of the scales and time of the build, as a line for a person."""
         record = self.record
@@ -67,7 +72,7 @@ class Engine:
     def save(self, path: str | Path) -> None:
         """Write the plan, and its record as `path`.json."""
         path = Path(path)
-        values = {"format": FORMAT, "plan_hash": hashlib.sha256(self.plan).hexdigest(), "plan_bytes": len(self.plan)}
+        values = {"format": FORMAT, "plan_hash": self.hash, "plan_bytes": len(self.plan)}
         values |= {"record": asdict(self.record), "warnings": [asdict(w) for w in self.warnings]}
         with together():
             write_bytes(path, self.plan)

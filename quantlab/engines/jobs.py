@@ -17,6 +17,7 @@ from quantlab.engines.audit import Audit, audit_inspection
 from quantlab.engines.bench import BenchOptions, BenchRow, rows_of
 from quantlab.engines.choose_int8 import Int8Request, requested_source
 from quantlab.engines.engine import Engine
+from quantlab.engines.inspector import LayerAudit, layer_audit
 from quantlab.engines.measure import bench
 from quantlab.engines.options import BuildOptions, Shape
 from quantlab.engines.profiles import input_shapes
@@ -163,10 +164,32 @@ def bench_engines(
     Raises:
         ConfigError: `shapes` names another input.
         DataError: The batch does not fit one of the engines.
+        BuildError: The layers are asked for, and an engine was built without details.
     """
     if batch is None:
         batch = made_up_input(runtime, next(iter(engines.values())), shapes)
-    return rows_of(bench(runtime, engines, batch, options))
+    layers = {}
+    if options.layers:  # first: an engine that does not show them is known before minutes are spent
+        layers = {name: engine_layers(runtime, engine, batch) for name, engine in engines.items()}
+    return rows_of(bench(runtime, engines, batch, options), layers)
+
+
+def engine_layers(runtime: Runtime, engine: Engine, batch: Batch) -> tuple[LayerAudit, ...]:
+    """Profile the layers of an engine.
+
+    Args:
+        runtime: What runs it.
+        engine: The engine.
+        batch: To run it on.
+
+    Returns:
+        The layers with their mean times, in the order of the engine.
+
+    Raises:
+        BuildError: The engine was built without details.
+    """
+    inspection = runtime.inspect(engine, batch)
+    return tuple(layer_audit(row, inspection.times_ms) for row in inspection.rows)
 
 
 def audit_engine(runtime: Runtime, engine: Engine, proto: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Audit:

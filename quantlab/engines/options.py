@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from quantlab.errors import ConfigError
+from quantlab.nearest import nearest
 
 Shape = tuple[int, ...]
 
@@ -71,6 +72,7 @@ class BuildOptions:
         profiles: Needed for dynamic shapes; the calibration profile is the last one's opt shapes.
         memory_pools_mib: Pool -> MiB.
         layer_precisions, layer_output_types: Pattern with wildcards -> type.
+        tactic_sources: Only these; or TensorRT's own with `+name` and `-name`.
     """
 
     precision: str = "fp16"
@@ -95,7 +97,14 @@ class BuildOptions:
         _choose("precision constraints", [self.precision_constraints], CONSTRAINTS)
         _choose("profiling verbosity", [self.profiling_verbosity], VERBOSITIES)
         _choose("memory pool", self.memory_pools_mib, POOLS)
-        _choose("tactic source", self.tactic_sources or (), TACTIC_SOURCES)
+        sources = self.tactic_sources or ()
+        signs, names = zip(*map(split_sign, sources), strict=True) if sources else ((), ())
+        _choose("tactic source", names, TACTIC_SOURCES)
+        if "" in signs and any(signs):
+            raise ConfigError(
+                f"tactic sources {','.join(sources)}: some with a sign, some without",
+                hint="cublas,cudnn for only these, or +cublas,-cudnn for TensorRT's own with changes",
+            )
         _choose("layer precision", self.layer_precisions.values(), LAYER_TYPES)
         _choose("layer output type", self.layer_output_types.values(), LAYER_TYPES)
         if (self.layer_precisions or self.layer_output_types) and self.precision_constraints == "none":
@@ -127,6 +136,36 @@ class BuildOptions:
         values = asdict(self)
         del values["timing_cache"]
         return values
+
+
+def split_sign(source: str) -> tuple[str, str]:
+    """A tactic source -> ('+', '-' or '' for none, its name)."""
+    sign = source[:1] if source[:1] in ("+", "-") else ""
+    return sign, source[len(sign) :]
+
+
+def tactic_mask(sources: Sequence[str], known: Mapping[str, int], default: int) -> int:
+    """Tactic sources as TensorRT's bits.
+
+    Args:
+        sources: As of `BuildOptions`.
+        known: TensorRT's names -> bits.
+        default: The sources that TensorRT takes by itself.
+
+    Returns:
+        The sum of the bits.
+
+    Raises:
+        ConfigError: This TensorRT has no such source.
+    """
+    signed = [split_sign(source) for source in sources]
+    mask = default if any(sign for sign, _ in signed) else 0
+    for sign, name in signed:
+        if name.upper() not in known:
+            raise ConfigError(f"this TensorRT has no tactic source '{name}'", hint=f"it has {', '.join(known).lower()}")
+        bit = 1 << known[name.upper()]
+        mask = mask & ~bit if sign == "-" else mask | bit
+    return mask
 
 
 PRECISION_FLAGS: Mapping[str, tuple[str, ...]] = {
@@ -196,4 +235,6 @@ def precision_from_flags(*, int8: bool, fp16: bool, no_tf32: bool) -> str:
 def _choose(what: str, values: Iterable[str], allowed: tuple[str, ...]) -> None:
     for value in values:
         if value not in allowed:
-            raise ConfigError(f"there is no {what} '{value}'", hint=f"use {', '.join(allowed)}")
+            raise ConfigError(
+                f"there is no {what} '{value}'", hint=f"{nearest(value, allowed)}use {', '.join(allowed)}"
+            )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from quantlab.data import Batch, BatchSize
 from quantlab.engines.options import Profile, Shape
 from quantlab.errors import ConfigError, DataError
+from quantlab.nearest import nearest
 from quantlab.onnx_model import TensorSpec
 
 Limits = tuple[Shape, Shape, Shape]
@@ -136,7 +137,7 @@ def input_shapes(
     if unknown := [name for name in chosen if name not in {spec.name for spec in inputs}]:
         raise ConfigError(
             f"shapes name '{unknown[0]}', the engine has {', '.join(spec.name for spec in inputs)}",
-            hint="name the engine's inputs",
+            hint=f"{nearest(unknown[0], [spec.name for spec in inputs])}name the engine's inputs",
         )
     shapes = {}
     for spec in inputs:

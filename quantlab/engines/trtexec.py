@@ -12,6 +12,7 @@ import onnx
 from quantlab.calibration import TrtCache, table_from_cache
 from quantlab.data import BatchSize
 from quantlab.errors import ConfigError, DataError
+from quantlab.nearest import nearest
 from quantlab.onnx_model import TensorSpec, has_qdq, input_specs, load_model, require_float
 
 TENSORRT = (8, 10, 11)
@@ -127,10 +128,11 @@ def _shapes(proto: onnx.ModelProto, options: TrtexecOptions) -> list[str]:
     """--minShapes, --optShapes and --maxShapes for the dynamic inputs; where all is fixed trtexec wants none."""
     specs = input_specs(proto)
     dynamic = [spec for spec in specs if not all(isinstance(d, int) for d in spec.shape)]
-    if unknown := [name for name in options.shapes if name not in {spec.name for spec in dynamic}]:
+    names = [spec.name for spec in dynamic]
+    if unknown := [name for name in options.shapes if name not in names]:
         raise ConfigError(
             f"shapes name '{unknown[0]}', which is no dynamic input of the model",
-            hint=f"dynamic inputs: {', '.join(spec.name for spec in dynamic) or 'none'}",
+            hint=f"{nearest(unknown[0], names)}dynamic inputs: {', '.join(names) or 'none'}",
         )
     if not dynamic:
         if options.batch not in (None, BatchSize.of(specs).fixed):

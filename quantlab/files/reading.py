@@ -6,6 +6,7 @@ error says why it cannot be; one that appears while its files are read makes the
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ _TRIES = 20
 _MOST = 2**30
 """Bytes of a file that is read as a whole: far more than any table, cache or shard has."""
 _CHUNK = 2**20
+_LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -88,6 +90,7 @@ def read_bytes(path: Path, what: str, most: int | None = None) -> bytes:
         DataError: It cannot be read, has too much, or its set was cut off and cannot be completed.
     """
     settle_around(path)
+    _LOG.debug("reading %s %s", what, path)
     most = _MOST if most is None else most
     try:
         with path.open("rb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import BinaryIO
 from quantlab.errors import ConfigError
 from quantlab.files.places import check_writable
 from quantlab.files.sets import together
+
+_LOG = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -26,6 +29,7 @@ def open_output(path: Path) -> Iterator[BinaryIO]:
         ConfigError: It cannot be written.
     """
     check_writable(path)
+    _LOG.info("writing %s", path)
     with together() as files:
         try:
             with files.open(path) as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import onnx
@@ -17,6 +18,8 @@ from quantlab.onnx_model.ranks import with_ranks
 Model = str | Path | onnx.ModelProto
 """What every function that takes a model accepts: a path of an ONNX file, or the loaded ModelProto."""
 
+_LOG = logging.getLogger(__name__)
+
 
 def load_model(model: Model) -> onnx.ModelProto:
     """The ModelProto, checked, local functions inlined. GraphError if it is missing, empty, truncated or not ONNX."""
@@ -25,6 +28,7 @@ def load_model(model: Model) -> onnx.ModelProto:
     else:
         path = Path(model)
         proto, name = read_together(path, lambda: _read(path)), str(path)
+        _LOG.info("read model %s: %d nodes", path, len(proto.graph.node))
     if not proto.HasField("graph") or not proto.graph.node:
         raise GraphError(f"{name} is not an ONNX model: it has no graph", hint="is this file an export that failed?")
     if proto.functions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from quantlab.onnx_model import LIMIT, copy_model, input_specs, model_bytes
 from quantlab.ort.part import runnable_part
 from quantlab.threads import chosen_threads
 
+_LOG = logging.getLogger(__name__)
 VERSION: str = onnxruntime.__version__
 FATAL = 4
 """Below this ONNX Runtime's own log is silent."""
@@ -60,6 +62,10 @@ class Session:
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
         if shares_cores:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        _LOG.info(
+            "ONNX Runtime: a graph of %d nodes, %s, %s threads",
+            len(proto.graph.node), "optimised" if optimize else "as it is written", chosen_threads() or "all",
+        )  # fmt: skip
         self.inputs = input_specs(proto)
         proto = runnable_part(proto)
         try:

@@ -119,7 +119,7 @@ def migrate_to_qdq(model: Model, table: CalibrationTable, selection: Selection |
     )
     taken = {entries[t] for t in placement.tensors}
     unused = tuple(t for t in table.amax if t not in taken)
-    write_origin(inserted.model, table.provenance)
+    write_origin(inserted.model, table)
     return Migrated(inserted.model, placement, rows, unused, inserted.warnings)
 
 

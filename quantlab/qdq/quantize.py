@@ -93,7 +93,7 @@ def quantize_model(
         if i.name not in fed
     )
     warnings = (*constant_qdq_notices(proto), *beyond(proto).notices(), *nothing, *inserted.warnings, *zero, *defaults)
-    write_origin(inserted.model, table.provenance)
+    write_origin(inserted.model, table)
     return Quantized(inserted.model, placement, warnings, inserted.weight_errors)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from quantlab.calibration import CalibrationTable, Provenance
-from quantlab.calibration.made_from import write_origin
+from quantlab.calibration.made_from import keep_origin, write_origin
 from quantlab.numerics import OutputError, scale_from_amax
 from quantlab.onnx_model import (
     Model,
@@ -122,7 +122,9 @@ def requantize(
         weight_amax=stripped.weight_amax,
     )
     if table is not None:
-        write_origin(result.model, table.provenance)
+        write_origin(result.model, table)
+    else:
+        keep_origin(result.model, proto)
     dropped = dropped_notes(prepared, placement, stripped.amax, stripped.aliases, were_int8)
     costs = [f"'{t}' shares a scale and gives up {c:.1f} dB of resolution" for t, c in placement.cost_db(used).items()]
     notes = (*stripped.notes, *dropped, *result.warnings, *costs)

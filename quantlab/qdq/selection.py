@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from quantlab.errors import ConfigError, GraphError
+from quantlab.nearest import nearest
 from quantlab.qdq.rules import WEIGHTED
 
 
@@ -75,8 +76,9 @@ def _matches(pattern: str, nodes: Sequence[tuple[str, str]], weighted: Sequence[
         found = [name for name, _ in nodes if name == pattern or fnmatchcase(name, pattern)]
     if not found:
         example = weighted[0] if weighted else nodes[0][0]
+        question = nearest(pattern, [*("first", "last"), *(f"op:{op}" for _, op in nodes), *(n for n, _ in nodes)])
         raise GraphError(
             f"no node matches '{pattern}'",
-            hint=f"patterns are node names with * and ? (such as '{example}'), op:TYPE, first or last",
+            hint=f"{question}patterns are node names with * and ? (such as '{example}'), op:TYPE, first or last",
         )
     return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from graphlib import TopologicalSorter
@@ -27,8 +26,8 @@ from quantlab.report.format import FORMAT, VERSION, number, short_float
 from quantlab.report.hint import Hint
 from quantlab.report.judgement import judge
 from quantlab.report.layers import layer_documents, weight_document
+from quantlab.report.provenance import provenance_of
 from quantlab.report.verdict import chosen, verdict
-from quantlab.version import __version__
 
 _BINS = 128
 PICTURE = "data:image/jpeg;base64,"
@@ -110,30 +109,7 @@ def build_document(
         "hint": evidence.hint.document() if evidence.hint else None,
         "baseline": changes_since(evidence.baseline, models) if evidence.baseline else None,
         "warnings": list(dict.fromkeys(map(without_folders, [*comparison.warnings, *table_warnings, *warnings]))),
-        "provenance": _provenance(comparison, tables, command),
-    }
-
-
-def _provenance(
-    comparison: Comparison, tables: Mapping[str, CalibrationTable], command: Sequence[str]
-) -> dict[str, Any]:
-    provenance = next(iter(tables.values())).provenance if tables else None
-    return {
-        "model_hash": comparison.model_hash,
-        "data_hash": comparison.data_hash,
-        "labels_hash": comparison.labels_hash,
-        "metric_hash": comparison.metric_hash,
-        "preprocess": comparison.preprocess,
-        "calibration": {k: v for k, v in asdict(provenance).items() if k != "algorithm"}
-        | {"source": without_folders(provenance.source)}
-        if provenance and provenance.samples
-        else None,
-        "judge": "Models run on ONNX Runtime on the CPU as their graphs are written (optimisation off); its speed says "
-        "nothing about TensorRT and is not reported.",
-        "quantlab": __version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "command": " ".join(map(without_folders, command)),
+        "provenance": provenance_of(comparison, tables, shown, command),
     }
 
 

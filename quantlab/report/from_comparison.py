@@ -28,10 +28,11 @@ from quantlab.comparison.feed import first_batch
 from quantlab.comparison.judge import MLPERF
 from quantlab.comparison.named_backends import BackendSet, default_specs, parse_backend
 from quantlab.data import Batch, Batches, BatchSize
+from quantlab.data.parts import overlap_notices
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import ConfigError, Notice, QuantlabError
-from quantlab.files import check_folder
+from quantlab.files import check_folder, together
 from quantlab.onnx_model import has_qdq, input_specs, load_model
 from quantlab.qdq import Layer, Placement, layers_of, layers_of_given
 from quantlab.report.baseline import other_origin
@@ -39,8 +40,10 @@ from quantlab.report.document import Evidence, build_document
 from quantlab.report.hint import Hint, hint_for
 from quantlab.report.judgement import Judgement, judge
 from quantlab.report.verdict import chosen as chosen_of
+from quantlab.report.winner import Winner, find_winner
 from quantlab.report.write import ReportPaths, write_document
 from quantlab.trt import open_runtime
+from quantlab.tune.stage import Stages, no_stages
 
 SHOWN_BATCHES = 4
 """Batches whose activations and inner errors are drawn in the report."""
@@ -74,6 +77,8 @@ class ComparisonRequest:
         open_runtime: Gives the TensorRT to use.
         models: Quantized models in memory by name.
         placements: By which some of these were made.
+        winner: The folder for the Q/DQ model that wins, of those that are made here; None to write none.
+        on_stage: Told of what follows the comparison.
     """
 
     fp32: onnx.ModelProto
@@ -90,6 +95,8 @@ class ComparisonRequest:
     open_runtime: Callable[[], Runtime] = open_runtime
     models: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
     placements: Mapping[str, Placement] = field(default_factory=dict)
+    winner: Path | None = None
+    on_stage: Stages = no_stages
 
     def __post_init__(self) -> None:
         if not self.files and not self.models and not self.backends and self.calibration is None:
@@ -109,6 +116,8 @@ class ComparisonReport:
         skipped: Why some backends are missing.
         untraced: Why it cannot be shown where the error of some models comes from.
         hint: Which layers to leave in float, or empty.
+        winner: What was written of it.
+        files: Of the winner, by what they are.
     """
 
     comparison: Comparison
@@ -119,6 +128,8 @@ class ComparisonReport:
     skipped: tuple[str, ...]
     untraced: tuple[str, ...]
     hint: str = ""
+    winner: Winner | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progress | None = None) -> ComparisonReport:
@@ -138,11 +149,14 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
         GraphError: The FP32 model is quantized, or a model has other inputs and outputs.
     """
     check_folder(folder)
+    if request.winner is not None:
+        check_folder(request.winner)
     models = dict(request.models)
     models |= {n: load_model(path) for n, path in request.files.items() if path.suffix not in ENGINES}
     with BackendSet(
         request.fp32, request.calibration, request.settings, request.open_runtime, tuned_engine, _auto_table
     ) as opened:
+        opened.notices += overlap_notices(request.calibration, request.batches)
         _open(opened, request)
         candidates: list[Candidate | Backend] = [Candidate(name, proto) for name, proto in models.items()]
         candidates += opened.backends
@@ -175,8 +189,14 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     document = build_document(
         request.title, result, evidence, request.command, [*opened.skipped, *opened.notices, *untraced]
     )
-    left_out = dict.fromkeys(notice for notice in opened.notices if notice.kind in ("short_batch", "bad_images"))
-    paths = write_document(document, folder)
+    kinds = ("short_batch", "bad_images", "common_samples")
+    left_out = dict.fromkeys(notice for notice in opened.notices if notice.kind in kinds)
+    winner = None
+    if request.winner is not None and request.calibration is not None:
+        winner = find_winner(request.fp32, opened, result, shown, request.calibration, request.on_stage)
+    with together():
+        paths = write_document(document, folder)
+        files = winner.write(request.winner) if winner is not None and request.winner is not None else {}
     return ComparisonReport(
         comparison=result,
         chosen=shown,
@@ -186,6 +206,8 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
         skipped=tuple(opened.skipped),
         untraced=tuple(untraced),
         hint=hint.text if hint else "",
+        winner=winner,
+        files=files,
     )
 
 

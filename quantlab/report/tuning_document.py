@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quantlab.plain_text import without_folders
@@ -48,7 +49,14 @@ def tuning_document(found: Tuned, title: str) -> dict[str, Any]:
         "int8_layers": _int8_layers(found),
         "other_nodes": _other_nodes(found),
         "implicit": implicit_build(found),
+        "provenance": _told(found.provenance),
     }
+
+
+def _told(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is known, as lines."""
+    named = {name.replace("_", " "): value for name, value in provenance.items() if value not in ("", None, {})}
+    return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in named.items()]
 
 
 def asked(target: Target) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from quantlab.engines.options import BuilderFlags, BuildOptions, Profile, builder_flags
+from quantlab.engines.options import BuilderFlags, BuildOptions, Profile, builder_flags, tactic_mask
 from quantlab.engines.profiles import check_profiles
 from quantlab.errors import ConfigError
 from quantlab.trt.features import FEATURES, MAJOR, VERSION, require_weak_typing, trt
@@ -37,7 +37,8 @@ def configure(builder: Any, network: Any, options: BuildOptions) -> tuple[Any, l
             raise ConfigError(f"TensorRT {VERSION} has no optimization levels", hint="leave the level out")
         config.builder_optimization_level = options.optimization_level
     if options.tactic_sources is not None:
-        _set_tactic_sources(config, options.tactic_sources)
+        known = {name: int(source) for name, source in trt.TacticSource.__members__.items()}
+        config.set_tactic_sources(tactic_mask(options.tactic_sources, known, config.get_tactic_sources()))
     if options.dla_core is not None:
         _use_dla(builder, config, options.dla_core)
     previews = getattr(trt, "PreviewFeature", None)
@@ -65,18 +66,6 @@ def _flag(name: str) -> Any:
     if name not in known:
         raise ConfigError(f"TensorRT {VERSION} has no builder flag {name}", hint="leave this option out")
     return known[name]
-
-
-def _set_tactic_sources(config: Any, names: Sequence[str]) -> None:
-    mask = 0
-    known = trt.TacticSource.__members__
-    for name in names:
-        if name.upper() not in known:
-            raise ConfigError(
-                f"TensorRT {VERSION} has no tactic source '{name}'", hint=f"it has {', '.join(known).lower()}"
-            )
-        mask |= 1 << int(known[name.upper()])
-    config.set_tactic_sources(mask)
 
 
 def _use_dla(builder: Any, config: Any, core: int) -> None:

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from quantlab.calibration import Progress
-from quantlab.data import Batch, Batches, BatchSize, notices_of
+from quantlab.calibration.made_from import correction_notices, write_correction
+from quantlab.data import Batch, Batches, BatchSize, notices_of, stream_facts
+from quantlab.data.hash import SamplesHash
 from quantlab.errors import DataError, GraphError, Notice, expect_type, in_batch
 from quantlab.onnx_model import (
     QDQ_OPS,
@@ -92,15 +94,18 @@ def correct_bias(
     inputs = input_specs(prepared)
     whole = BatchSize.of(inputs).whole(batches)
     shifts = _Shifts(Session(probe, optimize=False), layers, BatchSize.of(inputs))
+    named = SamplesHash([spec.name for spec in inputs], BatchSize.of(inputs))
     number = -1
     for number, batch in enumerate(whole):
         with in_batch(number):
             shifts.add(batch)
+            named.add(batch, None)
         if on_batch:
             on_batch(shifts.samples)
     if shifts.samples == 0:
         raise DataError("there are no batches to correct the biases with", hint="the stream is empty: check the data")
-    notices = notices_of(whole)
+    preprocess = stream_facts(batches).preprocess
+    notices = (*correction_notices(quantized.model, named.data(), preprocess), *notices_of(whole))
     outputs = [layer.output for layer in layers]
     split = Split(whole, inputs, shifts.samples, number + 1)
     rest = shifts
@@ -118,6 +123,8 @@ def correct_bias(
     reason = why_invalid(corrected)
     if reason is not None:
         raise GraphError(f"the corrected model is not valid ONNX: {reason}", hint="please report this model")
+    if kept:
+        write_correction(corrected, named.data(), shifts.samples, preprocess)
     note = f"the biases of {len(kept)} layers were corrected with {shifts.samples} samples"
     return replace(quantized, model=corrected, warnings=(*quantized.warnings, text, *([note] * bool(kept)), *notices))
 

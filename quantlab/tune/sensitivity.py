@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,9 +11,11 @@ import onnx
 
 from quantlab.calibration import CalibrationTable, Progress
 from quantlab.calibration.made_from import preprocess_notices
+from quantlab.calibration.table import table_hash
 from quantlab.comparison.backend import left_out_notices
 from quantlab.comparison.task import Metric
 from quantlab.data import Batches, BatchSize, IterableBatches, Labels, stream_facts
+from quantlab.dates import now
 from quantlab.errors import ConfigError, expect_type
 from quantlab.files import check_folder
 from quantlab.onnx_model import Model, input_specs, load_model, model_hash
@@ -115,7 +115,8 @@ def measure_sensitivity(
     rows = tuple(_row(unit, graph, estimate, *effects.get(unit.key, (None, None))) for unit in mine)
     other = preprocess_notices(table.provenance.preprocess, stream_facts(batches).preprocess)
     warnings = (*left_out_notices(proto), *other, *reference.warnings)
-    return SensitivityTable(rows, tuple(unit.key for unit in units), provenance, warnings)
+    made = replace(provenance, date=now())  # not before: what was kept of an earlier run is found by the rest
+    return SensitivityTable(rows, tuple(unit.key for unit in units), made, warnings)
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,13 @@ class LayerNoise:
         job: What is measured on those samples.
         layers: The layers.
         reference: FP32 on all samples.
+        provenance: Of what is measured.
     """
 
     job: Job
     layers: tuple[Unit, ...]
     reference: Reference
+    provenance: SensitivityProvenance
 
     def measure(self, folder: Path, on_batch: Progress | None = None) -> dict[str, float]:
         """Measure every layer.
@@ -169,10 +172,11 @@ def open_layers(model: Model, table: CalibrationTable, judged: Judged) -> LayerN
     layers = tuple(unit for unit in units_of(graph) if unit.kind == LAYER)
     samples, switched = EvenSamples(), SwitchedModel(graph)
     reference = run_reference(proto, switched, judged, samples, None)
-    key = chunk_key(asdict(_provenance(proto, table, judged, reference, SensitivityOptions())), judged)
+    provenance = _provenance(proto, table, judged, reference, SensitivityOptions())
+    key = chunk_key(asdict(provenance), judged)
     some = Judged(IterableBatches(samples.batches(BatchSize.of(input_specs(proto)), NOISE_SAMPLES)))
     job = Job(proto, graph, some, run_reference(proto, switched, some, EvenSamples(), None), None, key)
-    return LayerNoise(job, layers, reference)
+    return LayerNoise(job, layers, reference, provenance)
 
 
 def _part(units: Sequence[Unit], part: tuple[int, int] | None) -> Sequence[Unit]:
@@ -191,12 +195,6 @@ def _row(
     nodes = () if unit.kind == ALL else tuple(dict.fromkeys(site.node for site in unit.sites))
     sites, guess = len(unit.sites), estimate.alone(unit)
     return SensitivityRow(unit.kind, unit.name, unit.op, sites, alone, without, guess, rest, nodes)
-
-
-def table_hash(table: CalibrationTable) -> str:
-    """Names the ranges of a table."""
-    ranges = json.dumps({tensor: float(amax) for tensor, amax in table.amax.items()}, sort_keys=True)
-    return hashlib.sha256(ranges.encode()).hexdigest()
 
 
 def _provenance(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from quantlab.errors import ConfigError, QuantlabError
@@ -23,7 +23,7 @@ def merge_sensitivity(parts: Sequence[SensitivityTable]) -> SensitivityTable:
         raise ConfigError("there are no parts to merge", hint="give at least one")
     first = parts[0]
     for other in parts[1:]:
-        for name in (f.name for f in fields(SensitivityProvenance)):
+        for name in (f.name for f in fields(SensitivityProvenance) if f.name != "date"):
             mine, theirs = getattr(first.provenance, name), getattr(other.provenance, name)
             if mine != theirs:
                 raise ConfigError(f"the parts differ in {name}: {mine} and {theirs}", hint="measure them alike")
@@ -40,7 +40,8 @@ def merge_sensitivity(parts: Sequence[SensitivityTable]) -> SensitivityTable:
             hint="give every part: --part 1/N to N/N",
         )
     warnings = tuple(dict.fromkeys(warning for part in parts for warning in part.warnings))
-    return SensitivityTable(tuple(found[unit] for unit in first.units), first.units, first.provenance, warnings)
+    provenance = replace(first.provenance, date=max(part.provenance.date for part in parts))
+    return SensitivityTable(tuple(found[unit] for unit in first.units), first.units, provenance, warnings)
 
 
 def is_sensitivity(path: Path) -> bool:

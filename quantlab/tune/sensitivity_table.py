@@ -109,6 +109,7 @@ class SensitivityProvenance:
         fp32_metric: FP32's.
         seed: Of the noise of the estimate.
         versions: Of the packages that made it.
+        date: When it was measured, '' if that is not known.
     """
 
     model_hash: str
@@ -124,6 +125,7 @@ class SensitivityProvenance:
     fp32_metric: float | None = None
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
+    date: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

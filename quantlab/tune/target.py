@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from quantlab.errors import ConfigError
+from quantlab.nearest import nearest
 from quantlab.typed_json import Decibel
 
 OBJECTIVES = ("latency", "accuracy")
@@ -54,7 +55,8 @@ class Target:
         chosen = self.objective or ("accuracy" if self.latency_ms is not None else "latency")
         object.__setattr__(self, "objective", chosen)
         if chosen not in OBJECTIVES:
-            raise ConfigError(f"there is no objective '{chosen}'", hint=f"use {' or '.join(OBJECTIVES)}")
+            question = nearest(chosen, OBJECTIVES)
+            raise ConfigError(f"there is no objective '{chosen}'", hint=f"{question}use {' or '.join(OBJECTIVES)}")
         if chosen == "accuracy" and self.latency_ms is None:
             raise ConfigError("the most accurate engine within which latency?", hint="give --latency")
         for name in ("min_sqnr_db", "max_drop", "latency_ms"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite, log10
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Tuned:
         spent_s: Building and measuring.
         engine: The file of the engine that was measured, None without a GPU.
         regions: Their names, in the order of the choices.
+        provenance: What it was made from, as plain values: models, scales, data, versions, date.
     """
 
     best: Point
@@ -58,6 +59,7 @@ class Tuned:
     spent_s: float
     engine: Path | None
     regions: tuple[str, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -98,6 +100,7 @@ class Tuned:
             "effects": changes,
             "implicit": {"layer_precisions": dict(self.layer_precisions), "precision_constraints": "prefer"},
             "spent_s": self.spent_s,
+            "provenance": dict(self.provenance),
         }
 
     def save(self, folder: Path) -> dict[str, Path]:

@@ -53,3 +53,14 @@ def every(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[
         row = quantlab.compare(scene.model, {"q": model}, images()).results[1]
         found.append((latency_ms(model), row.worst_sqnr_db))
     return found
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines of a comparison are measured with a few runs only."""
+    from quantlab.comparison import engine_backends
+    from quantlab.engines import measure
+    from quantlab.engines.bench import BenchOptions
+
+    monkeypatch.setattr(engine_backends, "BENCH", BenchOptions(1.0, 0.01, iterations=4, rounds=2, transfers=False))
+    monkeypatch.setattr(measure, "BUSY_WARM_UP_MS", 1.0)

@@ -24,6 +24,7 @@ from quantlab.engines import measure
 from quantlab.engines.bench import BenchOptions
 from quantlab.engines.engine import Engine
 from quantlab.errors import MissingDependencyError
+from quantlab.onnx_model import model_hash
 from quantlab.tune import trials
 from tune_double import TimedRuntime, deep_net, images
 
@@ -63,6 +64,13 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "bench", None)
 
 
+def result_of(folder: Path) -> dict[str, Any]:
+    """What a search found, whenever it was."""
+    found: dict[str, Any] = json.loads((folder / "tuned.json").read_text())
+    assert found["provenance"].pop("date")
+    return found
+
+
 TUNE = ("tune", "m.onnx", "--table", "m.json", "--data", "x.npy")
 
 
@@ -87,10 +95,12 @@ def test_tune_writes_model_engine_result_and_report(cli: Cli, work: Path, runtim
 def test_tune_goes_on_where_it_was(cli: Cli, work: Path, runtime: TimedRuntime) -> None:
     assert cli(*TUNE, "--min-sqnr", "38", "-o", "t").code == 0
     built = len(runtime.built)
-    first = (work / "t" / "tuned.json").read_bytes()
-    assert cli(*TUNE, "--min-sqnr", "38", "-o", "t").code == 0
+    first = result_of(work / "t")
+    again = json.loads(cli(*TUNE, "--min-sqnr", "38", "-o", "t", "--json").out)
+    assert (again["best"]["name"], again["files"]["model"]) == (first["best"]["name"], "t/tuned.onnx")
+    assert first["provenance"]["tuned_model_hash"] == model_hash(onnx.load("t/tuned.onnx"))
     assert len(runtime.built) == built
-    assert (work / "t" / "tuned.json").read_bytes() == first
+    assert result_of(work / "t") == first
     assert cli(*TUNE, "--min-sqnr", "36", "-o", "t").code == 0  # another target: the engines so far serve it too
     assert len(runtime.built) <= built + 3
 
@@ -309,4 +319,6 @@ def test_killed_search_goes_on_to_the_same_answer(tmp_path: Path) -> None:
     for seconds in (0.1, 0.3, 0.5):
         run("killed", seconds)
     run("killed")
-    assert (tmp_path / "killed.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    killed, whole = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("killed", "whole"))
+    assert killed["provenance"].pop("date") >= whole["provenance"].pop("date")
+    assert killed == whole

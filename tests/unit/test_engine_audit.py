@@ -231,7 +231,7 @@ def test_audit_without_times_spends_none_in_int8() -> None:
         "format": "quantlab.audit",
         "layers": [{"name": "a", "kind": "Conv", "precision": "int8", "time_ms": 0.0, "nodes": ["a"]}],
         "weighted": {"a": "int8"}, "fallbacks": [], "int8_share": 1.0, "int8_time_share": 0.0,
-        "costs": [], "extra_us": 0.0, "slower_us": 0.0,
+        "costs": [], "provenance": {}, "extra_us": 0.0, "slower_us": 0.0,
     }  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,19 +11,20 @@ import click
 import numpy as np
 import onnx
 import pytest
+from click.shell_completion import shell_complete
 from PIL import Image
 
+import quantlab
 from models import conv_net, image_batches
 from quantlab.calibration import load_table
+from quantlab.calibration.cluster import run_parallel
 from quantlab.cli import COMMANDS
 from quantlab.cli import cli as group
 from quantlab.cli.common import NAMES
-from quantlab.cli.trtexec_names import SPELLINGS, mib
 from quantlab.comparison.named_backends import parse_backend
 from quantlab.data import PRESETS
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.source import DataOptions, open_data
-from quantlab.engines.plugins import VISIBLE, choose_device, load_plugins
 from quantlab.errors import ConfigError, DataError
 from quantlab.nearest import nearest
 from quantlab.threads import chosen_threads, set_threads, thread_count
@@ -78,14 +78,44 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("compare", "m.onnx", "--data", "x.npy", "--calibration", "x.npy", "--backends", "trt:qdq", "-o", "r"),
          "mean 'trt:qdq:entropy'?"),
         (("calibrate", "m.onnx", "--dat", "x.npy", "-o", "t.json"), "--data"),
+        (("calibrate", "m.onnx", "--data", "x.npy", "--tensors", "al", "-o", "t.json"), "mean 'all'?"),
+        (("build", "m.onnx", "--profiling-verbosity", "detaild", "-o", "e"), "mean 'detailed'?"),
+        (("build", "m.onnx", "--tactic-sources", "cubla", "-o", "e"), "mean 'cublas'?"),
+        (("compare", "m.onnx", "m.onnx", "--data", "x.npy", "--fail-under", "mlpref-99", "-o", "r"),
+         "mean 'mlperf-99'?"),
+        (("calibrate", "m.onnx", "--data", "x.npy", "--algorithm", "own.py:Hlaf", "-o", "t.json"), "mean 'Half'?"),
+        (("sensitivity", "m.onnx", "--table", "t.json", "--data", "x.npy", "--metric", "top1", "-o", "s.json"),
+         "mean 'top-1'?"),
+        (("quantize", "m.onnx", "--table", "t.json", "--exclude", "op:Con", "-o", "q.onnx"), "mean 'op:Conv'?"),
     ],
 )  # fmt: skip
 def test_word_that_nobody_knows_is_answered_with_the_nearest(
     cli: Cli, work: Path, args: tuple[str, ...], question: str
 ) -> None:
+    if "t.json" in args[:4]:
+        quantlab.calibrate("m.onnx", image_batches(1, size=8), "minmax").save("t.json")
     result = cli(*args)
     assert result.code == 2
     assert question in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("quantlab cal", ["plain", "calibrate"]),
+        ("quantlab compare --win", ["plain", "--winner"]),
+        ("quantlab compare m.o", ["file", "m.o"]),
+        ("quantlab calibrate m.onnx --preset cifar100", ["plain", "cifar100"]),
+        ("quantlab calibrate m.onnx --algorithm ent", ["plain", "entropy"]),
+    ],
+)
+def test_shell_is_offered_commands_options_files_and_values(
+    words: str, offered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    assert shell_complete(group, {}, "quantlab", "_QUANTLAB_COMPLETE", "bash_complete") == 0
+    assert capsys.readouterr().out.strip().split(",") == offered
 
 
 def test_nothing_is_near_to_anything() -> None:
@@ -117,8 +147,16 @@ def test_log_file_has_what_was_printed_and_logged(cli: Cli, work: Path) -> None:
     result = cli("calibrate", "m.onnx", "--data", "x.npy", "-o", "t.json", "--log-file", "run.log", "-v")
     assert result.code == 0
     text = Path("run.log").read_text()
+    assert "quantlab.files.writing: writing t.json" in text and "exit code 0" in text
+    assert "quantlab.files.writing: writing t.json" in result.err
     assert "calibrating: 8" in text and "t.json: 4 tensors" in text
     assert logging.getLogger("quantlab").handlers == []
+    failed = cli("calibrate", "m.onnx", "--data", "x.npy", "-o", "t.txt", "--log-file", "run.log")
+    assert (failed.code, "error: output t.txt has suffix" in Path("run.log").read_text()) == (2, True)
+    assert cli("check-data", "m.onnx", "--data", "x.npy", "-q", "--log-file", "run.log").code == 0
+    compare = ("compare", "m.onnx", "m.onnx", "--data", "x.npy", "-o", "r", "--log-file", "run.log", "-q")
+    assert cli(*compare).code == 0
+    assert "SQNR dB" in Path("run.log").read_text()  # of the table
     assert cli("calibrate", "m.onnx", "--data", "x.npy", "-o", "t.json", "--log-file", "m.onnx").code == 2
     assert onnx.load("m.onnx").graph.node
 
@@ -136,6 +174,19 @@ def test_verbose_says_what_is_done(cli: Cli, work: Path, monkeypatch: pytest.Mon
     calibrate = ("calibrate", "m.onnx", "--data", "x.npy", "-o", "t.json")
     assert "quantlab.test: as asked for" in cli(*calibrate, "--verbose").err
     assert "as asked for" not in cli(*calibrate).err
+
+
+def test_threads_are_known_to_other_processes_too() -> None:
+    pytest.importorskip("joblib")
+    set_threads(3)
+    try:
+        assert run_parallel(_threads_there, [1, 2], 2) == [3, 3]
+    finally:
+        set_threads(None)
+
+
+def _threads_there(part: int) -> int | None:
+    return chosen_threads()
 
 
 def test_threads_are_those_that_were_asked_for(cli: Cli, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,57 +296,6 @@ def test_output_among_the_images_of_a_pattern_is_refused(cli: Cli, work: Path) -
     assert result.code == 2
     with Image.open("val/a/1.png") as image:
         assert image.size == (8, 8)
-
-
-# --- engines
-
-
-@pytest.mark.parametrize("name", ["build", "bench", "run", "audit"])
-def test_spellings_of_trtexec_lead_to_options_that_there_are(name: str) -> None:
-    every = {
-        option
-        for other in ("build", "bench", "run", "audit")
-        for parameter in group.get_command(click.Context(group), other).params
-        for option in parameter.opts
-    }
-    assert set(SPELLINGS.values()) <= every
-
-
-@pytest.mark.parametrize(("text", "size"), [("512", 512), ("1.5G", 1536), ("64K", 0.0625), ("2M", 2), ("1048576B", 1)])
-def test_sizes_of_memory_pools(text: str, size: float) -> None:
-    assert mib(text) == size
-
-
-def test_option_of_trtexec_that_is_something_else_here_gets_the_remedy(cli: Cli, work: Path) -> None:
-    for option, remedy in (("--onnx=m.onnx", "first argument"), ("--dumpProfile", "quantlab audit"),
-                           ("--sparsity=force", "--sparsity=enable")):  # fmt: skip
-        result = cli("build", "m.onnx", option, "-o", "e.engine")
-        assert result.code == 2 and remedy in result.err
-
-
-def test_device_is_one_of_those_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VISIBLE, "4,7")
-    choose_device(1)
-    assert os.environ[VISIBLE] == "7"
-    for index in (1, -1):
-        with pytest.raises(ConfigError, match=f"there is no device {index}: "):
-            choose_device(index)
-    for hidden in ("", "-1", "-1,0"):  # of which CUDA sees none
-        monkeypatch.setenv(VISIBLE, hidden)
-        with pytest.raises(ConfigError, match="there is no device 0: CUDA_VISIBLE_DEVICES lets 0 be seen"):
-            choose_device(0)
-    monkeypatch.delenv(VISIBLE)
-    choose_device(2)
-    assert os.environ[VISIBLE] == "2"
-    monkeypatch.delenv(VISIBLE)
-
-
-def test_plugin_library_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "p.so").write_bytes(b"no library")
-    with pytest.raises(ConfigError, match="plugin library .* cannot be loaded"):
-        load_plugins([tmp_path / "p.so"])
-    with pytest.raises(ConfigError, match="does not exist"):
-        load_plugins([tmp_path / "q.so"])
 
 
 def test_presets_and_doctor_as_json(cli: Cli) -> None:

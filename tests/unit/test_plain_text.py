@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.plain_text import csv_text, markdown, printable, without_folders
+from quantlab.plain_text import command_text, csv_text, markdown, printable, without_folders
 
 HOSTILE = (
     "# heading",
@@ -89,3 +89,12 @@ def test_folders_of_this_machine_are_left_out_and_names_of_tensors_are_not(tmp_p
     (tmp_path / "m.onnx").write_bytes(b"")
     text = f"model {tmp_path / 'm.onnx'}: tensor '/layer1/conv/Conv_output_0', data {Path.cwd()}/x.npy"
     assert without_folders(text) == "model m.onnx: tensor '/layer1/conv/Conv_output_0', data x.npy"
+
+
+def test_command_line_names_no_folder_of_the_machine(tmp_path: Path) -> None:
+    typed = ["quantlab", "compare", f"{tmp_path}/not there.onnx", f"a={tmp_path}/x.onnx", f"--winner={tmp_path}/w/"]
+    typed += ["--data", f"{tmp_path}/*/*.png", "--exclude", "/no such folder at all/conv*", "--limit", "3"]
+    assert command_text(typed) == (
+        "quantlab compare 'not there.onnx' a=x.onnx --winner=w --data '*.png' --exclude "
+        "'/no such folder at all/conv*' --limit 3"
+    )

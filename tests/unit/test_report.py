@@ -122,7 +122,7 @@ def test_markdown_rows_have_equal_cells_and_names_cannot_break_them(document: di
     text = render_markdown(document)
     assert "<script>" not in text
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 4  # models, outputs, samples, layers
+    assert len(tables) == 5  # models, outputs, samples, layers, what they are made from
     for block in tables:
         widths = {len(re.findall(r"(?<!\\)\|", row)) for row in block.strip().splitlines()}
         assert len(widths) == 1, block

@@ -46,7 +46,7 @@ FACTS = {
     "round_0_ms": 0.39,
     "round_1_ms": 0.41,
 }
-OPEN = {"class_names", "pictures", "facts", "outputs", "amax", "saturated", "versions", "preprocess"}
+OPEN = {"class_names", "pictures", "facts", "outputs", "amax", "saturated", "versions", "preprocess", "made_from"}
 """Objects whose keys are names or are recorded as they are."""
 
 

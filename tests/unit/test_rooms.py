@@ -21,6 +21,7 @@ ORDER = [
     "errors",
     "arguments",
     "version",
+    "dates",
     "nearest",
     "threads",
     "interruption",
