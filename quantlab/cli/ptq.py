@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantlab.cli.as_json import json_option, print_json, rows_of
 from quantlab.cli.config_file import config_option, written_config
-from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL, PTQ_FOLDER, TEXT
 from quantlab.cli.options import build_options, data_options, labels_options, open_batches, print_warnings
 from quantlab.cli.progress import next_stage, progress
-from quantlab.cli.say import echo
+from quantlab.cli.say import echo, note
 from quantlab.cli.tables import print_comparison
+from quantlab.cli.trtexec_names import EngineCommand
 from quantlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ TRIED = 256
 """Images that presets are tried on."""
 
 
-@click.command("ptq", cls=FileCommand)
+@click.command("ptq", cls=EngineCommand)
 @click.argument("model", type=MODEL)
 @data_options
 @labels_options
@@ -50,8 +51,9 @@ TRIED = 256
     "-o", "--output", type=PTQ_FOLDER, required=True, help="Folder for everything; a run that was cut off goes on."
 )
 @config_option
+@json_option
 @click.pass_context
-def command(ctx: click.Context, /, model: Path, output: Path, **v: Any) -> None:
+def command(ctx: click.Context, /, model: Path, output: Path, as_json: bool, **v: Any) -> None:
     """From the FP32 MODEL and data to the INT8 model that ships: every algorithm is tried, the best is written, judged
     and explained.
 
@@ -94,7 +96,11 @@ def command(ctx: click.Context, /, model: Path, output: Path, **v: Any) -> None:
         open_runtime=runtime,
     )
     done = ptq(request, _stage, _print_parts)
-    _print(done)
+    if as_json:
+        print_warnings(done.notices)
+        _print_facts(done)
+    else:
+        _print(done)
     ctx.exit(0 if done.judgement.passed else 3)
 
 
@@ -120,7 +126,7 @@ def _found_preprocess(proto: onnx.ModelProto, v: dict[str, Any]) -> PresetScore 
         best, *others = try_presets(proto, few, on_preset=on_preset)
     alike = [score.name for score in others if not score.failed and not score.is_behind(best)]
     adapted = " with the size or layout of the model" if best.adapted else ""
-    echo(
+    note(
         f"preprocess: '{best.name}'{adapted}, with which FP32 is right on {best.top1:.1%} of {len(best.right)} images"
         + (f"; as good as far as these tell: {', '.join(alike)}" if alike else "")
     )
@@ -145,12 +151,29 @@ def _stage(label: str, total: int) -> Callable[[int], None]:
 
 
 def _told(label: str) -> Callable[[int], None]:
-    echo(label, err=True)
+    note(label)
     return lambda done: None  # noqa: ARG005
 
 
 def _print_parts(parts: Parts) -> None:
-    echo(f"{parts.calibration.count} samples to calibrate with, {parts.evaluation.count} others to judge by", err=True)
+    note(f"{parts.calibration.count} samples to calibrate with, {parts.evaluation.count} others to judge by")
+
+
+def _print_facts(done: PtqResult) -> None:
+    print_json(
+        {
+            "passed": done.judgement.passed,
+            "chosen": done.chosen.name,
+            "judgement": done.judgement,
+            "reason": done.reason,
+            "models": rows_of(done.comparison),
+            "engines": [] if done.engines is None else rows_of(done.engines.comparison),
+            "files": done.files,
+            "reports": [done.report, *([] if done.engines is None else [done.engines.paths.html])],
+            "commands": done.commands,
+            "notices": done.notices,
+        }
+    )
 
 
 def _print(done: PtqResult) -> None:

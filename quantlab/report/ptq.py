@@ -9,10 +9,11 @@ from shlex import join
 
 import onnx
 
-from quantlab.api.calibration import AUTO, calibrate
-from quantlab.api.ptq_candidates import Candidates, Workshop
-from quantlab.calibration import CalibrationTable, Progress
-from quantlab.calibration.cache_record import record_path, save_cache
+from quantlab.api.calibration import AUTO
+from quantlab.api.ptq_candidates import CORRECTED, Candidates, Workshop
+from quantlab.api.winner import scales_for_cache, write_winner
+from quantlab.calibration import Progress
+from quantlab.calibration.cache_record import record_path
 from quantlab.comparison import Comparison, Metric, ModelResult
 from quantlab.comparison.engine_backends import build_engine
 from quantlab.comparison.feed import first_batch
@@ -24,9 +25,8 @@ from quantlab.engines.profiles import profile_for
 from quantlab.engines.runtime import Runtime
 from quantlab.engines.trtexec import TrtexecOptions, trtexec_command
 from quantlab.errors import ConfigError, DataError, QuantlabError
-from quantlab.files import check_folder, make_folder, remove, together, write_text
-from quantlab.onnx_model import has_qdq, input_specs, load_model, save_model
-from quantlab.qdq.outputs import Scales
+from quantlab.files import check_folder, remove, together, write_text
+from quantlab.onnx_model import has_qdq, input_specs, load_model
 from quantlab.report.format import SUFFIXES
 from quantlab.report.from_comparison import ComparisonReport, ComparisonRequest, report_comparison
 from quantlab.report.judgement import Judgement, judge
@@ -37,8 +37,6 @@ PREPROCESS = "preprocess.json"
 """The file of a preprocess that was found and is no preset as it stands."""
 WORK = "work"
 """The folder of what takes time and is kept for the next run."""
-TENSORRT = "8.6.0"
-"""The version that the cache is written for; `quantlab migrate` writes it for others."""
 EQUAL_DB = 0.05
 """Less than this is the same figure in every table."""
 ENGINES = {"trt:fp16": "fp16.engine", "trt:qdq": "model.engine"}
@@ -218,50 +216,25 @@ def _write(
     on_stage: Stages,
 ) -> tuple[dict[str, Path], list[str]]:
     """The model that ships and what belongs to it; and why something is missing."""
-    folder, quantized = request.folder, found.quantized[chosen.name]
-    files = {"model": folder / "model.qdq.onnx", "table": folder / "table.json", "placement": folder / "placement.txt"}
-    notices: list[str] = []
-    cache = record = None
+    folder = request.folder
+    algorithm = AUTO if chosen.name == CORRECTED else chosen.name
+    scales, notices = None, list[str]()
     try:
-        algorithm = _single(found, chosen.name)
-        on_batch = on_stage("calibrating every tensor for the cache", parts.calibration.count)
-        everything = calibrate(proto, parts.calibration, algorithm, tensors="all", on_batch=on_batch)
-        scales = Scales(proto, everything, "EntropyCalibration2", TENSORRT)  # the one that trtexec reads
-        cache = scales.cache()
-        record = scales.record(cache.header)
-        notices += scales.notices()
+        scales = scales_for_cache(proto, found.tables, algorithm, parts.calibration, on_stage)
+        notices += map(str, scales.notices())
     except QuantlabError as error:  # the Q/DQ model stands without it
         notices.append(f"no calibration cache: {error.message}")
-    make_folder(folder)
-    save_model(quantized.model, files["model"])
-    found.table_of(chosen.name).save(files["table"])
-    write_text(files["placement"], "\n".join(quantized.placement.describe()) + "\n")
-    if cache is not None and record is not None:
-        files["cache"] = folder / "model.cache"
-        files["cache record"] = record_path(files["cache"])
-        save_cache(files["cache"], cache.to_bytes(), record)
+    files = write_winner(folder, found.quantized[chosen.name], found.tables[algorithm], scales)
     if request.preprocess:
         files["preprocess"] = folder / PREPROCESS
         write_text(files["preprocess"], request.preprocess)
     if request.config:
         files["config"] = folder / "ptq.toml"
         write_text(files["config"], request.config)
-    for path in {folder / name for name in _NOT_ALWAYS} - set(files.values()):
+    written = {*files.values(), *(record_path(files[what]) for what in files if what == "cache")}
+    for path in {folder / name for name in _NOT_ALWAYS} - written:
         remove(path)
     return files, notices
-
-
-def _single(found: Candidates, chosen: str) -> str:
-    """The algorithm of a cache, which has one for all tensors: the chosen one, or what 'auto' took for most."""
-    table: CalibrationTable = found.table_of(chosen)
-    singles = {name: t for name, t in found.tables.items() if name != AUTO}
-    if chosen in singles:
-        return chosen
-
-    def equal(name: str) -> int:
-        return sum(singles[name].amax[tensor] == amax for tensor, amax in table.amax.items())
-
-    return max(singles, key=equal)
 
 
 def _reason(comparison: Comparison) -> str:

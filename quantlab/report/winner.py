@@ -78,13 +78,14 @@ def find_winner(
         return Winner("", ("no winner was written: no Q/DQ model that was made here is sound",))
     won = shown.name if shown is not None else ""
     name = won if won in made else made[0]
-    notices = []
+    notices: list[str] = []
     if name != won:
         notices.append(f"'{won}' won, which is no Q/DQ model made here: '{name}' was written, the best of these")
     algorithm = parse_backend(name).algorithm
+    scales: Scales | None = None
     try:
-        scales: Scales | None = scales_for_cache(proto, opened.tables, algorithm, calibration, on_stage)
+        scales = scales_for_cache(proto, opened.tables, algorithm, calibration, on_stage)
+        notices += map(str, scales.notices())
     except QuantlabError as error:  # the Q/DQ model stands without it
-        scales = None
         notices.append(f"no calibration cache was written: {error.message}")
     return Winner(name, tuple(notices), opened.quantized_by(name), opened.tables[algorithm], scales)

@@ -108,7 +108,11 @@ def test_next_run_takes_up_what_is_there_and_other_data_do_not(
         for name in ("calibrate_auto", "correct_bias"):
             patched.setattr(ptq_candidates, name, fail)
         again = cli("ptq", "--config", "out/ptq.toml")
+        facts = json.loads(cli("ptq", "--config", "out/ptq.toml", "--json").out)
     assert (again.code, again.out) == (first.code, first.out)
+    assert facts["passed"] == (first.code == 0)
+    assert f"why: {facts['reason']}" in first.out
+    assert [row["model"] for row in facts["models"]] == ["fp32", *OBSERVERS, "auto", ptq_candidates.CORRECTED]
     assert (work / "out/model.qdq.onnx").read_bytes() == model
     x = coloured(48, seed=5)
     np.savez(work / "d.npz", images=x, labels=run(conv_net(), {"image": x})[0].argmax(1))
@@ -226,7 +230,7 @@ def test_preprocess_is_found_by_what_fp32_gets_right(cli: Callable, work: Path) 
     unpack_sample(work / "s")
     done = cli("ptq", "s/model.onnx", "--data", "s/test", "--limit", "80", "-o", "out")
     assert done.code in (0, 3), done.err
-    (line,) = [line for line in done.out.splitlines() if line.startswith("preprocess: ")]
+    (line,) = [line for line in done.err.splitlines() if line.startswith("preprocess: ")]
     assert line.startswith("preprocess: 'fashion-mnist', with which FP32 is right on ")
     config = tomllib.loads((work / "out/ptq.toml").read_text())
     assert config["preset"] == "fashion-mnist"
