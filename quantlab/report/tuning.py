@@ -22,7 +22,7 @@ WORDS = (
     ("measured", "an engine was built: its latency is a median on the device, its SQNR that of its own outputs."),
     ("estimated", "no engine was built: the latency comes from the layers of those that were, the SQNR from the same "
      "model on ONNX Runtime."),
-    ("front", "the candidates that no other beats in both latency and SQNR."),
+    ("front", "the candidates that no other beats in both latency and SQNR; of engines, where any were measured."),
     ("float", "nothing in INT8: FP16 on TensorRT, FP32 on ONNX Runtime."),
     ("everything", "all layers in INT8 that can be."),
     ("default", "what quantlab quantize places."),

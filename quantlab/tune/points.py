@@ -27,9 +27,11 @@ class Point:
 
 
 def front_of(points: Iterable[Point]) -> list[Point]:
-    """The candidates that no other beats in both latency and SQNR, the fastest first."""
+    """The candidates that no other beats in both latency and SQNR, the fastest first. Where engines were measured, of
+    those alone: an estimate of one that nobody built beats none of them."""
+    every = list(points)
     kept: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.latency_ms, -p.accuracy.sqnr_db)):
+    for point in sorted([p for p in every if p.measured] or every, key=lambda p: (p.latency_ms, -p.accuracy.sqnr_db)):
         if not kept or point.accuracy.sqnr_db > kept[-1].accuracy.sqnr_db:
             kept.append(point)
     return kept

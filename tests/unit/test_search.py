@@ -123,6 +123,15 @@ def test_front_has_no_beaten_point(searching: Open) -> None:
         assert all(p.accuracy.sqnr_db < one.accuracy.sqnr_db for p in faster)
 
 
+def test_estimate_that_no_engine_bears_out_is_not_on_the_front(searching: Open) -> None:
+    search = searching(Target(min_sqnr_db=36))
+    search.run()
+    measured = [p for p in search.points.values() if p.measured]
+    wonder = replace(measured[0], latency_ms=measured[0].latency_ms / 1000, measured=False)
+    assert front_of([*measured, wonder]) == front_of(measured)
+    assert front_of([wonder]) == [wonder]  # where nothing can be measured
+
+
 def test_recorded_latencies_serve_without_a_gpu(
     scene: Scene, searching: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
