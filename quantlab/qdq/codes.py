@@ -96,5 +96,11 @@ CODES: dict[str, Code] = {
         "computes NaN, or what its kernels happen to make of it",
         "export or train the model again",
     ),
+    "Q24": Code(
+        WARNING,
+        "a layer in float has a Clip (ReLU6) behind it that is quantized",
+        "computes something else (8.6.0; of others it is not known)",
+        f"{_REPAIR}, which writes it as Relu and Min",
+    ),
 }
 """Every finding of `lint`, by its code."""

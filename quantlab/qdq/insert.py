@@ -22,6 +22,7 @@ from quantlab.numerics import (
     squares,
 )
 from quantlab.onnx_model import FreshNames, require_finite, why_invalid
+from quantlab.qdq.clips import write_otherwise
 from quantlab.qdq.graph import DEQUANTIZED, export_graph, fresh_names, import_graph
 from quantlab.qdq.names import ALIGNED
 from quantlab.qdq.placement import Placement, WeightSite
@@ -127,6 +128,7 @@ def insert(
             node.attrs.setdefault("kernel_shape", list(node.inputs[site.input].values.shape[2:]))
         node.inputs[site.input] = weights[key]
     graph.nodes = [n for node in list(graph.nodes) for n in (*new[node.name], node)]
+    write_otherwise(graph, names)
     graph.cleanup()
     model = export_graph(graph, prepared)
     _check(model, prepared)

@@ -30,6 +30,7 @@ CHECKS: tuple[Callable[[GraphView], Iterator[Finding]], ...] = (
     lint_fusion.mixed_readers,
     lint_fusion.unfused_activations,
     lint_fusion.weights_dequantized,
+    lint_fusion.clips_of_float_layers,
 )
 
 

@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from quantlab.onnx_model import QDQ_OPS, GraphView
 from quantlab.onnx_model import node_label as label_of
 from quantlab.qdq.activations import Activation, activation_of, is_fused, kind_of
+from quantlab.qdq.clips import quantized_clips
 from quantlab.qdq.finding import Finding
 from quantlab.qdq.graph import feeds_one_reader, import_graph, node_label, readers, walk
 from quantlab.qdq.measured import FORMS, INT8_OUTPUT_ONLY
@@ -131,6 +132,12 @@ def weights_dequantized(view: GraphView) -> Iterator[Finding]:
     for _, layer in _layers(view):
         if kind_of(layer.conv) in INT8_OUTPUT_ONLY and not _readers(layer.result)[0]:
             yield Finding("Q22", node_label(layer.conv), f"its result '{layer.result.name}' is read in float only")
+
+
+def clips_of_float_layers(view: GraphView) -> Iterator[Finding]:
+    """Q24: a float layer whose Clip is quantized."""
+    for layer, clip in quantized_clips(import_graph(view.proto)):
+        yield Finding("Q24", node_label(layer), f"its Clip '{node_label(clip)}' is quantized")
 
 
 def _readers(tensor: gs.Tensor) -> tuple[list[gs.Node], list[gs.Node]]:

@@ -11,7 +11,7 @@ import pytest
 
 import quantlab
 from lint_parts import DEPTHWISE, DEPTHWISE_CODES, INT8, KERNEL, LAYER, PAIR, RESIDUAL, WEIGHT, opset, pointwise
-from models import conv_net, image_batches, parse
+from models import conv_net, floats, image_batches, parse
 from quantlab.qdq import lint
 from quantlab.qdq.codes import CODES
 
@@ -33,6 +33,18 @@ IF = """m (bool c, float[N] x) => (float[N] y) {
 UNSIGNED = {"s": np.float32(0.1), "z": np.uint8(3)}
 
 CHANNELS = {"s": np.full(4, 0.1, np.float32), "z": np.zeros(4, np.int8)}
+
+FLOAT_CLIP = """m (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+    c = Conv (x, w)
+    r = Clip (c, low, high)
+    q = QuantizeLinear (r, s, z)
+    d = DequantizeLinear (q, s, z)
+    v = DequantizeLinear (vq, s, z)
+    y = Conv (d, v)
+}"""
+
+CLIPPED = INT8 | {"w": floats(4, 4, 1, 1), "vq": np.ones((4, 4, 1, 1), np.int8), "low": np.float32(0),
+                  "high": np.float32(0.4)}  # fmt: skip
 
 BIAS = {"bq": np.ones(4, np.int32), "bz": np.int32(0)}
 
@@ -64,6 +76,7 @@ SHOWN: dict[str, tuple[str, dict[str, np.ndarray], int]] = {
     "Q21": (DEPTHWISE.format(rest="h = HardSigmoid (a)  r = Mul (a, h)  " + pointwise("y", "r"), more=""),
             DEPTHWISE_CODES, 13),
     "Q22": (DEPTHWISE.format(rest="y = Relu (a)", more=""), DEPTHWISE_CODES, 13),
+    "Q24": (FLOAT_CLIP, CLIPPED, 13),
     "Q23": ("m (float[N,4] x) => (float[N,4] y) { y = MatMul (x, w) }", {"w": np.full((4, 4), np.nan, np.float32)}, 13),
 }  # fmt: skip
 
