@@ -99,8 +99,8 @@ class InputModel(InputFile):
         return iter(weight_files(Path(value)))
 
 
-class InputText(FileType):
-    """A file or folder with more to it, kept as text: `file.npz:key`, `script.py:function`, a folder of images."""
+class KeptAsText(FileType):
+    """A file that is named in a text with more to it."""
 
     name = "text"
 
@@ -116,6 +116,10 @@ class InputText(FileType):
             The text.
         """
         return str(value)
+
+
+class InputText(KeptAsText):
+    """A file or folder with more to it, kept as text: `file.npz:key`, `script.py:function`, a folder of images."""
 
     def reads(self, value: Any) -> Iterator[Path]:
         """The file or folder in the text."""
@@ -130,23 +134,8 @@ class InputText(FileType):
         yield from dict.fromkeys([Path(value), split_key(value)[0], *([script[0]] if script else [])])
 
 
-class NamedInput(InputModel):
+class NamedInput(KeptAsText, InputModel):
     """`name=path`, or a path: a model or an engine with its record."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
-        """The text as given.
-
-        Args:
-            value: What was typed.
-            param: As click's.
-            ctx: As click's.
-
-        Returns:
-            The text.
-        """
-        return str(value)
 
     def reads(self, value: Any) -> Iterator[Path]:
         """The file in the text."""
