@@ -77,3 +77,11 @@ convolutions, 1.5 * 10^10 multiplications, save 17. An estimate from that one ne
 ISOLATED_MACS = 2**33
 """Multiplications below which a layer between float ones is not expected to earn the conversion of its input (10 us).
 An estimate, which `probe_fusions.py --isolated` can replace."""
+
+NECK, RECURRENT = "neck", "recurrent"
+BEHIND: Mapping[str, str] = {
+    NECK: "a detector with a Concat of enlarged maps took 1.05 to 1.07 of the time of the fastest of FP16, implicit "
+    "INT8 and ModelOpt's placement",
+    RECURRENT: "a text recogniser with LSTM took 1.09 to 1.16 of the time of implicit INT8, in FP16 as in Q/DQ",
+}
+"""Kind of network -> by how much the default placement was behind, in builds of `tests/bench/bench_latency.py`."""

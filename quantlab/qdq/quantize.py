@@ -12,6 +12,7 @@ from quantlab.errors import ConfigError, expect_type
 from quantlab.numerics import scale_from_amax
 from quantlab.onnx_model import Model, constant_qdq_notices, input_specs, load_model, require_finite, require_float
 from quantlab.ort import beyond
+from quantlab.qdq.behind import behind_notices
 from quantlab.qdq.insert import WeightError, insert, needs_float_weights
 from quantlab.qdq.names import calibrated_name
 from quantlab.qdq.placement import Placement
@@ -92,7 +93,8 @@ def quantize_model(
         for i in proto.graph.input
         if i.name not in fed
     )
-    warnings = (*constant_qdq_notices(proto), *beyond(proto).notices(), *nothing, *inserted.warnings, *zero, *defaults)
+    known = (*constant_qdq_notices(proto), *beyond(proto).notices(), *nothing, *behind_notices(prepared))
+    warnings = (*known, *inserted.warnings, *zero, *defaults)
     write_origin(inserted.model, table)
     return Quantized(inserted.model, placement, warnings, inserted.weight_errors)
 

@@ -1,0 +1,45 @@
+"""Kinds of networks whose default placement was measured to be slower than another: it is said, with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+
+from quantlab.onnx_model import GraphView
+from quantlab.qdq.measured import BEHIND, NECK, RECURRENT
+from quantlab.qdq.rules import row_of
+
+
+def behind_notices(prepared: onnx.ModelProto) -> tuple[str, ...]:
+    """Say of a network what was measured of its kind.
+
+    Args:
+        prepared: The model, see `prepare`.
+
+    Returns:
+        A line per kind that it is of.
+    """
+    return tuple(
+        f"{BEHIND[kind]} (TensorRT 8.6.0, H200); on a GPU, quantlab tune finds the fastest placement"
+        for kind in _kinds(prepared)
+    )
+
+
+def _kinds(prepared: onnx.ModelProto) -> Iterator[str]:
+    view = GraphView(prepared)
+    if any(_joins_enlarged(view, node) for node in prepared.graph.node if node.op_type == "Concat"):
+        yield NECK
+    if any(row_of(node.op_type, node.domain).recurrent for node in prepared.graph.node):
+        yield RECURRENT
+
+
+def _joins_enlarged(view: GraphView, concat: onnx.NodeProto) -> bool:
+    """Whether a Concat reads what a Resize enlarged, with nothing but moves of values between."""
+    for tensor in concat.input:
+        maker = view.producer.get(tensor)
+        while maker is not None and maker.op_type != "Resize" and row_of(maker.op_type, maker.domain).share_scale:
+            maker = view.producer.get(maker.input[0])
+        if maker is not None and maker.op_type == "Resize":
+            return True
+    return False

@@ -1,0 +1,38 @@
+"""Networks of kinds whose default placement was slower than another are told so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models import floats, parse
+from quantlab.qdq import prepare
+from quantlab.qdq.behind import behind_notices
+from quantlab.qdq.measured import BEHIND, NECK, RECURRENT
+
+WEIGHTS = {"w": floats(4, 4, 1, 1), "double": np.array([1, 1, 2, 2], np.float32)}
+TEXT = "m (float[1,4,8,8] x, float[1,4,{s},{s}] r) => (float[1,C,{s},{s}] y) {{ {nodes} }}"
+
+
+@pytest.mark.parametrize(
+    ("size", "nodes", "kinds"),
+    [
+        (16, "a = Conv (x, w)  b = Resize (a, , double)  y = Concat <axis = 1> (b, r)", [NECK]),
+        (16, "b = Resize (x, , double)  c = Transpose <perm = [0, 1, 3, 2]> (b)  y = Concat <axis = 1> (r, c)", [NECK]),
+        (16, "b = Resize (x, , double)  c = Conv (b, w)  y = Concat <axis = 1> (c, r)", []),
+        (16, "b = Resize (x, , double)  y = Add (b, r)", []),
+        (8, "y = Concat <axis = 1> (x, r)", []),
+    ],
+)
+def test_neck_is_a_concat_of_what_was_enlarged(size: int, nodes: str, kinds: list[str]) -> None:
+    prepared = prepare(parse(TEXT.format(s=size, nodes=nodes), WEIGHTS))
+    lines = behind_notices(prepared)
+    assert [line.split(" (TensorRT 8.6.0")[0] for line in lines] == [BEHIND[kind] for kind in kinds]
+
+
+def test_recurrent_network_is_told() -> None:
+    text = "m (float[T,N,4] x) => (float[T,1,N,3] y) { y = GRU <hidden_size = 3> (x, w, r) }"
+    prepared = prepare(parse(text, {"w": floats(1, 9, 4), "r": floats(1, 9, 3)}))
+    (line,) = behind_notices(prepared)
+    assert line.startswith(BEHIND[RECURRENT])
+    assert "quantlab tune" in line
