@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.as_json import json_option, print_json, rows_of
-from quantlab.cli.file_types import FILE, MODEL, NAMED, REPORT_FOLDER, SHARED, TEXT, WINNER_FOLDER
+from quantlab.cli.file_types import CODE, FILE, MODEL, NAMED, REPORT_FOLDER, SHARED, TEXT, WINNER_FOLDER
 from quantlab.cli.options import (
     check_there,
     data_options,
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     "--calibration", type=TEXT, help="Calibration data, read like --data: backends of --backends are built from it."
 )
 @click.option(
-    "--backends", help="Comma-separated: ort:qdq:ALG, trt:fp32, trt:fp16, trt:int8:ALG, trt:qdq:ALG, trt:tuned[:ALG]."
+    "--backends",
+    type=CODE,
+    help="Comma-separated: ort:qdq:ALG, trt:fp32, trt:fp16, trt:int8:ALG, trt:qdq:ALG, trt:tuned[:ALG].",
 )
 @click.option(
     "--metric", type=TEXT, help="file.py:NAME, a function of (outputs, labels) or a class with update and compute."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from quantlab.cli.file_types import FILE, SHARED, TEXT, named_path
+from quantlab.cli.file_types import CODE, FILE, SHARED, TEXT, named_path
 from quantlab.cli.say import echo
 from quantlab.errors import ConfigError
 from quantlab.files import is_file
@@ -77,7 +77,9 @@ def algorithm_option(text: str) -> Callable[[F], F]:
     Returns:
         A decorator.
     """
-    return click.option("--algorithm", shell_complete=_algorithms, default="entropy", show_default=True, help=text)
+    return click.option(
+        "--algorithm", type=CODE, shell_complete=_algorithms, default="entropy", show_default=True, help=text
+    )
 
 
 def labels_options(function: F) -> F:
