@@ -74,7 +74,7 @@ def command(ctx: click.Context, /, model: Path, output: Path, as_json: bool, **v
     data = _samples(open_batches(proto, v, v["labels"]), str(v["data"]), found)
     calibration = None
     if v["calibration"] is not None:
-        other = v | {"data": v["calibration"], "limit": None}
+        other = v | {"data": v["calibration"], "limit": None, "classes": None}
         calibration = _samples(open_batches(proto, other, None), v["calibration"], found)
     preprocess = ""
     if found is not None and found.adapted:

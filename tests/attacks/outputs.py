@@ -65,7 +65,7 @@ CASES = {
 NAMES = {
     "compare": ("report.json", "report.csv", "report.samples.csv"),
     "compare winner": ("table.json", "model.qdq.onnx", "placement.txt", "model.cache"),
-    "ptq": ("table.json", "preprocess.json", "model.qdq.onnx", "placement.txt", "ptq.toml", "model.cache"),
+    "ptq": ("table.json", "preprocess.json", "model.qdq.onnx", "placement.txt", "model.cache"),
     "ptq pixels": ("table.json", "preprocess.json", "model.qdq.onnx"),
     "tune": ("tuned.json", "tuned.onnx", "tuned.engine", "journal.jsonl"),
 }
@@ -266,8 +266,8 @@ def in_folders() -> Iterator[Attack]:
                 says = "are one file|does nothing|come and go"
                 yield Command(f"{line}: {option} is its {name}", [*argv, option, f"d/{name}"], says=says)
             for option in inputs[command]:
-                if (command, option, name) == ("ptq", "--config", "ptq.toml"):
-                    continue  # a run that is repeated in its own folder
+                if (option, name) in (("--config", "ptq.toml"), ("--preprocess", "preprocess.json")):
+                    continue  # of a run that is repeated in its own folder
                 if "--calibration" in argv and option == "--calibration":
                     continue
                 yield Command(
