@@ -67,7 +67,8 @@ def _read(ctx: click.Context, value: Path | None) -> None:
 
 
 def written_config(ctx: click.Context) -> str:
-    """The TOML text that repeats this run of a command; options that were not given are left out."""
+    """The TOML text that repeats this run of a command; options that were not given are left out. '' if a file has a
+    name that is no text, which TOML cannot hold."""
     import tomli_w
 
     values: dict[str, Any] = {}
@@ -79,7 +80,8 @@ def written_config(ctx: click.Context) -> str:
         if isinstance(value, tuple):
             value = [str(one) for one in value]
         values[key] = str(value) if isinstance(value, Path) else value
-    return tomli_w.dumps(values)
+    text = tomli_w.dumps(values)
+    return "" if any("\ud800" <= letter <= "\udfff" for letter in text) else text
 
 
 def _names(command: click.Command) -> dict[str, click.Parameter]:
