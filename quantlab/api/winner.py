@@ -9,9 +9,10 @@ import onnx
 
 from quantlab.api.calibration import AUTO, calibrate
 from quantlab.calibration import CalibrationTable
+from quantlab.calibration.cache_record import record_path
 from quantlab.calibration.own_observer import named_observer
 from quantlab.data import Batches
-from quantlab.files import make_folder, together, write_text
+from quantlab.files import make_folder, remove, together, write_text
 from quantlab.onnx_model import save_model
 from quantlab.qdq import Quantized
 from quantlab.qdq.outputs import OUTPUTS, Scales
@@ -78,7 +79,7 @@ def write_winner(folder: Path, quantized: Quantized, table: CalibrationTable, sc
         folder: Made if needed.
         quantized: The model; its metadata say what it was made from.
         table: Its scales.
-        scales: For the cache, with its record beside it; None for no cache.
+        scales: For the cache, with its record beside it; None for no cache, and none is left there.
 
     Returns:
         What it is -> its file.
@@ -96,4 +97,7 @@ def write_winner(folder: Path, quantized: Quantized, table: CalibrationTable, sc
             save = OUTPUTS[".cache"].save
             assert save is not None
             save(scales, files["cache"])
+        else:  # that of an earlier model
+            for path in (folder / NAMES["cache"], record_path(folder / NAMES["cache"])):
+                remove(path)
     return files

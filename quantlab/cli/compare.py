@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.as_json import json_option, print_json, rows_of
-from quantlab.cli.file_types import FILE, MODEL, NAMED, REPORT_FOLDER, SHARED, TEXT, WINNER_FOLDER
+from quantlab.cli.file_types import CODE, FILE, MODEL, NAMED, REPORT_FOLDER, SHARED, TEXT, WINNER_FOLDER
 from quantlab.cli.options import (
     check_there,
     data_options,
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     "--calibration", type=TEXT, help="Calibration data, read like --data: backends of --backends are built from it."
 )
 @click.option(
-    "--backends", help="Comma-separated: ort:qdq:ALG, trt:fp32, trt:fp16, trt:int8:ALG, trt:qdq:ALG, trt:tuned[:ALG]."
+    "--backends",
+    type=CODE,
+    help="Comma-separated: ort:qdq:ALG, trt:fp32, trt:fp16, trt:int8:ALG, trt:qdq:ALG, trt:tuned[:ALG].",
 )
 @click.option(
     "--metric", type=TEXT, help="file.py:NAME, a function of (outputs, labels) or a class with update and compute."
@@ -78,17 +80,17 @@ def command(
     from quantlab.onnx_model import load_model
     from quantlab.report import ComparisonRequest, load_document, report_comparison
 
-    _refuse_idle(v)
+    given = named_paths(quantized)
+    _refuse_idle(v, given)
     threshold = None if v["fail_under"] is None else parse_threshold(v["fail_under"])
     baseline = None if v["baseline"] is None else load_document(v["baseline"])
-    given = named_paths(quantized)
     proto = load_model(model)
     check_there(given.values())  # what is quick to check, before code of the user runs
     batches = open_batches(proto, v, v["labels"])
     if threshold is not None and v["metric"] is None and batches.labels is None:
         raise ConfigError("--fail-under needs an accuracy", hint="give --labels, class folders or --metric")
     metric = None if v["metric"] is None else load_metric(v["metric"])
-    calibration = v | {"data": v["calibration"], "limit": None}
+    calibration = v | {"data": v["calibration"], "limit": None, "classes": None}
     request = ComparisonRequest(
         fp32=proto,
         files=given,
@@ -163,8 +165,10 @@ def _gate(done: ComparisonReport) -> int:
     return 0 if done.judgement.passed else 3
 
 
-def _refuse_idle(v: Mapping[str, Any]) -> None:
+def _refuse_idle(v: Mapping[str, Any], given: Mapping[str, Path]) -> None:
     """Options for engines that are not built, and data for backends that need none."""
+    from quantlab.report.from_comparison import ENGINES
+
     names = None if v["backends"] is None else [name.strip() for name in v["backends"].split(",")]
     if v["calibration"] is None and names is None:
         builds = False
@@ -172,6 +176,8 @@ def _refuse_idle(v: Mapping[str, Any]) -> None:
         builds = names is None or any(name.startswith("trt:") for name in names)
     if not builds:
         refuse_idle(["timing_cache", "builder_optimization_level"], "no engine is built")
+        if not any(path.suffix in ENGINES for path in given.values()):
+            refuse_idle(["device", "plugins"], "no engine is built or run")
     if v["calibration"] is None:
         refuse_idle(["winner"], "without --calibration no Q/DQ model is built")
     elif names is not None and not any(":qdq:" in name for name in names):

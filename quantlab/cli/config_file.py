@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from quantlab.cli.file_check import TAKEN
+from quantlab.cli.file_types import FILE
 from quantlab.errors import ConfigError, first_line
 from quantlab.files import read_text
 
@@ -23,6 +25,7 @@ def config_option(function: Any) -> Any:
     """--config: what is on the command line goes before what is in the file."""
     return click.option(
         f"--{NAME}",
+        type=FILE,
         is_eager=True,
         expose_value=False,
         callback=lambda ctx, _, value: _read(ctx, value),
@@ -30,15 +33,16 @@ def config_option(function: Any) -> Any:
     )(function)
 
 
-def _read(ctx: click.Context, value: str | None) -> None:
+def _read(ctx: click.Context, value: Path | None) -> None:
     if value is None:
         return
+    ctx.meta[TAKEN] = {NAME: value}
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
-        given = tomllib.loads(read_text(Path(value), "configuration"))
+        given = tomllib.loads(read_text(value, "configuration"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"configuration {value} is no TOML: {first_line(error)}", hint="see its line") from error
     known = _names(ctx.command)
@@ -63,7 +67,8 @@ def _read(ctx: click.Context, value: str | None) -> None:
 
 
 def written_config(ctx: click.Context) -> str:
-    """The TOML text that repeats this run of a command; options that were not given are left out."""
+    """The TOML text that repeats this run of a command; options that were not given are left out. '' if a file has a
+    name that is no text, which TOML cannot hold."""
     import tomli_w
 
     values: dict[str, Any] = {}
@@ -75,7 +80,8 @@ def written_config(ctx: click.Context) -> str:
         if isinstance(value, tuple):
             value = [str(one) for one in value]
         values[key] = str(value) if isinstance(value, Path) else value
-    return tomli_w.dumps(values)
+    text = tomli_w.dumps(values)
+    return "" if any("\ud800" <= letter <= "\udfff" for letter in text) else text
 
 
 def _names(command: click.Command) -> dict[str, click.Parameter]:

@@ -10,7 +10,7 @@ import click
 from quantlab.cli.as_json import json_option, print_json, rows_of
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import DEMO_FOLDER, SAMPLE_FOLDER
-from quantlab.cli.options import print_warnings
+from quantlab.cli.options import print_warnings, refuse_idle
 from quantlab.cli.progress import progress
 from quantlab.cli.say import echo
 from quantlab.cli.tables import print_comparison
@@ -31,6 +31,7 @@ def command(output: Path, unpack: Path | None, as_json: bool) -> None:
       quantlab demo --unpack sample
     """
     if unpack is not None:
+        refuse_idle(["output"], "--unpack writes the sample only")
         from quantlab.data.sample import unpack_sample
 
         folder = unpack_sample(unpack)

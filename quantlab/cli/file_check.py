@@ -12,9 +12,13 @@ from typing import Any
 import click
 
 from quantlab.cli.common import apply_common, common_options
-from quantlab.cli.file_types import FileType, is_written_to
+from quantlab.cli.file_type import FileType
+from quantlab.cli.file_types import is_written_to
 from quantlab.errors import ConfigError, QuantlabError
 from quantlab.files import is_folder, is_same_file
+
+TAKEN = "quantlab.taken"
+"""In the context of a command: values of parameters that it does not get."""
 
 
 class FileCommand(click.Command):
@@ -26,7 +30,7 @@ class FileCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Check, then run."""
-        check_files(self, ctx.params)
+        check_files(self, known_values(ctx))
         apply_common(ctx.params)
         return super().invoke(ctx)
 
@@ -43,28 +47,58 @@ def check_files(command: click.Command, values: dict[str, Any]) -> None:
             written.
     """
     given = list(_given(command, values))
-    outputs = [path for kind, value in given for path in kind.writes(value)]
-    inputs = list(dict.fromkeys(path for kind, value in given for path in kind.reads(value)))
+    outputs = [path for kind, value, _ in given for path in kind.writes(value)]
+    read = list(dict.fromkeys((path, name) for kind, value, name in given for path in kind.reads(value)))
+    inputs = list(dict.fromkeys(path for path, _ in read))
     for first, second in combinations(outputs, 2):
         if is_same_file(first, second):
             raise ConfigError(f"outputs {first} and {second} are one file", hint="give two names")
-    _refuse([path for path in outputs if not is_folder(path)], [path for path in inputs if not is_folder(path)])
+    repeated = {path: name for kind, value, _ in given for path, name in kind.repeats(value).items()}
+    for output in (path for path in outputs if not is_folder(path)):
+        own = repeated.get(output)
+        _refuse([output], [path for path, name in read if not is_folder(path) and (own is None or name != own)])
     replaced = [path for path in outputs if is_written_to(path)]
     if replaced:
-        _refuse(replaced, [path for kind, value in given for path in kind.read_if_asked(value)])
+        _refuse(replaced, [path for kind, value, _ in given for path in kind.read_if_asked(value)])
+    for kind, value, _ in given:
+        for folder in kind.keeps(value):
+            _refuse_within(folder, [*inputs, *outputs])
     for folder in filter(is_folder, inputs):
         _refuse_images(outputs, replaced, folder)
-    for kind, value in given:
+    for kind, value, _ in given:
         kind.check(value)
 
 
-def _given(command: click.Command, values: dict[str, Any]) -> Iterator[tuple[FileType, Any]]:
-    """Every value of a parameter that names a file, with its type."""
+def known_values(ctx: click.Context) -> dict[str, Any]:
+    """The values of all parameters of a command, of those too that it does not get.
+
+    Args:
+        ctx: Of the command.
+
+    Returns:
+        Name -> value.
+    """
+    return {**ctx.params, **ctx.meta.get(TAKEN, {})}
+
+
+def _given(command: click.Command, values: dict[str, Any]) -> Iterator[tuple[FileType, Any, str]]:
+    """Every value of a parameter that names a file, with its type before it and the parameter behind it."""
     for parameter in command.params:
-        value = values.get(parameter.name or "")
+        name = parameter.name or ""
+        value = values.get(name)
         if isinstance(parameter.type, FileType) and value is not None:
             for one in value if isinstance(value, tuple) else (value,):
-                yield parameter.type, one
+                yield parameter.type, one, name
+
+
+def _refuse_within(folder: Path, files: list[Path]) -> None:
+    """No other file lies in a folder whose files come and go."""
+    top = os.path.realpath(folder)
+    for file in files:
+        if Path(top) in Path(os.path.realpath(file)).parents:
+            raise ConfigError(
+                f"{file} is in {folder}, whose files come and go with every run", hint="keep it elsewhere"
+            )
 
 
 def _refuse(outputs: list[Path], inputs: list[Path]) -> None:

@@ -5,71 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
+from quantlab.cli.file_type import FileType
+from quantlab.errors import QuantlabError
 from quantlab.files import check_folder, check_writable, is_file, is_folder, is_there
-
-
-class FileType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.2 on
-    """A parameter that names a file or folder.
-
-    Attributes:
-        name: What the help calls it.
-    """
-
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
-        """The path as given: nothing is looked at before all parameters are known.
-
-        Args:
-            value: What was typed.
-            param: As click's.
-            ctx: As click's.
-
-        Returns:
-            Its path.
-        """
-        return Path(value)
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002
-        param: click.Parameter,  # noqa: ARG002
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """Names of files, which the shell knows; click would offer nothing.
-
-        Args:
-            ctx: As click's.
-            param: As click's.
-            incomplete: What was typed so far.
-
-        Returns:
-            What lets the shell complete it as a file.
-        """
-        return [CompletionItem(incomplete, type="file")]
-
-    def reads(self, value: Any) -> Iterator[Path]:  # noqa: ARG002
-        """The files and folders that are read for a value."""
-        return iter(())
-
-    def read_if_asked(self, value: Any) -> Iterator[Path]:  # noqa: ARG002
-        """Files that are read too, but take a look into others to be found."""
-        return iter(())
-
-    def writes(self, value: Any) -> Iterator[Path]:  # noqa: ARG002
-        """The files that are written for a value."""
-        return iter(())
-
-    def check(self, value: Any) -> None:  # noqa: ARG002
-        """ConfigError if what it writes cannot be written."""
-        return
 
 
 class InputFile(FileType):
@@ -133,6 +79,26 @@ class InputText(KeptAsText):
         script = split_script(value)
         yield from dict.fromkeys([Path(value), split_key(value)[0], *([script[0]] if script else [])])
 
+    def read_if_asked(self, value: Any) -> Iterator[Path]:
+        """The images, if it is a list of them."""
+        from quantlab.data.listed import is_list, list_files
+
+        if is_list(value) and is_file(Path(value)):
+            with suppress(QuantlabError):  # the command will say so itself
+                yield from list_files(Path(value)).files
+
+
+class InputCode(InputText):
+    """Names, separated by commas, that may be `file.py:NAME`."""
+
+    def reads(self, value: Any) -> Iterator[Path]:
+        """The files in the text."""
+        from quantlab.data.python_file import split_python
+
+        for name in value.split(","):
+            source = split_python(re.sub(r"^\s*(ort|trt):\w+:", "", name).strip())
+            yield from [source[0]] if source else []
+
 
 class NamedInput(KeptAsText, InputModel):
     """`name=path`, or a path: a model or an engine with its record."""
@@ -195,14 +161,24 @@ class OutputFolder(FileType):
 
     Args:
         names: Of the files that are written there.
+        read: Those that the same command may read there: name -> its parameter.
+        kept: Folders in it whose files come and go.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
+    def __init__(self, names: Sequence[str], read: Mapping[str, str] | None = None, kept: Sequence[str] = ()) -> None:
+        self.names, self.read, self.kept = tuple(names), dict(read or {}), tuple(kept)
 
     def writes(self, value: Any) -> Iterator[Path]:
         """The files."""
         return (Path(value) / name for name in self.names)
+
+    def repeats(self, value: Any) -> dict[Path, str]:
+        """Those that the same command may read."""
+        return {Path(value) / name: parameter for name, parameter in self.read.items()}
+
+    def keeps(self, value: Any) -> Iterator[Path]:
+        """The folders in it."""
+        return (Path(value) / name for name in self.kept)
 
     def check(self, value: Any) -> None:
         """ConfigError if the folder cannot be made, or a file in it not be replaced."""
@@ -233,6 +209,7 @@ TABLE = InputFile(".json")
 FILE = InputFile()
 ENGINE = InputFile(".json")
 TEXT = InputText()
+CODE = InputCode()
 NAMED = NamedInput(".json")
 OUTPUT = OutputFile()
 OUTPUT_MODEL = OutputFile(".data")
@@ -242,13 +219,14 @@ SHARED = SharedFile()
 SHARED_CACHE = SharedFile(".json")
 REPORT_FOLDER = OutputFolder(("report.json", "report.md", "report.html", "report.csv", "report.samples.csv"))
 DEMO_FOLDER = OutputFolder((*REPORT_FOLDER.names, "table.json", "model.qdq.onnx"))
+SHIPPED = ("model.qdq.onnx", "model.qdq.onnx.data", "table.json", "placement.txt", "model.cache", "model.cache.json")
 PTQ_FOLDER = OutputFolder(
-    (*REPORT_FOLDER.names, "model.qdq.onnx", "model.qdq.onnx.data", "table.json", "placement.txt", "model.cache",
-     "model.cache.json", "ptq.toml", "model.engine", "model.engine.json", "fp16.engine", "fp16.engine.json")
+    (*REPORT_FOLDER.names, *SHIPPED, "ptq.toml", "preprocess.json", "model.engine", "model.engine.json", "fp16.engine",
+     "fp16.engine.json"),
+    read={"ptq.toml": "config", "preprocess.json": "preprocess_file"},
+    kept=("work", "engines"),
 )  # fmt: skip
-WINNER_FOLDER = OutputFolder(
-    ("model.qdq.onnx", "model.qdq.onnx.data", "table.json", "placement.txt", "model.cache", "model.cache.json")
-)
+WINNER_FOLDER = OutputFolder(SHIPPED)
 SAMPLE_FOLDER = OutputFolder(("model.onnx",))
 TUNE_FOLDER = OutputFolder(
     ("tuned.onnx", "tuned.onnx.data", "tuned.engine", "tuned.engine.json", "tuned.json", "tuned.html", "tuned.md",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from quantlab.cli.file_types import FILE, SHARED, TEXT, named_path
+from quantlab.cli.file_types import CODE, FILE, SHARED, TEXT, named_path
 from quantlab.cli.say import echo
 from quantlab.errors import ConfigError
 from quantlab.files import is_file
@@ -77,7 +77,9 @@ def algorithm_option(text: str) -> Callable[[F], F]:
     Returns:
         A decorator.
     """
-    return click.option("--algorithm", shell_complete=_algorithms, default="entropy", show_default=True, help=text)
+    return click.option(
+        "--algorithm", type=CODE, shell_complete=_algorithms, default="entropy", show_default=True, help=text
+    )
 
 
 def labels_options(function: F) -> F:
@@ -114,6 +116,8 @@ def build_options(function: F) -> F:
     return function
 
 
+SHOW_CLASSES = ("compare", "ptq")
+"""Commands that call the classes of a model by their names, labels or not."""
 DATA_DETAILS = ("preset", "preprocess_file", "batch_size", "limit", "skip_bad")
 """The parameters of the data options beside --data."""
 
@@ -199,6 +203,8 @@ def open_source(
     details = {name: values[name] for name in DATA_DETAILS}
     request = DataRequest(str(values["data"]), labels=labels, classes=values.get("classes"), **details)
     batches = request.open(input_names, fixed, axes)
+    if batches.labels is None and click.get_current_context().command.name not in SHOW_CLASSES:
+        refuse_idle(["classes"], "there are no labels")
     for problem in stream_facts(batches).skipped:
         echo(f"skipped: {problem}", err=True)
     return batches

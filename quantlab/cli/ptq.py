@@ -74,7 +74,7 @@ def command(ctx: click.Context, /, model: Path, output: Path, as_json: bool, **v
     data = _samples(open_batches(proto, v, v["labels"]), str(v["data"]), found)
     calibration = None
     if v["calibration"] is not None:
-        other = v | {"data": v["calibration"], "limit": None}
+        other = v | {"data": v["calibration"], "limit": None, "classes": None}
         calibration = _samples(open_batches(proto, other, None), v["calibration"], found)
     preprocess = ""
     if found is not None and found.adapted:
@@ -82,6 +82,9 @@ def command(ctx: click.Context, /, model: Path, output: Path, as_json: bool, **v
         ctx.params |= {"preset": None, "preprocess_file": output / PREPROCESS}
     elif found is not None:
         ctx.params["preset"] = found.name
+    config = written_config(ctx)
+    if not config:
+        print_warnings(["the name of a file is not UTF-8: no configuration is written that would repeat this run"])
     request = PtqRequest(
         model=model,
         data=data,
@@ -91,7 +94,7 @@ def command(ctx: click.Context, /, model: Path, output: Path, as_json: bool, **v
         bar=bar,
         settings=BuildSettings(v["timing_cache"], v["builder_optimization_level"]),
         command=["quantlab", *sys.argv[1:]],
-        config=written_config(ctx),
+        config=config,
         preprocess=preprocess,
         open_runtime=runtime,
     )

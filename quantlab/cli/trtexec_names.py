@@ -11,7 +11,7 @@ import click
 
 from quantlab.cli.common import NAMES
 from quantlab.cli.config_file import GIVEN
-from quantlab.cli.file_check import FileCommand, check_files
+from quantlab.cli.file_check import FileCommand, check_files, known_values
 from quantlab.cli.file_types import FILE
 from quantlab.engines.plugins import choose_device, load_plugins
 from quantlab.errors import ConfigError
@@ -155,7 +155,7 @@ class EngineCommand(TrtexecCommand):
     def invoke(self, ctx: click.Context) -> Any:
         """Choose the device and load the plugins, then run."""
         device, plugins = ctx.params["device"], ctx.params["plugins"]
-        check_files(self, ctx.params)
+        check_files(self, known_values(ctx))
         if device is not None:
             choose_device(device)
         load_plugins(plugins)

@@ -67,7 +67,8 @@ def command(ctx: click.Context, /, model: Path, table_file: Path, output: Path, 
     from quantlab.tune.tuned import clear
 
     if v["latency_table"] is not None:
-        refuse_idle(["budget", "timing_cache", "builder_optimization_level"], "with --latency-table no engine is built")
+        idle = ("budget", "timing_cache", "builder_optimization_level", "device", "plugins")
+        refuse_idle(idle, "with --latency-table no engine is built")
     latency_ms = parse_latency_ms(v["latency"]) if v["latency"] else None
     target = Target(v["min_sqnr"], v["max_drop"], latency_ms, v["objective"])
     budget_s = parse_budget_s(v["budget"])

@@ -53,6 +53,8 @@ def read_class_map(path: Path) -> ClassMap:
     """
     text = read_text(path, "class list")
     try:
+        if "\0" in text:
+            raise ValueError("it is no text")
         rows = list(_of_json(_content(text)) if text.lstrip()[:1] in ("{", "[") else class_rows(text))
         if not rows:
             raise ValueError("it has no classes")
@@ -72,8 +74,10 @@ def _as_map(rows: Sequence[Row], source: str) -> ClassMap:
             raise ValueError(f"class {number} has no name")
         names[number] = called[-1]
         for text in map(_plain, called):
-            if numbers.setdefault(text, number) != number:  # ImageNet has two cranes and two maillots
-                doubtful.add(text)
+            if numbers.setdefault(text, number) != number:
+                if _INDEX.fullmatch(text):
+                    raise ValueError(f"'{text}' is the name of two classes: is it a list of labels?")
+                doubtful.add(text)  # ImageNet has two cranes and two maillots
     kept = {text: number for text, number in numbers.items() if text not in doubtful}
     return ClassMap(source, names, kept)
 

@@ -127,6 +127,8 @@ def _open_script(
         raise ConfigError(f"{path} makes the arrays itself: no image is decoded", hint="leave out --skip-bad")
     if options.labels is not None:
         raise ConfigError(f"labels of the batches of {path} cannot be given", hint="save them as an .npz with labels")
+    if options.classes is not None:
+        raise ConfigError(f"the batches of {path} have no classes to name", hint="leave out the class list")
     return script_batches(path, function, input_names, options.limit)
 
 

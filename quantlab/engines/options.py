@@ -35,6 +35,14 @@ class BuildSettings:
     timing_cache: Path | None = None
     optimization_level: int | None = None
 
+    def __post_init__(self) -> None:
+        _check_level(self.optimization_level)
+
+
+def _check_level(level: int | None) -> None:
+    if level is not None and not 0 <= level <= 5:
+        raise ConfigError(f"optimization level {level} is not in 0..5", hint="3 is the default")
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -112,8 +120,7 @@ class BuildOptions:
                 "layer precisions are given, but precision constraints are 'none', so TensorRT would ignore them",
                 hint="use precision constraints 'prefer' or 'obey'",
             )
-        if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
-            raise ConfigError(f"optimization level {self.optimization_level} is not in 0..5", hint="3 is the default")
+        _check_level(self.optimization_level)
         if self.gpu_fallback and self.dla_core is None:
             raise ConfigError("GPU fallback is for DLA, but no DLA core is given", hint="give a DLA core")
 

@@ -13,7 +13,6 @@ from quantlab.api.calibration import AUTO
 from quantlab.api.ptq_candidates import CORRECTED, Candidates, Workshop
 from quantlab.api.winner import scales_for_cache, write_winner
 from quantlab.calibration import Progress
-from quantlab.calibration.cache_record import record_path
 from quantlab.comparison import Comparison, Metric, ModelResult
 from quantlab.comparison.engine_backends import build_engine
 from quantlab.comparison.feed import first_batch
@@ -42,7 +41,7 @@ EQUAL_DB = 0.05
 ENGINES = {"trt:fp16": "fp16.engine", "trt:qdq": "model.engine"}
 """Backend -> the file of its engine."""
 _NOT_ALWAYS = (
-    "model.cache", "model.cache.json", "ptq.toml", *(file + end for file in ENGINES.values() for end in ("", ".json")),
+    "ptq.toml", *(file + end for file in ENGINES.values() for end in ("", ".json")),
     *(f"engines/report{suffix}" for suffix in SUFFIXES),
 )  # fmt: skip
 """What an earlier run may have left, that would not belong to the model of this one."""
@@ -231,8 +230,7 @@ def _write(
     if request.config:
         files["config"] = folder / "ptq.toml"
         write_text(files["config"], request.config)
-    written = {*files.values(), *(record_path(files[what]) for what in files if what == "cache")}
-    for path in {folder / name for name in _NOT_ALWAYS} - written:
+    for path in {folder / name for name in _NOT_ALWAYS} - set(files.values()):
         remove(path)
     return files, notices
 

@@ -19,6 +19,7 @@ from quantlab.dates import now
 from quantlab.errors import ConfigError, expect_type
 from quantlab.files import check_folder
 from quantlab.onnx_model import Model, input_specs, load_model, model_hash
+from quantlab.ort import beyond
 from quantlab.ort.session import VERSION as ORT_VERSION
 from quantlab.tune.sensitivity_chunks import Job, chunk_key, measure_chunks
 from quantlab.tune.sensitivity_estimate import SensitivityEstimate
@@ -114,7 +115,7 @@ def measure_sensitivity(
         )
     rows = tuple(_row(unit, graph, estimate, *effects.get(unit.key, (None, None))) for unit in mine)
     other = preprocess_notices(table.provenance.preprocess, stream_facts(batches).preprocess)
-    warnings = (*left_out_notices(proto), *other, *reference.warnings)
+    warnings = (*beyond(proto).notices(), *left_out_notices(proto), *other, *reference.warnings)
     made = replace(provenance, date=now())  # not before: what was kept of an earlier run is found by the rest
     return SensitivityTable(rows, tuple(unit.key for unit in units), made, warnings)
 

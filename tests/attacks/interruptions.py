@@ -35,27 +35,20 @@ COMMANDS = {
     "compare": ("compare", "m.onnx", "q.onnx", "--data", "x.npy", "-o", "out"),
     "trtexec": ("trtexec", "q.onnx"),
     "ptq": ("ptq", "m.onnx", "--data", "x.npy", "-o", "out"),
+    "winner": ("compare", "m.onnx", "--data", "x.npy", "--calibration", "x.npy", "--backends", "ort:qdq:minmax",
+               "-o", "out", "--winner", "out/w", "--json"),
+    "log": ("calibrate", "m.onnx", "--data", "x.npy", "-o", "out.json", "--json", "--log-file", "out.log"),
 }  # fmt: skip
+REPORT = {f"out/report.{suffix}" for suffix in ("json", "md", "html", "csv", "samples.csv")}
+SHIPPED = ("model.qdq.onnx", "table.json", "placement.txt", "model.cache", "model.cache.json")
 SETS = {
-    "compare": [{f"out/report.{suffix}" for suffix in ("json", "md", "html", "csv")}],
-    "demo": [{f"out/report.{s}" for s in ("json", "md", "html", "csv")} | {"out/table.json", "out/model.qdq.onnx"}],
-    "ptq": [
-        {
-            f"out/{file}"
-            for file in (
-                "model.qdq.onnx",
-                "table.json",
-                "placement.txt",
-                "model.cache",
-                "model.cache.json",
-                "ptq.toml",
-                "report.json",
-                "report.md",
-                "report.html",
-                "report.csv",
-            )
-        }
+    "compare": [{f"out/report.{suffix}" for suffix in ("json", "md", "html", "csv", "samples.csv")}],
+    "demo": [
+        {f"out/report.{s}" for s in ("json", "md", "html", "csv", "samples.csv")}
+        | {"out/table.json", "out/model.qdq.onnx"}
     ],
+    "ptq": [REPORT | {f"out/{name}" for name in (*SHIPPED, "ptq.toml")}],
+    "winner": [REPORT | {f"out/w/{name}" for name in SHIPPED}],
     "quantize": [{"out.onnx", "out.txt"}],
     "sensitivity": [{"out.json", "out.csv", "out.png"}],
 }
@@ -103,8 +96,8 @@ def _is_old(path: Path) -> bool:
 
 def old_set(name: str) -> object:
     def put(folder: Path) -> None:
-        for file in SETS[name][0]:
-            (folder / file).parent.mkdir(exist_ok=True)
+        for file in sorted(SETS[name][0]):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(b"old")
 
     return put
@@ -167,6 +160,7 @@ def kills() -> Iterator[Command]:
         "quantize": (0.8, 3.0),
         "sensitivity": (1.0, 5.0),
         "ptq": (2.0, 10.0),
+        "winner": (1.0, 5.0),
     }
     for number in range(KILLS):
         name = sorted(SETS)[number % len(SETS)]

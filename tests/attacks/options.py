@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +33,9 @@ IDLE = {
     "calibrate m.onnx --data x.npy --order-independent -o o.npz": ("--algorithm mse", "--tensorrt 10.3.0"),
     "calibrate m.onnx --data s.py -o o.json": ("--batch-size 4", "--batch-size 0", "--skip-bad", "--preset imagenet"),
     "calibrate fixed.onnx --data x.npy -o o.json": ("--batch-size 0", "--batch-size 3"),
-    "check-data m.onnx --data x.npy": ("--skip-bad", "--limit 0", "--batch-size 0", "--algorithm auto"),
+    "check-data m.onnx --data x.npy": (
+        "--classes k.txt", "--skip-bad", "--limit 0", "--batch-size 0", "--algorithm auto",
+    ),
     "merge a.json -o o.json": ("--algorithm mse", "--algorithm entropy"),
     "merge s.json -o o.json": ("--algorithm mse", "--algorithm minmax"),
     "compare m.onnx qd.onnx --data x.npy -o report": (
@@ -49,15 +53,83 @@ IDLE = {
         "--table t.json --cache c.cache", "--mem-pool-size workspace:nan",
     ),
     "bench a.engine": (
+        "--device -1", "--plugins none.so", "--plugins k.txt", "--dump-profile --iterations 0", "--dumpProfile=3",
+        "--device one", "--shapes image", "--batch-size 3",
         "--iterations 3 --duration 2", "--duration nan", "--duration inf", "--warm-up nan", "--streams 0",
     ),
     "trtexec qd.onnx --batch 4": ("--strongly-typed --no-fp16", "--tensorrt 11 --no-fp16"),
     "inspect t.json": ("--placement",),
     "audit a.engine m.onnx": ("--min-int8 nan", "--min-int8 2"),
+    "compare m.onnx qd.onnx --data x.npy -o other": (
+        "--winner w", "--device 0", "--device 7", "--plugins k.txt", "--plugins none.so",
+        "--classes none.txt", "--data s.py --classes k.txt", "--backends ort:fp32 --winner w",
+        "--backends ort:qdq:mse --winner w",
+        "--backends ort:fp32 --calibration x.npy --winner w", "--backends ort:qdq:mse --calibration x.npy --device 0",
+        "--backends ort:qdq:mse --calibration x.npy --winner m.onnx", "--winner=", "--threads 0", "--threads -3",
+    ),
+    "ptq m.onnx --data x.npy -o out": (
+        "--classes none.txt", "--skip-bad", "--limit 0", "--batch-size 0", "--preset nonsense",
+        "--labels none.txt", "--fail-under 99%", "--fail-under mlperf-99", "--config none.toml", "--config k.txt",
+        "--config list.toml", "--config idle.toml", "--device -1", "--plugins none.so", "--plugins k.txt",
+        "--plugins imgs", "--calibration none.npy", "--metric k.txt", "--data s.py", "--data x.npy:a",
+        "--builder-optimization-level 9", "--builder-optimization-level -1", "--threads 0", "--preprocess none.json",
+        "--preset imagenet --preprocess p.json", "--calibration x.npy --limit 0",
+    ),
+    "ptq qd.onnx --data x.npy -o out": ("--json", "-q"),
+    "profile m.onnx --table t.json -o p2.json": (
+        "--batch-size 0", "--device -2", "--plugins none.so", "--plugins k.txt", "--builder-optimization-level 9",
+    ),
+    "tune m.onnx --table t.json --data x.npy --latency-table a.json -o t": (
+        "--device 0", "--plugins k.txt", "--budget 3min", "--timing-cache t.timing", "--classes k.txt",
+    ),
+    "run a.engine --data x.npy -o o.npz": ("--classes k.txt", "--device -1", "--plugins k.txt"),
+    "sensitivity m.onnx --table t.json --data x.npy -o o2.json": ("--classes k.txt",),
+    "demo --unpack u": ("-o out", "-o m.onnx"),
     "tune m.onnx --table t.json --data x.npy -o t": ("--max-drop nan", "--min-sqnr nan", "--objective accuracy"),
 }  # fmt: skip
 """Command that works as it is, or lacks a GPU -> what must not be added to it."""
+JSON = (
+    "calibrate m.onnx --data x.npy -o o.json",
+    "calibrate m.onnx --data x.npy --algorithm auto -o o.json",
+    "calibrate m.onnx --data x.npy --order-independent -o o.npz",
+    "check-data m.onnx --data x.npy",
+    "merge a.json --algorithm minmax -o o.json",
+    "merge s.json -o o.json",
+    "quantize m.onnx --table t.json -o o.onnx",
+    "quantize qd.onnx --requantize -o o.onnx",
+    "sensitivity m.onnx --table t.json --data x.npy -o o.json",
+    "lint qd.onnx",
+    "lint m.onnx",
+    "repair qd.onnx -o o.onnx",
+    "migrate m.onnx --table t.json -o o.onnx",
+    "migrate m.onnx --table t.json -o o.cache",
+    "migrate qd.onnx -o o.flatbuffers",
+    "fp16 qd.onnx -o o.onnx",
+    "compare m.onnx qd.onnx --data x.npy -o report",
+    "compare m.onnx --data x.npy --calibration x.npy --backends ort:qdq:mse,ort:qdq:minmax -o report --winner w",
+    "ptq m.onnx --data x.npy -o out",
+    "inspect m.onnx",
+    "inspect m.onnx --placement",
+    "inspect t.json",
+    "inspect s.json",
+    "presets",
+    "presets imagenet",
+    "trtexec qd.onnx --batch 4",
+    "doctor",
+    "demo --unpack u",
+)
+"""What works, to be told in one document."""
 EMPTY = ("--data", "--preset", "--labels", "--metric", "--fail-under", "--backends", "--calibration", "--limit")
+
+
+def _document(place: Path) -> str | None:
+    """Standard output is one JSON document, without what JSON does not have."""
+    text = place.with_name(f"{place.name}.stdout").read_text("utf-8")
+    try:
+        json.loads(text, parse_constant=lambda word: sys.exit(word))
+    except (ValueError, SystemExit) as error:
+        return f"no document ({error}): {text[:200]!r}"
+    return None
 
 
 def FAMILY(folder: Path) -> Iterator[Attack]:
@@ -73,6 +145,10 @@ def FAMILY(folder: Path) -> Iterator[Attack]:
     quantlab.calibrate(proto, data, tensors="all").save(folder / "t.json")
     quantlab.calibrate(proto, data, "minmax").save(folder / "a.json")
     (folder / "a.engine").write_bytes(b"")
+    (folder / "k.txt").write_text("zero\none\ntwo\nthree\nfour\n")
+    (folder / "list.toml").write_text('limit = ["2"]\n')
+    (folder / "idle.toml").write_text('min-sqnr = "2"\n')
+    (folder / "imgs").mkdir()
     from quantlab.tune import measure_sensitivity
 
     measure_sensitivity(proto, quantlab.calibrate(proto, data), data).save(folder / "s.json")
@@ -93,6 +169,9 @@ def FAMILY(folder: Path) -> Iterator[Attack]:
     }
     for name, line in works.items():
         yield Command(f"works: {name}", line.split(), codes=(0,))
+    for line in JSON:
+        for more in ("", "-q", "-vv", "--log-file log.txt"):
+            yield Command(f"JSON: {line} {more}", [*line.split(), "--json", *more.split()], (0, 3), check=_document)
     # what was made from something else
     presets = {name: ["--preprocess", f"{name}.json", "--data", "u8.npy"] for name in ("one", "two")}
     for name, scale in (("one", 0.01), ("two", 0.02)):

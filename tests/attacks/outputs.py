@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,19 @@ CASES = {
     "compare": "{m} q={q} --data {x} --labels {l} --metric {s}:metric --calibration {x2} --backends ort:qdq:mse "
     "--baseline {b} --timing-cache <.tc> -o <folder>",
     "compare labels array": "{m} q={q} --data {x} --labels {lz}:y -o <folder>",
+    "compare winner": "{m} --data {x} --labels {l} --classes {k} --metric {s}:metric --calibration {x2} "
+    "--plugins {lib} --backends ort:qdq:mse --baseline {b} --json --log-file <.log> --winner <folder>",
+    "compare images": "{m} q={q} --data {pixels} --preprocess {p} --plugins {lib} --json -o <folder>",
+    "ptq": "{m} --data {x} --labels {l} --classes {k} --calibration {x2} --metric {s}:metric --plugins {lib} "
+    "--config {c0} --json --timing-cache <.tc> --log-file <.log> -o <folder>",
+    "ptq pixels": "{m} --data {pixels} --preprocess {p} --json -o <folder>",
+    "tune plugins": "{m} --table {t} --data {x} --classes {k} --labels {l} --plugins {lib} --json -o <folder>",
+    "profile plugins": "{m} --table {t} --plugins {lib} --json --log-file <.log> -o <.json>",
+    "bench profile": "{e} e2={e2} --data {x} --plugins {lib} --dump-profile --json --log-file <.log> -o <.json>",
+    "run plugins": "{e} --data {x} --labels {l} --classes {k} --plugins {lib} --json --log-file <.log> -o <.npz>",
+    "lint log": "{q} --json --log-file <.onnx>",
+    "inspect log": "{t} --json --log-file <.json>",
+    "check-data log": "{m} --data {x} --labels {l} --json --log-file <.json>",
     "build": "{m} --int8 --table {t} --data {x} --preprocess {p} --timing-cache <.tc> -o <.engine>",
     "build cache": "{m} --int8 --data {x} --cache <.cache> -o <.engine>",
     "run": "{e} --data {x} --labels {l} -o <.npz>",
@@ -49,10 +63,37 @@ CASES = {
     "trtexec": "{m} --cache {c} --timing-cache <.tc> --save-engine <.engine>",
 }
 NAMES = {
-    "compare": ("report.json", "report.csv"),
+    "compare": ("report.json", "report.csv", "report.samples.csv"),
+    "compare winner": ("table.json", "model.qdq.onnx", "placement.txt", "model.cache"),
+    "ptq": ("table.json", "preprocess.json", "model.qdq.onnx", "placement.txt", "model.cache"),
+    "ptq pixels": ("table.json", "preprocess.json", "model.qdq.onnx"),
     "tune": ("tuned.json", "tuned.onnx", "tuned.engine", "journal.jsonl"),
 }
 """What is written in a folder."""
+ALSO = {"compare winner": ("-o", "r")}
+"""Words of a case that are the same in all of its attacks."""
+IN_FOLDERS = {
+    "compare -o d": [f"report.{suffix}" for suffix in ("json", "md", "html", "csv", "samples.csv")],
+    "compare -o r --winner d": [
+        "model.qdq.onnx", "model.qdq.onnx.data", "table.json", "placement.txt", "model.cache", "model.cache.json",
+    ],
+    "ptq -o d": [
+        *(f"report.{suffix}" for suffix in ("json", "md", "html", "csv", "samples.csv")), "ptq.toml", "preprocess.json",
+        *(f"engines/report.{suffix}" for suffix in ("json", "md", "html", "csv", "samples.csv")),
+        "model.qdq.onnx", "model.qdq.onnx.data", "table.json", "placement.txt", "model.cache", "model.cache.json",
+        "model.engine", "model.engine.json", "fp16.engine", "fp16.engine.json",
+        *(f"work/{name}" for name in ("made-from.json", "auto.json", "mse.json", "auto-corrected.onnx")),
+    ],
+    "tune --table t.json -o d": [
+        "tuned.onnx", "tuned.onnx.data", "tuned.engine", "tuned.engine.json", "tuned.json", "tuned.html", "tuned.md",
+        "front.png", "journal.jsonl",
+    ],
+    "demo -o d": [
+        *(f"report.{suffix}" for suffix in ("json", "md", "html", "csv", "samples.csv")), "table.json",
+        "model.qdq.onnx",
+    ],
+}  # fmt: skip
+"""Command -> all that it writes in the folder `d`."""
 SPELLINGS = ("same", "dot", "up", "absolute", "link", "link to a link", "folder link", "hard link")
 
 
@@ -78,6 +119,9 @@ def prepare(folder: Path) -> dict[str, Path]:
         "import numpy as np\n\ndef load_data():\n    yield {'x': np.ones((2, 3, 8, 8), np.float32)}\n\n"
         "def metric(outputs, labels):\n    return 1.0\n"
     )
+    (folder / "k.txt").write_text("zero\none\ntwo\nthree\nfour\n")
+    (folder / "c0.toml").write_text('batch-size = "2"\n')
+    (folder / "lib.so").write_bytes(b"no library")
     (folder / "b.json").write_text('{"format": "quantlab.report"}')
     for name in ("e.engine", "e2.engine"):
         (folder / name).write_bytes(b"plan")
@@ -89,6 +133,7 @@ def FAMILY(folder: Path) -> Iterator[Attack]:
     inputs = prepare(folder)
     yield from replaced_inputs(folder, inputs)
     yield from one_output_twice(inputs)
+    yield from in_folders()
     yield from neighbours(folder)
     yield from inside_the_data(folder)
 
@@ -99,7 +144,7 @@ def replaced_inputs(folder: Path, inputs: dict[str, Path]) -> Iterator[Attack]:
         words = text.split()
         for at, word in enumerate(words):
             for option, taken in inputs_of(words) if word.startswith("<") else ():
-                names = NAMES[case.split()[0]] if word == "<folder>" else (f"in{word[1:-1]}",)
+                names = NAMES.get(case, NAMES.get(case.split()[0], ())) if word == "<folder>" else (f"in{word[1:-1]}",)
                 suffix = inputs[taken].suffix
                 name = next((n for n in names if Path(n).suffix == suffix), names[0])
                 if word == "<folder>" and Path(name).suffix != suffix and not fits(taken, suffix, Path(name).suffix):
@@ -110,7 +155,7 @@ def replaced_inputs(folder: Path, inputs: dict[str, Path]) -> Iterator[Attack]:
                     if word == "<folder>" and spelling in ("dot", "link to a link"):
                         continue
                     output, prepare = as_output(folder, name, spelling, word, inputs[taken])
-                    argv = [case.split()[0]]
+                    argv = [case.split()[0], *ALSO.get(case, ())]
                     for k, other in enumerate(words):
                         suffix_of_other = "" if other == "<folder>" else other[1:-1]
                         given = (
@@ -132,7 +177,7 @@ def filled(word: str, name: str) -> str:
     return f"{word.split('{')[0]}{name}{word.split('}')[1]}" if "{" in word else word
 
 
-REFUSED = "is the input|is one of the inputs|are one file|would replace the input"
+REFUSED = "is the input|come and go|is one of the inputs|are one file|would replace the input"
 
 
 def fits(taken: str, suffix: str, wanted: str) -> bool:
@@ -199,6 +244,40 @@ def one_output_twice(inputs: dict[str, Path]) -> Iterator[Attack]:
                             if word.startswith("<") else word
                         )  # fmt: skip
                     yield Command(f"{case}: outputs {first} and {second}, {how}", argv)
+
+
+def in_folders() -> Iterator[Attack]:
+    """Every file of a folder of results, named as another output or as an input, new and old."""
+    inputs = {
+        "compare": ("--labels", "--classes", "--calibration", "--baseline", "--preprocess", "--plugins"),
+        "ptq": ("--labels", "--classes", "--calibration", "--preprocess", "--plugins", "--config"),
+        "tune": ("--labels", "--classes", "--preprocess", "--plugins", "--latency-table"),
+        "demo": (),
+    }
+    for line, names in IN_FOLDERS.items():
+        command, *rest = line.split()
+        files = [] if command == "demo" else ["m.onnx", "--data", "x.npy"]
+        if command == "compare":
+            files += ["--calibration", "x2.npy", "--backends", "ort:qdq:mse"] if "--winner" in line else ["q.onnx"]
+        argv = [command, *files, *rest]
+        for name in names:
+            there = partial(_put, name=f"d/{name}")
+            for option in ("--log-file",) if command == "demo" else ("--log-file", "--timing-cache"):
+                says = "are one file|does nothing|come and go"
+                yield Command(f"{line}: {option} is its {name}", [*argv, option, f"d/{name}"], says=says)
+            for option in inputs[command]:
+                if (option, name) in (("--config", "ptq.toml"), ("--preprocess", "preprocess.json")):
+                    continue  # of a run that is repeated in its own folder
+                if "--calibration" in argv and option == "--calibration":
+                    continue
+                yield Command(
+                    f"{line}: {option} is its {name}", [*argv, option, f"d/{name}"], says=REFUSED, prepare=there
+                )
+
+
+def _put(copy: Path, name: str) -> None:
+    (copy / name).parent.mkdir(parents=True, exist_ok=True)
+    (copy / name).write_text('batch-size = "2"\n')  # a configuration too
 
 
 def neighbours(folder: Path) -> Iterator[Attack]:
@@ -272,5 +351,18 @@ def inside_the_data(folder: Path) -> Iterator[Attack]:
     placement = ["quantize", "m.onnx", "--table", "t.json", "--correct-bias", *images, "-o", "n.onnx", "--placement"]
     for output in ("imgs/a/0.png", "twin.png", "elsewhere/4.png"):
         yield Command(f"quantize: placement over {output}", [*placement, output], says=REFUSED)
+    (folder / "list.txt").write_text("imgs/a/0.png\nelsewhere/4.png\n")
+    (folder / "own.py").write_text("from quantlab.observers import MinMaxObserver as Mine\n")
+    listed = ["calibrate", "m.onnx", "--data", "list.txt", "--preprocess", "p.json", "-o", "n.json", "--log-file"]
+    for output in ("imgs/a/0.png", "photos/a/0.png", "twin.png", "elsewhere/4.png", "list.txt"):
+        yield Command(f"calibrate: a log over the listed {output}", [*listed, output], says=REFUSED)
+    for words in (
+        ["calibrate", "m.onnx", "--data", "x.npy", "--algorithm", "own.py:Mine", "-o", "n.json"],
+        ["check-data", "m.onnx", "--data", "x.npy", "--algorithm", "./own.py:Mine"],
+        ["merge", "t.json", "--algorithm", "own.py:Mine", "-o", "n.json"],
+        ["compare", "m.onnx", "--data", "x.npy", "--calibration", "x2.npy", "--backends",
+         "ort:qdq:mse,ort:qdq:own.py:Mine", "-o", "n"],
+    ):  # fmt: skip
+        yield Command(f"{words[0]}: a log over the algorithm", [*words, "--log-file", "own.py"], says=REFUSED)
     for command in (["tune", "m.onnx", "--table", "t.json", "--latency-table", "t2.json"],):
         yield Command("tune: a picture among the images", [*command, *images, "-o", "imgs"], says="data")

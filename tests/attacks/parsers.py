@@ -93,6 +93,7 @@ def FAMILY(folder: Path) -> Iterator[Attack]:
     yield from _arrays(refused)
     yield from _shards(refused, known["shard"].seeds[0])
     yield from _caches(refused)
+    yield from _classes(refused)
     yield from _sizes(folder)
 
 
@@ -198,6 +199,54 @@ def _caches(refused: Callable[..., Call]) -> Iterator[Attack]:
         yield refused("ep_text", name, rows)
     root = struct.pack("<IHHHHIII", 12, 6, 8, 4, 0, 8, 4, 2**31 - 1)
     yield refused("flatbuffers", "a list without an end", root + bytes(8), "calibration table of ONNX Runtime")
+
+
+def _classes(refused: Callable[..., Call]) -> Iterator[Attack]:
+    for name, content in {
+        "nothing": b"",
+        "blank lines": b"\n\n\n",
+        "a heading only": b"id,name\n",
+        "a name only as a heading": b"names\n",
+        "NUL": b"\0" * 100,
+        "a picture": b"\x89PNG\r\n\x1a\n" + bytes(50),
+        "UTF-16": "cat\ndog\n".encode("utf-16"),
+        "a line without a name": b"cat\n\ndog\n",
+        "a comment": b"# classes\ncat\ndog\n",
+        "a number twice": b"id,name\n0,cat\n0,dog\n",
+        "a number twice with zeros": b"id,name\n0,cat\n00,dog\n",
+        "two columns of numbers": b"0,5,cat\n1,6,dog\n",
+        "counts of images": b"name,images\ncat,12\ndog,30\n",
+        "a synset without a number": b"cat\nn01440764 tench\nn01443537 goldfish\n",
+        "a row without a name": b"id,name\n0,cat\n1,\n",
+        "labels in place of classes": b"3\n0\n3\n1\n",
+        "JSON: an empty list": b"[]",
+        "JSON: an empty object": b"{}",
+        "JSON: no names": b"[1, 2]",
+        "JSON: null": b"[null]",
+        "JSON: an empty name": b'["cat", " "]',
+        "JSON: an empty list of names": b'[["cat"], []]',
+        "JSON: objects": b'[{"name": "cat"}]',
+        "JSON: float numbers": b'{"cat": 0.0, "dog": 1.0}',
+        "JSON: true numbers": b'{"cat": false, "dog": true}',
+        "JSON: text numbers": b'{"cat": "0", "dog": "1"}',
+        "JSON: a negative number": b'{"cat": -1, "dog": 0}',
+        "JSON: half numbered": b'{"0": "cat", "dog": "x"}',
+        "JSON: a key twice": b'{"0": "cat", "0": "dog"}',
+        "JSON: a number twice": b'{"0": "cat", "00": "dog"}',
+        "JSON: a long number": b'{"' + b"9" * 5000 + b'": "cat"}',
+        "JSON: a long value": b'{"cat": ' + b"9" * 5000 + b"}",
+        "JSON: NaN": b'{"cat": NaN}',
+        "JSON: deep": b"[" * 100_000 + b"]" * 100_000,
+        "JSON: half a letter": b'["\\ud800"]',
+        "JSON: cut off": b'["cat", "do',
+        "Python: a call": b"{0: __import__('os').abort()}",
+        "Python: deep": b"{0: " * 50_000 + b"1" + b"}" * 50_000,
+        "Python: a key twice": b"{0: 'cat', 0: 'dog'}",
+        "Python: bytes": b"{0: b'cat'}",
+        "Python: spread": b"{**{0: 'cat'}}",
+        "Python: long": b"{0: 'cat', 1: " + b"-" * 50_000 + b"1}",
+    }.items():
+        yield refused("classes", name, content, "class list")
 
 
 def _sizes(folder: Path) -> Iterator[Attack]:

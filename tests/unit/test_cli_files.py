@@ -15,17 +15,18 @@ from conftest import CliResult
 from models import conv_net, floats
 from quantlab.cli import COMMANDS, cli
 from quantlab.cli.file_check import FileCommand, check_files
-from quantlab.cli.file_types import FileType, InputFile, InputText, NamedInput, OutputFile, OutputFolder
+from quantlab.cli.file_type import FileType
+from quantlab.cli.file_types import InputCode, InputFile, InputText, NamedInput, OutputFile, OutputFolder
 from quantlab.errors import ConfigError
 
 Cli = Callable[..., CliResult]
 NO_FILES = {
-    "algorithm", "backends", "budget", "calibrator", "config", "exclude", "fail_under", "include", "latency",
+    "budget", "calibrator", "exclude", "fail_under", "include", "latency",
     "layer_output_types",
     "layer_precisions", "max_shapes", "mem_pool_size", "method", "min_shapes", "objective", "opt_shapes", "part",
     "precision_constraints", "preset", "profiling_verbosity", "shapes", "tactic_sources", "tensorrt", "name",
 }  # fmt: skip
-"""Parameters that are text and name no file; a configuration may be the one that is written again."""
+"""Parameters that are text and name no file."""
 
 
 def commands() -> list[click.Command]:
@@ -51,7 +52,7 @@ def test_every_type_of_file_reads_or_writes() -> None:
     kinds = {type(p.type) for command in commands() for p in command.params if isinstance(p.type, FileType)}
     for kind in kinds:
         one = kind(("a.json",)) if kind is OutputFolder else kind()
-        assert [*one.reads("x.npy"), *one.writes("x.npy")], kind
+        assert [*one.reads("x.py:Name"), *one.writes("x.py:Name")], kind
 
 
 def outputs_of(command: click.Command) -> list[click.Parameter]:
@@ -59,7 +60,9 @@ def outputs_of(command: click.Command) -> list[click.Parameter]:
 
 
 def inputs_of(command: click.Command) -> list[click.Parameter]:
-    return [p for p in command.params if isinstance(p.type, (InputFile, InputText))]
+    return [
+        p for p in command.params if isinstance(p.type, (InputFile, InputText)) and not isinstance(p.type, InputCode)
+    ]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs links")
@@ -91,6 +94,11 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez("x.npz", x=floats(4, 3, 8, 8))
     (tmp_path / "images" / "a").mkdir(parents=True)
     (tmp_path / "images" / "a" / "0.png").write_bytes(b"image")
+    (tmp_path / "list.txt").write_text("images/a/0.png\n")
+    (tmp_path / "own.py").write_text("A = 1\n")
+    (tmp_path / "c.toml").write_text("")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "ptq.toml").write_text("")
     return tmp_path
 
 
@@ -105,6 +113,18 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("quantize", "m.onnx", "--table", "t.json", "-o", "q.onnx", "--placement", "q.onnx.data"), "are one file"),
         (("quantize", "m.onnx", "--table", "t.json", "-o", "q.onnx", "--placement", "Q.onnx"), "are one file"),
         (("build", "m.onnx", "--cache", "e.json", "-o", "e"), "are one file"),
+        (("calibrate", "m.onnx", "--data", "x.npy", "--algorithm", "own.py:A", "--log-file", "own.py", "-o", "t.json"),
+         "is the input own.py"),
+        (("compare", "m.onnx", "--data", "x.npy", "--calibration", "x.npy", "--backends", "ort:fp32, ort:qdq:own.py:A",
+          "--log-file", "own.py", "-o", "r"), "is the input own.py"),
+        (("calibrate", "m.onnx", "--data", "list.txt", "--log-file", "images/a/0.png", "-o", "t.json"),
+         "is the input images/a/0.png"),
+        (("ptq", "m.onnx", "--data", "x.npy", "--config", "c.toml", "--log-file", "c.toml", "-o", "out"),
+         "is the input c.toml"),
+        (("ptq", "m.onnx", "--data", "x.npy", "--classes", "out/ptq.toml", "-o", "out"), "is the input out/ptq.toml"),
+        (("ptq", "m.onnx", "--data", "x.npy", "--log-file", "out/preprocess.json", "-o", "out"), "are one file"),
+        (("ptq", "m.onnx", "--data", "x.npy", "--classes", "out/work/mse.json", "-o", "out"), "come and go"),
+        (("ptq", "m.onnx", "--data", "x.npy", "--timing-cache", "out/engines/t", "-o", "out"), "come and go"),
     ],
 )  # fmt: skip
 def test_neighbours_and_images_are_inputs_too(cli: Cli, data: Path, words: tuple[str, ...], said: str) -> None:

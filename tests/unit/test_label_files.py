@@ -175,6 +175,9 @@ def test_class_lists_of_every_kind(tmp_path: Path, name: str) -> None:
         ("n01440764 1\nn01443537 1\n", "a class number is there twice"),
         ("cat\n''\n", "class 1 has no name"),
         ("# the classes\ncat\n", "line 1 begins with '#'"),
+        ("3\n0\n3\n1\n", "'3' is the name of two classes: is it a list of labels"),
+        ('["3", "0", "3"]', "'3' is the name of two classes"),
+        ("\0\0\n", "it is no text"),
     ],
 )
 def test_class_list_that_leaves_numbers_open_is_refused(tmp_path: Path, text: str, match: str) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
 import onnx
 import pytest
@@ -218,12 +219,16 @@ def test_script_of_batches_is_refused(cli: Callable, work: Path) -> None:
 
 @given(st.dictionaries(st.sampled_from(["data", "labels", "preset", "metric"]), st.text(min_size=1)))
 def test_written_configuration_is_read_back(values: dict[str, str]) -> None:
-    import click
-
     ctx = click.Context(command)
     ctx.params = {"model": Path("a b.onnx"), "skip_bad": True, "batch_size": 7, "limit": None, **values}
     text = config_file.written_config(ctx)
     assert tomllib.loads(text) == {"model": "a b.onnx", "skip-bad": True, "batch-size": 7, **values}
+
+
+def test_configuration_of_a_file_whose_name_is_no_text_is_none() -> None:
+    ctx = click.Context(command)
+    ctx.params = {"model": Path("a\udcff.onnx")}
+    assert config_file.written_config(ctx) == ""
 
 
 def test_preprocess_is_found_by_what_fp32_gets_right(cli: Callable, work: Path) -> None:

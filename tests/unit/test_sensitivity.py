@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import quantlab
@@ -15,6 +16,7 @@ from placement_parts import named
 from quantlab.api import sensitivity
 from quantlab.data import ArrayBatches
 from quantlab.errors import ConfigError, DataError
+from quantlab.onnx_model import model_hash
 from quantlab.qdq import EVERYTHING
 from quantlab.tune import SensitivityOptions, SensitivityTable, measure_sensitivity, merge_sensitivity
 from quantlab.tune.sensitivity import NOISE_SAMPLES, open_layers
@@ -301,3 +303,14 @@ def test_layers_for_a_search_are_measured_on_some_of_the_samples(tmp_path: Path,
     assert noise.keys() == whole.keys()
     assert all(abs(noise_db(noise[name]) - noise_db(whole[name])) < 1.5 for name in whole)
     assert len({batch["image"].shape for batch in found.job.judged.batches}) <= 2
+
+
+def test_outputs_behind_a_plugin_are_judged_by_what_enters_it() -> None:
+    proto, table = conv_net(), quantlab.calibrate(conv_net(), image_batches(), "minmax")
+    wanted = measure_sensitivity(proto, table, labelled(), options=SensitivityOptions(part=(1, 9)))
+    proto.graph.node.append(onnx.helper.make_node("EndNMS", ["logits"], ["scores"], name="nms"))
+    proto.graph.output[0].name = "scores"
+    behind = replace(table, provenance=replace(table.provenance, model_hash=model_hash(proto)))
+    found = measure_sensitivity(proto, behind, labelled(), options=SensitivityOptions(part=(1, 9)))
+    assert [(row.name, row.alone) for row in found.rows] == [(row.name, row.alone) for row in wanted.rows]
+    assert any("'nms' (EndNMS)" in str(warning) for warning in found.warnings)

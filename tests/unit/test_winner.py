@@ -108,6 +108,49 @@ def test_winner_that_cannot_be_is_refused_before_the_work(
     assert not Path("report").exists()
 
 
+def test_cache_of_an_earlier_winner_does_not_stay_beside_this_one(
+    cli: Cli, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ConfigError("a name has a colon", hint="rename it")
+
+    Path("win").mkdir()
+    for name in ("model.cache", "model.cache.json", "mine.txt"):
+        Path("win", name).write_text("earlier")
+    monkeypatch.setattr("quantlab.report.winner.scales_for_cache", fail)
+    done = cli(*BUILT, "--backends", "ort:qdq:minmax")
+    assert (done.code, "no calibration cache was written: a name has a colon" in done.err) == (0, True), done.err
+    assert sorted(path.name for path in Path("win").iterdir()) == ["mine.txt", *FILES[2:]]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("compare m.onnx q.onnx --data x.npy -o r --device 1", "--device does nothing here: no engine is built or run"),
+        (
+            "compare m.onnx --data x.npy --calibration x.npy --backends ort:qdq:mse -o r --device 1",
+            "no engine is built",
+        ),
+        ("tune m.onnx --table t.json --data x.npy --latency-table l.json -o r --device 1", "no engine is built"),
+        ("sensitivity m.onnx --table t.json --data x.npy -o r.json --classes names.txt", "there are no labels"),
+        ("check-data m.onnx --data x.npy --classes names.txt", "--classes does nothing here"),
+        ("compare m.onnx q.onnx --data code.py --classes names.txt -o r", "code.py have no classes to name"),
+        ("demo --unpack u -o r", "--output does nothing here"),
+        ("ptq m.onnx --data x.npy --builder-optimization-level 9 -o r", "optimization level 9 is not in 0..5"),
+    ],
+)
+def test_option_that_would_do_nothing_is_refused(
+    cli: Cli, work: Path, monkeypatch: pytest.MonkeyPatch, words: str, reason: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")  # which --device sets
+    Path("names.txt").write_text("a\nb\nc\nd\ne\n")
+    Path("code.py").write_text("def load_data():\n    yield {}\n")
+    quantlab.calibrate("m.onnx", image_batches(1), "minmax").save("t.json")
+    done = cli(*words.split())
+    assert (done.code, reason in done.err) == (2, True), done.err
+    assert not Path("r").exists()
+
+
 # --- what is told of the data
 
 
