@@ -3,6 +3,7 @@ repeated. Keys are the options without their dashes, and `model`."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import click
 
 from quantlab.errors import ConfigError, first_line
 from quantlab.files import read_text
+from quantlab.plain_text import printable
 
 NAME = "config"
 GIVEN = "quantlab.given"
@@ -62,8 +64,16 @@ def _read(ctx: click.Context, value: str | None) -> None:
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
-def written_config(ctx: click.Context) -> str:
-    """The TOML text that repeats this run of a command; options that were not given are left out."""
+def written_config(ctx: click.Context, folder: Path) -> str:
+    """The TOML text that repeats this run of a command; options that were not given are left out.
+
+    Args:
+        ctx: Of the command.
+        folder: Where the file goes.
+
+    Returns:
+        The text. Paths are as they were given; a comment says what they are relative to, seen from the file.
+    """
     import tomli_w
 
     values: dict[str, Any] = {}
@@ -75,7 +85,15 @@ def written_config(ctx: click.Context) -> str:
         if isinstance(value, tuple):
             value = [str(one) for one in value]
         values[key] = str(value) if isinstance(value, Path) else value
-    return tomli_w.dumps(values)
+    start = "the folder of that run" if folder.is_absolute() else f"'{_seen_from(folder)}', seen from this file"
+    return (
+        f"# quantlab {ctx.info_name} --config with this file; relative paths start in {start}.\n{tomli_w.dumps(values)}"
+    )
+
+
+def _seen_from(folder: Path) -> str:
+    """The current folder; printable, on one line."""
+    return printable(Path(os.path.relpath(Path.cwd(), folder.resolve())).as_posix())
 
 
 def _names(command: click.Command) -> dict[str, click.Parameter]:

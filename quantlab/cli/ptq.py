@@ -90,7 +90,7 @@ def command(ctx: click.Context, /, model: Path, output: Path, as_json: bool, **v
         bar=bar,
         settings=BuildSettings(v["timing_cache"], v["builder_optimization_level"]),
         command=["quantlab", *sys.argv[1:]],
-        config=written_config(ctx),
+        config=written_config(ctx, output),
         preprocess=preprocess,
         open_runtime=runtime,
     )
