@@ -12,6 +12,7 @@ import onnx
 
 from quantlab.api.calibration import AUTO, calibrate
 from quantlab.api.tuning import tuned_engine
+from quantlab.api.winner import NAMES
 from quantlab.calibration import CalibrationTable, Progress
 from quantlab.comparison import (
     Backend,
@@ -78,7 +79,8 @@ class ComparisonRequest:
         models: Quantized models in memory by name.
         placements: By which some of these were made.
         winner: The folder for the Q/DQ model that wins, of those that are made here; None to write none.
-        on_stage: Told of what follows the comparison.
+        ships: Whether the best of `models` is written beside the report.
+        on_stage: Told of what is done before and after the comparison.
     """
 
     fp32: onnx.ModelProto
@@ -96,6 +98,7 @@ class ComparisonRequest:
     models: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
     placements: Mapping[str, Placement] = field(default_factory=dict)
     winner: Path | None = None
+    ships: bool = False
     on_stage: Stages = no_stages
 
     def __post_init__(self) -> None:
@@ -156,7 +159,7 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     with BackendSet(
         request.fp32, request.calibration, request.settings, request.open_runtime, tuned_engine, _auto_table
     ) as opened:
-        opened.notices += overlap_notices(request.calibration, request.batches)
+        opened.notices += overlap_notices(request.calibration, request.batches, request.on_stage)
         _open(opened, request)
         candidates: list[Candidate | Backend] = [Candidate(name, proto) for name, proto in models.items()]
         candidates += opened.backends
@@ -170,30 +173,34 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     few = [batch for batch in islice(request.batches, SHOWN_BATCHES) if size.takes(batch)]
     shown = chosen_of(result, request.bar)
     graph = _graph_of(shown, models)
-    traces, untraced = _traces(request.fp32, models, result, few, graph)
+    samples = sum(map(size.count, few))
+    traces, untraced = _traces(request, models, result, few, graph)
     if not few:
         untraced.append(f"there is no whole batch of {size.fixed} samples: activations and inner errors are not shown")
-    hint = _hint(request.fp32, result, models, traces, few, untraced)
+    hint = _hint(request, result, models, traces, few, untraced)
     made = opened.quantized_by(graph) if graph else None
     placement = made.placement if made else request.placements.get(graph or "")
+    winner = None
+    if request.winner is not None and request.calibration is not None:
+        winner = find_winner(request.fp32, opened, result, shown, request.calibration, request.on_stage)
+    file = _file_of(request, shown, winner)
     evidence = Evidence(
-        run=activation_ranges(request.fp32, models, few),
-        histograms_of=f"the first {sum(map(size.count, few))} samples of the compared data",
+        run=activation_ranges(request.fp32, models, few, request.on_stage("drawing the histograms", samples)),
+        histograms_of=f"the first {samples} samples of the compared data",
         graph=graph,
         layers=_layers(request.fp32, models[graph], placement, untraced) if graph else (),
         traces=traces,
         baseline=request.baseline,
         hint=hint,
         bar=request.bar,
+        file=file,
     )
+    request.on_stage("writing the report", 0)
     document = build_document(
         request.title, result, evidence, request.command, [*opened.skipped, *opened.notices, *untraced]
     )
     kinds = ("short_batch", "bad_images", "common_samples")
     left_out = dict.fromkeys(notice for notice in opened.notices if notice.kind in kinds)
-    winner = None
-    if request.winner is not None and request.calibration is not None:
-        winner = find_winner(request.fp32, opened, result, shown, request.calibration, request.on_stage)
     with together():
         paths = write_document(document, folder)
         files = winner.write(request.winner) if winner is not None and request.winner is not None else {}
@@ -235,6 +242,16 @@ def _graph_of(shown: ModelResult | None, models: Mapping[str, onnx.ModelProto]) 
     return next((name for name in names if name in models and has_qdq(models[name])), None)
 
 
+def _file_of(request: ComparisonRequest, shown: ModelResult | None, winner: Winner | None) -> str:
+    """The name of the file that the model which the verdict names is in, or is going to be."""
+    if shown is None:
+        return ""
+    if shown.name in request.files:
+        return request.files[shown.name].name
+    is_written = shown.name in request.models and request.ships
+    return NAMES["model"] if is_written or (winner is not None and winner.name == shown.name) else ""
+
+
 def _layers(
     fp32: onnx.ModelProto, qdq: onnx.ModelProto, placement: Placement | None, untraced: list[str]
 ) -> tuple[Layer, ...]:
@@ -247,7 +264,7 @@ def _layers(
 
 
 def _traces(
-    fp32: onnx.ModelProto,
+    request: ComparisonRequest,
     models: Mapping[str, onnx.ModelProto],
     result: Comparison,
     few: Sequence[Batch],
@@ -257,22 +274,21 @@ def _traces(
     some."""
     closest = [r.name for r in result.quantized if r.name in models and has_qdq(models[r.name])]
     shown = {*closest[:TRACED], *([graph] if graph else [])}
-    others = [name for name in closest if name not in shown]
     traces, untraced = {}, []
-    if others:
-        untraced.append(f"where the error of {', '.join(others)} comes from is not shown: {TRACED} are closer to FP32")
     for name, model in models.items():
         if name not in shown:
             continue
         try:
-            traces[name] = trace_error(fp32, model, few)
+            size = BatchSize.of(input_specs(request.fp32))
+            on_sample = request.on_stage(f"tracing the error of '{name}'", sum(map(size.count, few)))
+            traces[name] = trace_error(request.fp32, model, few, on_sample)
         except QuantlabError as error:  # the comparison stands without it
             untraced.append(f"where the error of '{name}' comes from cannot be shown: {error.message}")
     return traces, untraced
 
 
 def _hint(
-    fp32: onnx.ModelProto,
+    request: ComparisonRequest,
     result: Comparison,
     models: Mapping[str, onnx.ModelProto],
     traces: Mapping[str, ErrorTrace],
@@ -281,7 +297,7 @@ def _hint(
 ) -> Hint | None:
     """Which layers of the best model to leave in float; why that is not known is added to `untraced`."""
     try:
-        return hint_for(fp32, result, models, traces, few)
+        return hint_for(request.fp32, result, models, traces, few, request.on_stage)
     except QuantlabError as error:  # the comparison stands without it
         untraced.append(f"which layers to leave in float cannot be said: {error.message}")
         return None
