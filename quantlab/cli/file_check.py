@@ -55,8 +55,8 @@ def check_files(command: click.Command, values: dict[str, Any]) -> None:
             raise ConfigError(f"outputs {first} and {second} are one file", hint="give two names")
     repeated = {path: name for kind, value, _ in given for path, name in kind.repeats(value).items()}
     for output in (path for path in outputs if not is_folder(path)):
-        own = repeated.get(output)
-        _refuse([output], [path for path, name in read if not is_folder(path) and (own is None or name != own)])
+        reader = repeated.get(output)
+        _refuse([output], [path for path, name in read if not is_folder(path) and (reader is None or name != reader)])
     replaced = [path for path in outputs if is_written_to(path)]
     if replaced:
         _refuse(replaced, [path for kind, value, _ in given for path in kind.read_if_asked(value)])
