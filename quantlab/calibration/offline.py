@@ -92,7 +92,7 @@ def run_calibration(
 ) -> CalibrationRun:
     """Every observer's table from one forward pass.
 
-    A batch goes through the network in parts of at most PART_BYTES of activations, where shapes and observers allow it,
+    A batch goes through the network in parts of at most PIECE_BYTES of activations, where shapes and observers allow,
     with the result of the whole batch; one part is in memory, whatever the number of batches.
 
     Args:

@@ -13,9 +13,8 @@ from quantlab.data import Batch
 from quantlab.errors import DataError
 from quantlab.observers import ObserverGroup
 from quantlab.ort import ActivationReader
+from quantlab.ort.pieces import piece_size, pieces
 from quantlab.threads import thread_count
-
-PART_BYTES = 40 * 2**20  # more wins 3 % of the time at most, and costs its size in memory
 
 
 class Counting:
@@ -58,8 +57,7 @@ class Counting:
         depend on each other, or an observer wants whole batches."""
         if not all(group.takes_parts for group in self.groups.values()):
             return None
-        size = self._reader.bytes_per_sample(batch)
-        return None if not size else max(1, PART_BYTES // size)
+        return piece_size([self._reader], batch)
 
     def leave_out(self, tensor: str, error: DataError) -> None:
         """Count a tensor no more.
@@ -97,8 +95,7 @@ class Counting:
         elif samples <= part:
             self._feed(self._reader.read_part(batch), ObserverGroup.observe)
         else:
-            starts = range(0, samples, part)
-            self._observe_in_parts([{name: x[at : at + part] for name, x in batch.items()} for at in starts])
+            self._observe_in_parts(pieces(batch, samples, part))
 
     def _observe_in_parts(self, pieces: Sequence[Batch]) -> None:
         """One batch, part by part. While a tensor has seen nothing but zeros its range is to start at the amax of this

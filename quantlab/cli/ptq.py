@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +97,7 @@ def command(ctx: click.Context, /, model: Path, output: Path, as_json: bool, **v
         preprocess=preprocess,
         open_runtime=runtime,
     )
-    done = ptq(request, _stage, _print_parts)
+    done = ptq(request, next_stage, _print_parts)
     if as_json:
         print_warnings(done.notices)
         _print_facts(done)
@@ -147,15 +146,6 @@ def _samples(batches: Any, source: str, found: PresetScore | None) -> Samples:
     if found is not None and isinstance(batches, ImageBatches):
         return batches.prepared_by(found.preprocess)
     return batches
-
-
-def _stage(label: str, total: int) -> Callable[[int], None]:
-    return next_stage(label, total) if total else _told(label)
-
-
-def _told(label: str) -> Callable[[int], None]:
-    note(label)
-    return lambda done: None  # noqa: ARG005
 
 
 def _print_parts(parts: Parts) -> None:

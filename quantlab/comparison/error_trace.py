@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quantlab.calibration import Progress
 from quantlab.data import Batch, Batches, BatchSize
 from quantlab.errors import in_batch
-from quantlab.numerics import ErrorSums, dequantize, error_sums, quantize
+from quantlab.numerics import dequantize, quantize, sqnr_db
 from quantlab.onnx_model import GraphView, Model, input_specs, load_model, node_label, require_float
 from quantlab.ort import ActivationReader
+from quantlab.ort.pieces import piece_size, pieces
 from quantlab.qdq import RULES, WeightError, WeightSite, fold, prepare, weight_error
+from quantlab.threads import thread_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class ErrorTrace:
     unmatched: int
 
 
-def trace_error(model: Model, quantized: Model, batches: Batches) -> ErrorTrace:
+def trace_error(model: Model, quantized: Model, batches: Batches, on_sample: Progress | None = None) -> ErrorTrace:
     """Compare a Q/DQ model with its FP32 model on the inside.
 
     Both run on ONNX Runtime, the Q/DQ model as it is written.
@@ -42,6 +46,7 @@ def trace_error(model: Model, quantized: Model, batches: Batches) -> ErrorTrace:
         model: The FP32 model.
         quantized: The Q/DQ model that was made from it.
         batches: A few are enough.
+        on_sample: Called now and then with the number of samples so far.
 
     Returns:
         The error tensor by tensor along the network, and weight by weight per channel.
@@ -53,23 +58,43 @@ def trace_error(model: Model, quantized: Model, batches: Batches) -> ErrorTrace:
     fp32, qdq = load_model(model), load_model(quantized)
     require_float(fp32, "an error trace")
     errors, unmatched = weight_errors_of(fp32, qdq)
-    whole = list(BatchSize.of(input_specs(fp32)).whole(batches))
-    return ErrorTrace(_along(fold(fp32), qdq, whole), errors, unmatched)
+    size = BatchSize.of(input_specs(fp32))
+    return ErrorTrace(_along(fold(fp32), qdq, list(size.whole(batches)), size, on_sample), errors, unmatched)
 
 
-def _along(fp32: onnx.ModelProto, qdq: onnx.ModelProto, batches: Sequence[Batch]) -> dict[str, float]:
+def _along(
+    fp32: onnx.ModelProto, qdq: onnx.ModelProto, batches: Sequence[Batch], size: BatchSize, on_sample: Progress | None
+) -> dict[str, float]:
+    """All inner tensors of a whole batch would fill the memory: it goes through in parts where that changes nothing."""
     tensors = _shared_tensors(fp32, qdq)
     if not tensors or not batches:
         return {}
-    reference, other = ActivationReader(fp32, tensors), ActivationReader(qdq, tensors, optimize=False)
-    sums = {name: ErrorSums() for name in tensors}
-    for number, batch in enumerate(batches):
-        with in_batch(number):
-            wanted, got = reference.read_one(batch), other.read_one(batch)
-        for name in sums:
-            if wanted[name].shape == got[name].shape:
-                sums[name] += error_sums(wanted[name], got[name], name, finite=False)
-    return {name: total.sqnr_db for name, total in sums.items() if total.count}
+    readers = ActivationReader(fp32, tensors), ActivationReader(qdq, tensors, optimize=False)
+    signal, noise = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
+    part = piece_size(readers, batches[0]) if size.count(batches[0]) > 1 else None
+    compared, samples = set[str](), 0
+    with ThreadPoolExecutor(thread_count(), thread_name_prefix="quantlab-trace") as pool:
+        for number, batch in enumerate(batches):
+            for piece in pieces(batch, size.count(batch), part):
+                with in_batch(number):
+                    wanted, got = (r.read_one(piece) if part is None else r.read_part(piece) for r in readers)
+                same = [name for name in tensors if wanted[name].shape == got[name].shape and wanted[name].size]
+                compared.update(same)
+                pairs = ([values[name] for name in same] for values in (wanted, got))
+                for name, (signal2, noise2) in zip(same, pool.map(_signal_and_noise, *pairs), strict=True):
+                    signal[name] += signal2
+                    noise[name] += noise2
+                samples += size.count(piece)
+                if on_sample is not None:
+                    on_sample(samples)
+    return {name: float(sqnr_db(signal[name], noise[name])) for name in tensors if name in compared}
+
+
+def _signal_and_noise(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> tuple[float, float]:
+    """Sums of squares in float64, of the values that are right and of the error."""
+    signal = np.ravel(wanted).astype(np.float64)
+    noise = np.ravel(got) - signal
+    return float(signal @ signal), float(noise @ noise)
 
 
 def _shared_tensors(fp32: onnx.ModelProto, qdq: onnx.ModelProto) -> list[str]:

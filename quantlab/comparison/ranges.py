@@ -6,20 +6,23 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from quantlab.calibration import CalibrationRun, CalibrationTable, CalibrationTarget, run_calibration
+from quantlab.calibration import CalibrationRun, CalibrationTable, CalibrationTarget, Progress, run_calibration
 from quantlab.data import Batches, BatchSize
 from quantlab.errors import GraphError
 from quantlab.onnx_model import Model, input_specs, load_model
 from quantlab.qdq import fold, strip
 
 
-def activation_ranges(model: Model, quantized: Mapping[str, Model], batches: Batches) -> CalibrationRun | None:
+def activation_ranges(
+    model: Model, quantized: Mapping[str, Model], batches: Batches, on_batch: Progress | None = None
+) -> CalibrationRun | None:
     """Read the ranges off Q/DQ models, for reports.
 
     Args:
         model: The FP32 model.
         quantized: Models by name; those without Q/DQ, or whose scales cannot be read, are left out.
         batches: A few are enough.
+        on_batch: Called after every batch with the number of samples so far.
 
     Returns:
         The scales as tables, each with the tensors that its model quantizes, and histograms of the FP32 model on the
@@ -35,7 +38,7 @@ def activation_ranges(model: Model, quantized: Mapping[str, Model], batches: Bat
     shown = [tensor for tensor in order if any(tensor in amax for amax in scales.values())]
     if not whole or not shown:
         return None
-    run = run_calibration(CalibrationTarget(proto, tuple(shown)), whole, {})
+    run = run_calibration(CalibrationTarget(proto, tuple(shown)), whole, {}, on_batch=on_batch)
     kept = {name: {t: amax[t] for t in shown if t in amax} for name, amax in scales.items()}
     tables = {name: CalibrationTable(amax) for name, amax in kept.items() if amax}
     return CalibrationRun(tables, run.histograms, run.provenance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from quantlab.data.batches import Batch, Labels, require_batch_size
 from quantlab.data.hash import hash_batch
 from quantlab.data.mapped_files import MappedFiles
 from quantlab.data.numpy_files import is_zip, read_npy, read_npz, refused
+from quantlab.data.prefetch import counted
 from quantlab.errors import DataError
 from quantlab.files import is_file
 
@@ -96,6 +97,7 @@ class ArrayBatches:
         self.class_names: Mapping[int, str] = class_names or {}
         self._arrays, self.labels = dict(arrays), labels
         self._order: NDArray[np.intp] | None = None
+        self._identities: list[bytes] | None = None
         self._mapped = MappedFiles(arrays.values())
 
     def __len__(self) -> int:
@@ -120,14 +122,23 @@ class ArrayBatches:
         """Where some samples stand in the arrays, which may be mapped files and are never reordered."""
         return slice(start, end) if self._order is None else self._order[start:end]
 
-    def identities(self) -> list[bytes]:
-        """What tells equal samples from others: the hash of each over all inputs."""
-        found = []
-        for start in range(self.count):
-            digest = hashlib.sha256()
-            hash_batch(digest, self._batch(self._places(start, start + 1)))
-            found.append(digest.digest())
-        return found
+    def identities(self, on_sample: Callable[[int], None] | None = None) -> list[bytes]:
+        """What tells equal samples from others: the hash of each over all inputs.
+
+        Args:
+            on_sample: Called with the number of samples so far; not at all where they are known already.
+
+        Returns:
+            One per sample. Later calls, and those of subsets, give the same without a look at the arrays.
+        """
+        if self._identities is None:
+            self._identities = counted(map(self._identity, range(self.count)), on_sample)
+        return list(self._identities)
+
+    def _identity(self, index: int) -> bytes:
+        digest = hashlib.sha256()
+        hash_batch(digest, self._batch(self._places(index, index + 1)))
+        return digest.digest()
 
     def subset(self, indices: NDArray[np.intp]) -> ArrayBatches:
         """The same stream of some of the samples.
@@ -140,6 +151,7 @@ class ArrayBatches:
         """
         part = copy(self)
         part._order = indices if self._order is None else self._order[indices]
+        part._identities = None if self._identities is None else [self._identities[i] for i in indices]
         part.count = len(indices)
         part.labels = None if self.labels is None else self.labels[indices]
         return part

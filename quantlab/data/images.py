@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from quantlab.data.batches import Batch, Labels, require_batch_size
 from quantlab.data.decode import frames, from_array, open_image
 from quantlab.data.folder import image_files
 from quantlab.data.mapped_files import MappedFiles
-from quantlab.data.prefetch import map_ahead
+from quantlab.data.prefetch import counted, map_ahead
 from quantlab.data.preprocess import Preprocess
 from quantlab.errors import DataError, Notice, QuantlabError, expect_type
 from quantlab.files import read_bytes
@@ -73,6 +73,7 @@ class ImageBatches:
         self.skipped: tuple[str, ...] = ()
         self._notices: tuple[Notice, ...] = ()
         self._several = set[int]()
+        self._identities: list[bytes] | None = None
         self._images: Sequence[Path | NDArray[Any]] | NDArray[Any] = images
         self.labels = labels
         self._mapped = MappedFiles([images] if isinstance(images, np.ndarray) else [])
@@ -145,9 +146,18 @@ class ImageBatches:
         image = self._images[index]
         return str(image) if isinstance(image, Path) else f"number {index}"
 
-    def identities(self) -> list[bytes]:
-        """What tells equal images from others: the hash of each file, or of each array, as it is."""
-        return list(map_ahead(self._identity, range(self.count), 64))
+    def identities(self, on_sample: Callable[[int], None] | None = None) -> list[bytes]:
+        """What tells equal images from others: the hash of each file, or of each array, as it is.
+
+        Args:
+            on_sample: Called with the number of images so far; not at all where they are known already.
+
+        Returns:
+            One per image. Later calls, and those of subsets, give the same without a look at the images.
+        """
+        if self._identities is None:
+            self._identities = counted(map_ahead(self._identity, range(self.count), 64), on_sample)
+        return list(self._identities)
 
     def _identity(self, index: int) -> bytes:
         image = self._images[index]
@@ -167,6 +177,7 @@ class ImageBatches:
         part._images = [self._images[i] for i in indices]  # views, where they are an array
         part.labels = None if self.labels is None else self.labels[indices]
         part._several = set()
+        part._identities = None if self._identities is None else [self._identities[i] for i in indices]
         return part
 
     def prepared_by(self, preprocess: Preprocess) -> ImageBatches:

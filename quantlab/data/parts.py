@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ CALIBRATION = 512
 """Samples to calibrate with, at most; the scales of image networks hardly change beyond."""
 FEWEST = 8
 """Of fewer samples no part is worth anything."""
+
+LOOKED_AT = "looking for equal samples"
+"""What is done before data are split or two parts are told apart: their hashes are made."""
 
 Samples = ImageBatches | ArrayBatches
 """Streams whose samples can be told apart without running the preprocess."""
@@ -37,12 +40,13 @@ class Parts:
     notices: tuple[Notice, ...] = ()
 
 
-def split_samples(samples: Samples, fixed: int | None = None) -> Parts:
+def split_samples(samples: Samples, fixed: int | None = None, on_sample: Callable[[int], None] | None = None) -> Parts:
     """Draw up to half of the samples to calibrate with; equal ones stay together.
 
     Args:
         samples: All of them; class folders come in turn, and every class has its share of both parts.
         fixed: The batch size of a network that takes no other: the part to calibrate with is made of whole batches.
+        on_sample: Called with the number of samples that were looked at so far.
 
     Returns:
         The parts. The same samples give the same parts.
@@ -53,7 +57,7 @@ def split_samples(samples: Samples, fixed: int | None = None) -> Parts:
     wanted = min(CALIBRATION, samples.count // 2)
     if fixed is not None:
         wanted -= wanted % fixed
-    groups = _groups(samples)
+    groups = _groups(samples.identities(on_sample))
     taken = _drawn(_in_order(groups, samples.labels), wanted, fixed)
     if samples.count < FEWEST or not taken or len(groups) < 2:
         different = "" if len(groups) == samples.count else f", {len(groups)} of them different,"
@@ -69,12 +73,13 @@ def split_samples(samples: Samples, fixed: int | None = None) -> Parts:
     return Parts(samples.subset(np.flatnonzero(chosen)), samples.subset(np.flatnonzero(~chosen)), tuple(notices))
 
 
-def without_common(calibration: Samples, evaluation: Samples) -> Parts:
+def without_common(calibration: Samples, evaluation: Samples, on_sample: Callable[[int], None] | None = None) -> Parts:
     """Leave out of the data to calibrate with what is also among those to judge by.
 
     Args:
         calibration: To calibrate with.
         evaluation: To judge by.
+        on_sample: Called with the number of samples that were looked at so far.
 
     Returns:
         The parts, with a notice of what was left out.
@@ -82,8 +87,9 @@ def without_common(calibration: Samples, evaluation: Samples) -> Parts:
     Raises:
         DataError: Nothing is left.
     """
-    known = set(evaluation.identities())
-    common = np.array([identity in known for identity in calibration.identities()])
+    mine, judged = _both(calibration, evaluation, on_sample)
+    known = set(judged)
+    common = np.array([identity in known for identity in mine])
     if not common.any():
         return Parts(calibration, evaluation)
     if common.all():
@@ -95,24 +101,35 @@ def without_common(calibration: Samples, evaluation: Samples) -> Parts:
     return Parts(kept, evaluation, (Notice(text, "common_samples"),))
 
 
-def overlap_notices(calibration: object, evaluation: object) -> list[Notice]:
+def overlap_notices(
+    calibration: object, evaluation: object, on_stage: Callable[[str, int], Callable[[int], None]]
+) -> list[Notice]:
     """Say how many samples were both calibrated with and judged by, as far as they can be told apart.
 
     Args:
         calibration: A stream of batches.
         evaluation: Another one.
+        on_stage: Told of the pass over the samples.
 
     Returns:
         A notice, if there are any; none where all are the same, which their hashes show.
     """
     if not isinstance(calibration, Samples) or not isinstance(evaluation, Samples):
         return []
-    known = set(calibration.identities())
-    common = sum(identity in known for identity in evaluation.identities())
+    on_sample = on_stage(LOOKED_AT, calibration.count + evaluation.count)
+    calibrated, judged = _both(calibration, evaluation, on_sample)
+    known = set(calibrated)
+    common = sum(identity in known for identity in judged)
     if not common or common == evaluation.count == calibration.count:
         return []
     text = f"{common} of the {evaluation.count} samples to judge by were calibrated with too: others would say more"
     return [Notice(text, "common_samples")]
+
+
+def _both(first: Samples, second: Samples, on_sample: Callable[[int], None] | None) -> tuple[list[bytes], list[bytes]]:
+    """The identities of two streams, with one progress."""
+    mine = first.identities(on_sample)
+    return mine, second.identities(on_sample and (lambda done: on_sample(len(mine) + done)))
 
 
 def _drawn(groups: Iterable[NDArray[np.intp]], wanted: int, fixed: int | None) -> list[NDArray[np.intp]]:
@@ -128,10 +145,10 @@ def _drawn(groups: Iterable[NDArray[np.intp]], wanted: int, fixed: int | None) -
     return taken
 
 
-def _groups(samples: Samples) -> list[NDArray[np.intp]]:
+def _groups(identities: Iterable[bytes]) -> list[NDArray[np.intp]]:
     """The places of equal samples, together."""
     places: dict[bytes, list[int]] = {}
-    for place, identity in enumerate(samples.identities()):
+    for place, identity in enumerate(identities):
         places.setdefault(identity, []).append(place)
     return [np.array(found) for found in places.values()]
 

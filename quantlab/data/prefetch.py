@@ -38,3 +38,21 @@ def map_ahead(function: Callable[[T], R], items: Iterable[T], ahead: int) -> Ite
             yield result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def counted(results: Iterable[R], on_result: Callable[[int], None] | None) -> list[R]:
+    """All results, and a call for every one of them.
+
+    Args:
+        results: Computed as they are asked for.
+        on_result: Called with the number of results so far; None for nobody.
+
+    Returns:
+        The results.
+    """
+    found = []
+    for result in results:
+        found.append(result)
+        if on_result is not None:
+            on_result(len(found))
+    return found

@@ -78,7 +78,7 @@ class ComparisonRequest:
         models: Quantized models in memory by name.
         placements: By which some of these were made.
         winner: The folder for the Q/DQ model that wins, of those that are made here; None to write none.
-        on_stage: Told of what follows the comparison.
+        on_stage: Told of what is done before and after the comparison.
     """
 
     fp32: onnx.ModelProto
@@ -156,7 +156,7 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     with BackendSet(
         request.fp32, request.calibration, request.settings, request.open_runtime, tuned_engine, _auto_table
     ) as opened:
-        opened.notices += overlap_notices(request.calibration, request.batches)
+        opened.notices += overlap_notices(request.calibration, request.batches, request.on_stage)
         _open(opened, request)
         candidates: list[Candidate | Backend] = [Candidate(name, proto) for name, proto in models.items()]
         candidates += opened.backends
@@ -170,15 +170,16 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     few = [batch for batch in islice(request.batches, SHOWN_BATCHES) if size.takes(batch)]
     shown = chosen_of(result, request.bar)
     graph = _graph_of(shown, models)
-    traces, untraced = _traces(request.fp32, models, result, few, graph)
+    samples = sum(map(size.count, few))
+    traces, untraced = _traces(request, models, result, few, graph)
     if not few:
         untraced.append(f"there is no whole batch of {size.fixed} samples: activations and inner errors are not shown")
-    hint = _hint(request.fp32, result, models, traces, few, untraced)
+    hint = _hint(request, result, models, traces, few, untraced)
     made = opened.quantized_by(graph) if graph else None
     placement = made.placement if made else request.placements.get(graph or "")
     evidence = Evidence(
-        run=activation_ranges(request.fp32, models, few),
-        histograms_of=f"the first {sum(map(size.count, few))} samples of the compared data",
+        run=activation_ranges(request.fp32, models, few, request.on_stage("drawing the histograms", samples)),
+        histograms_of=f"the first {samples} samples of the compared data",
         graph=graph,
         layers=_layers(request.fp32, models[graph], placement, untraced) if graph else (),
         traces=traces,
@@ -186,6 +187,7 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
         hint=hint,
         bar=request.bar,
     )
+    request.on_stage("writing the report", 0)
     document = build_document(
         request.title, result, evidence, request.command, [*opened.skipped, *opened.notices, *untraced]
     )
@@ -247,7 +249,7 @@ def _layers(
 
 
 def _traces(
-    fp32: onnx.ModelProto,
+    request: ComparisonRequest,
     models: Mapping[str, onnx.ModelProto],
     result: Comparison,
     few: Sequence[Batch],
@@ -265,14 +267,16 @@ def _traces(
         if name not in shown:
             continue
         try:
-            traces[name] = trace_error(fp32, model, few)
+            size = BatchSize.of(input_specs(request.fp32))
+            on_sample = request.on_stage(f"tracing the error of '{name}'", sum(map(size.count, few)))
+            traces[name] = trace_error(request.fp32, model, few, on_sample)
         except QuantlabError as error:  # the comparison stands without it
             untraced.append(f"where the error of '{name}' comes from cannot be shown: {error.message}")
     return traces, untraced
 
 
 def _hint(
-    fp32: onnx.ModelProto,
+    request: ComparisonRequest,
     result: Comparison,
     models: Mapping[str, onnx.ModelProto],
     traces: Mapping[str, ErrorTrace],
@@ -281,7 +285,7 @@ def _hint(
 ) -> Hint | None:
     """Which layers of the best model to leave in float; why that is not known is added to `untraced`."""
     try:
-        return hint_for(fp32, result, models, traces, few)
+        return hint_for(request.fp32, result, models, traces, few, request.on_stage)
     except QuantlabError as error:  # the comparison stands without it
         untraced.append(f"which layers to leave in float cannot be said: {error.message}")
         return None

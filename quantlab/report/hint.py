@@ -14,6 +14,7 @@ from quantlab.data import Batch
 from quantlab.qdq import exactly
 from quantlab.report.format import number
 from quantlab.tune.exclusion import LOW_DB, Exclusion, propose_exclusion
+from quantlab.tune.stage import Stages, no_stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def hint_for(
     models: Mapping[str, onnx.ModelProto],
     traces: Mapping[str, ErrorTrace],
     batches: Sequence[Batch],
+    on_stage: Stages = no_stages,
 ) -> Hint | None:
     """Look for layers to leave in float, if the best quantized model is far from FP32.
 
@@ -72,6 +74,7 @@ def hint_for(
         models: Q/DQ models by name.
         traces: Where the error of each comes from.
         batches: A few.
+        on_stage: Told that it is looked for.
 
     Returns:
         The hint; None where the best model is close enough, was not traced, or no layer helps.
@@ -82,5 +85,6 @@ def hint_for(
     best = next(iter(comparison.quantized), None)
     if best is None or not best.worst_sqnr_db < LOW_DB or best.name not in traces or not batches:
         return None
+    on_stage("looking for layers to leave in float", 0)
     found = propose_exclusion(fp32, models[best.name], traces[best.name], batches)
     return None if found is None else Hint(best.name, found)

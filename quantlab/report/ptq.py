@@ -12,13 +12,12 @@ import onnx
 from quantlab.api.calibration import AUTO
 from quantlab.api.ptq_candidates import CORRECTED, Candidates, Workshop
 from quantlab.api.winner import scales_for_cache, write_winner
-from quantlab.calibration import Progress
 from quantlab.comparison import Comparison, Metric, ModelResult
 from quantlab.comparison.engine_backends import build_engine
 from quantlab.comparison.feed import first_batch
 from quantlab.comparison.judge import MLPERF, require_accuracy
 from quantlab.data import BatchSize
-from quantlab.data.parts import Parts, Samples, split_samples, without_common
+from quantlab.data.parts import LOOKED_AT, Parts, Samples, split_samples, without_common
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.profiles import profile_for
 from quantlab.engines.runtime import Runtime
@@ -135,15 +134,15 @@ def ptq(
     if request.bar is not None and request.metric is None and request.data.labels is None:
         raise ConfigError("a bar of accuracy (--fail-under) needs one", hint="give labels, class folders or a metric")
     fixed = BatchSize.of(input_specs(proto)).fixed
-    parts = (
-        split_samples(request.data, fixed)
-        if request.calibration is None
-        else without_common(request.calibration, request.data)
-    )
+    if request.calibration is None:
+        parts = split_samples(request.data, fixed, on_stage(LOOKED_AT, request.data.count))
+    else:
+        on_sample = on_stage(LOOKED_AT, request.calibration.count + request.data.count)
+        parts = without_common(request.calibration, request.data, on_sample)
     on_parts(parts)
     found = Workshop(proto, parts.calibration, request.folder / WORK, on_stage).candidates()
     with together():
-        compared = _compare(request, proto, parts, found, on_stage("comparing", parts.evaluation.count))
+        compared = _compare(request, proto, parts, found, on_stage)
         if compared.comparison.partial:
             raise KeyboardInterrupt  # what a part of the data says chooses nothing
         chosen = compared.comparison.best
@@ -190,7 +189,7 @@ def _check_judged(request: PtqRequest, comparison: Comparison, chosen: ModelResu
 
 
 def _compare(
-    request: PtqRequest, proto: onnx.ModelProto, parts: Parts, found: Candidates, on_batch: Progress
+    request: PtqRequest, proto: onnx.ModelProto, parts: Parts, found: Candidates, on_stage: Stages
 ) -> ComparisonReport:
     wanted = ComparisonRequest(
         fp32=proto,
@@ -202,8 +201,9 @@ def _compare(
         bar=_bar(request),
         title=f"{request.model.name}: INT8 against FP32",
         command=request.command,
+        on_stage=on_stage,
     )
-    return report_comparison(wanted, request.folder, on_batch)
+    return report_comparison(wanted, request.folder, on_stage("comparing", parts.evaluation.count))
 
 
 def _write(
@@ -278,6 +278,7 @@ def _engines(
         title=f"{request.model.name}: engines",
         command=request.command,
         open_runtime=request.open_runtime,
+        on_stage=on_stage,
     )
     try:
         runtime = request.open_runtime()

@@ -37,7 +37,8 @@ from quantlab.onnx_model import (
     tensor_names,
     why_invalid,
 )
-from quantlab.ort import Session
+from quantlab.ort import ActivationReader, Session
+from quantlab.ort.pieces import piece_size, pieces
 from quantlab.qdq import Quantized, prepare
 from quantlab.qdq.rules import row_of
 from quantlab.tune.fed_model import FedModel, Samples
@@ -94,10 +95,13 @@ def correct_bias(
     inputs = input_specs(prepared)
     whole = BatchSize.of(inputs).whole(batches)
     shifts = _Shifts(Session(probe, optimize=False), layers, BatchSize.of(inputs))
+    outputs = [layer.output for layer in layers]
     named = SamplesHash([spec.name for spec in inputs], BatchSize.of(inputs))
     number = -1
     for number, batch in enumerate(whole):
         with in_batch(number):
+            if number == 0 and shifts.size.count(batch) > 1:
+                shifts.piece = piece_size([ActivationReader(prepared, outputs)], batch, _COPIES)
             shifts.add(batch)
             named.add(batch, None)
         if on_batch:
@@ -106,13 +110,12 @@ def correct_bias(
         raise DataError("there are no batches to correct the biases with", hint="the stream is empty: check the data")
     preprocess = stream_facts(batches).preprocess
     notices = (*correction_notices(quantized.model, named.data(), preprocess), *notices_of(whole))
-    outputs = [layer.output for layer in layers]
     split = Split(whole, inputs, shifts.samples, number + 1)
     rest = shifts
     if split.holds_back:
         for _ in split:
             pass
-        held = _Shifts(shifts.session, layers, shifts.size)
+        held = _Shifts(shifts.session, layers, shifts.size, shifts.piece)
         for batch in (*split.search, *split.proof):
             held.add(batch)
         rest = shifts.without(held)
@@ -129,6 +132,8 @@ def correct_bias(
     return replace(quantized, model=corrected, warnings=(*quantized.warnings, text, *([note] * bool(kept)), *notices))
 
 
+_COPIES = 6
+"""Of the output of a layer, that the probe holds: of its twin, their difference, that transposed, and what is read."""
 ON, OFF = "corrected", "as it is"
 MOST_TRIALS = 16
 """Parts of the network that are tried without, or alone with, a correction."""
@@ -187,24 +192,26 @@ def parts_db(errors: NDArray[np.float64], parts: Sequence[Samples]) -> float:
 class _Shifts:
     """E[y - y_q] of every layer: sums over samples, so that those of some can be taken out again."""
 
-    def __init__(self, session: Session, layers: Sequence[_Layer], size: BatchSize) -> None:
-        self.session, self.size = session, size
+    def __init__(self, session: Session, layers: Sequence[_Layer], size: BatchSize, piece: int | None = None) -> None:
+        self.session, self.size, self.piece = session, size, piece
         self._layers = layers
         self.total: dict[str, NDArray[np.float64]] = {}
         self.samples = 0
 
     def add(self, batch: Batch) -> None:
         """One batch more."""
-        count = self.size.count(batch)
-        means = self.session.run(batch, [layer.mean for layer in self._layers])
-        for layer in self._layers:
-            mean = means[layer.mean].astype(np.float64)
-            self.total[layer.output] = self.total.get(layer.output, np.zeros(mean.shape)) + count * mean
-        self.samples += count
+        samples = self.size.count(batch)
+        for piece in pieces(batch, samples, self.piece):
+            count = self.size.count(piece)
+            means = self.session.run(piece, [layer.mean for layer in self._layers])
+            for layer in self._layers:
+                mean = means[layer.mean].astype(np.float64)
+                self.total[layer.output] = self.total.get(layer.output, np.zeros(mean.shape)) + count * mean
+        self.samples += samples
 
     def without(self, other: _Shifts) -> _Shifts:
         """What is left without the samples of another."""
-        rest = _Shifts(self.session, self._layers, self.size)
+        rest = _Shifts(self.session, self._layers, self.size, self.piece)
         rest.total = {name: total - other.total[name] for name, total in self.total.items()}
         rest.samples = self.samples - other.samples
         return rest

@@ -10,9 +10,10 @@ import pytest
 import quantlab
 from models import conv_net, floats, image_batches, parse
 from quantlab.api import calibrate_all
-from quantlab.calibration import offline, parts
+from quantlab.calibration import offline
 from quantlab.calibration.offline import CalibrationTarget, RunOptions
 from quantlab.observers import OBSERVERS, Entropy, MinMax
+from quantlab.ort import pieces
 
 SAMPLE_BYTES = 4 * (3 * 64 + 5 * 8 * 64 + 8 + 8 + 5)
 """What all tensors of `conv_net` take for one sample: the image, a, r, c, s, t; the pooled and flat one; the logits."""
@@ -30,7 +31,7 @@ def read_sizes(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
             sizes.append(len(batch["image"]))
             return read_part(reader, batch)
 
-        monkeypatch.setattr(parts, "PART_BYTES", samples * SAMPLE_BYTES)
+        monkeypatch.setattr(pieces, "PIECE_BYTES", samples * SAMPLE_BYTES)
         monkeypatch.setattr(offline.ActivationReader, "read_part", spy)
         return sizes
 
@@ -114,13 +115,13 @@ def test_observer_that_a_user_wrote_gets_whole_batches(monkeypatch: pytest.Monke
 
     sizes: list[int] = []
     Written.observe = lambda self, x: sizes.append(len(x)) or MinMax.observe(self, x)  # type: ignore[method-assign]
-    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 1)
     quantlab.calibrate(conv_net(), image_batches(2, 6), Written(), tensors=["r"])
     assert sizes == [6, 6]
 
 
 def test_inputs_without_the_batch_dimension_are_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 1)
     for shape in ("4,3", "M,3"):
         model = parse(f"m (float[N,4] x, float[{shape}] w) => (float[N,3] y) {{ y = MatMul (x, w) }}")
         batch = {"x": floats(6, 4), "w": floats(4, 3)}
@@ -134,7 +135,7 @@ def test_inputs_without_the_batch_dimension_are_never_cut(monkeypatch: pytest.Mo
     ids=["mean", "sum"],
 )
 def test_samples_that_depend_on_each_other_are_never_cut(monkeypatch: pytest.MonkeyPatch, mix: str) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 1)
     model = parse(f"m (float[N,4] x) => (float[N,4] y) {{ {mix} }}", {"zero": np.array(0, np.int64)})
     x = floats(6, 4) + 3
     table = quantlab.calibrate(model, [{"x": x}], MinMax(), tensors=["y"])
