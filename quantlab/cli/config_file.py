@@ -3,6 +3,7 @@ repeated. Keys are the options without their dashes, and `model`."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from quantlab.cli.file_check import TAKEN
 from quantlab.cli.file_types import FILE
 from quantlab.errors import ConfigError, first_line
 from quantlab.files import read_text
+from quantlab.plain_text import printable
 
 NAME = "config"
 GIVEN = "quantlab.given"
@@ -66,9 +68,17 @@ def _read(ctx: click.Context, value: Path | None) -> None:
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
-def written_config(ctx: click.Context) -> str:
-    """The TOML text that repeats this run of a command; options that were not given are left out. '' if a file has a
-    name that is no text, which TOML cannot hold."""
+def written_config(ctx: click.Context, folder: Path) -> str:
+    """The TOML text that repeats this run of a command; options that were not given are left out.
+
+    Args:
+        ctx: Of the command.
+        folder: Where the file goes.
+
+    Returns:
+        The text. Paths are as they were given; a comment says what they are relative to, seen from the file. ''
+        if a file has a name that is no text, which TOML cannot hold.
+    """
     import tomli_w
 
     values: dict[str, Any] = {}
@@ -81,7 +91,15 @@ def written_config(ctx: click.Context) -> str:
             value = [str(one) for one in value]
         values[key] = str(value) if isinstance(value, Path) else value
     text = tomli_w.dumps(values)
-    return "" if any("\ud800" <= letter <= "\udfff" for letter in text) else text
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        return ""
+    start = "the folder of that run" if folder.is_absolute() else f"'{_seen_from(folder)}', seen from this file"
+    return f"# quantlab {ctx.info_name} --config with this file; relative paths start in {start}.\n{text}"
+
+
+def _seen_from(folder: Path) -> str:
+    """The current folder; printable, on one line."""
+    return printable(Path(os.path.relpath(Path.cwd(), folder.resolve())).as_posix())
 
 
 def _names(command: click.Command) -> dict[str, click.Parameter]:

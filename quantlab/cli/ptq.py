@@ -81,7 +81,7 @@ def command(ctx: click.Context, /, model: Path, output: Path, as_json: bool, **v
         ctx.params |= {"preset": None, "preprocess_file": output / PREPROCESS}
     elif found is not None:
         ctx.params["preset"] = found.name
-    config = written_config(ctx)
+    config = written_config(ctx, output)
     if not config:
         print_warnings(["the name of a file is not UTF-8: no configuration is written that would repeat this run"])
     request = PtqRequest(

@@ -64,8 +64,8 @@ class OrtBackend:
 
     def __init__(self, proto: onnx.ModelProto) -> None:
         proto = comparable(proto)
-        self._written = Session(proto, optimize=False)
-        self._optimised: Session | None = Session(proto)
+        self._written = Session(proto, optimize=False, gives_back=True)
+        self._optimised: Session | None = Session(proto, gives_back=True)
         self._names = self._written.outputs
         self._sums = {name: ErrorSums() for name in self._written.float_outputs}
         self._judged = 0

@@ -34,6 +34,7 @@ class Session:
     Args:
         proto: The model.
         optimize: Let ONNX Runtime rewrite the graph; without it the graph runs as it is written.
+        gives_back: Return the memory of activations after every run, so that many sessions can live side by side.
         shares_cores: Between runs other threads want the cores, on which ONNX Runtime's would wait busily.
         providers: What runs it, by ONNX Runtime's names.
 
@@ -52,6 +53,7 @@ class Session:
         proto: onnx.ModelProto,
         *,
         optimize: bool = True,
+        gives_back: bool = False,
         shares_cores: bool = False,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
@@ -66,6 +68,9 @@ class Session:
             "ONNX Runtime: a graph of %d nodes, %s, %s threads",
             len(proto.graph.node), "optimised" if optimize else "as it is written", chosen_threads() or "all",
         )  # fmt: skip
+        self._run_options = onnxruntime.RunOptions()
+        if gives_back:
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self.inputs = input_specs(proto)
         proto = runnable_part(proto)
         try:
@@ -98,7 +103,8 @@ class Session:
         if not names:
             return {}  # ONNX Runtime would take an empty list for all outputs
         try:
-            values = self._session.run(names, {spec.name: batch[spec.name] for spec in self.inputs})
+            fed = {spec.name: batch[spec.name] for spec in self.inputs}
+            values = self._session.run(names, fed, self._run_options)
         except Exception as error:
             raise GraphError(f"ONNX Runtime failed: {first_line(error)}", hint="does the shape fit?") from error
         return dict(zip(names, values, strict=True))

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from quantlab.comparison import Comparison, ModelResult
 from quantlab.comparison.judge import MLPERF, reaches
+from quantlab.comparison.statistics import share_interval
 
 AGREEMENT = (0.99, 0.97, 0.9)
 SQNR_DB = (30.0, 20.0, 10.0)
 """From which share of equal classes, or which SQNR, a model is in which of the `BANDS`; the second is the bar."""
 BANDS = ("safe", "likely good", "doubtful", "bad")
 _AGREEMENT_MEANS = (
-    "top-1 can lose one point at most, whatever the labels are",
-    "a sample that changes its class was often wrong before: top-1 loses less than that",
-    "so many changes can cost accuracy: labels would tell",
+    "whatever the labels are",
+    "and mostly less: a sample that changes its class was often wrong before",
+    "and labels would tell how much it is",
     "every tenth answer is another one",
 )
 _SQNR_MEANS = (
@@ -70,14 +71,22 @@ def judge(comparison: Comparison, model: ModelResult, bar: float = MLPERF) -> Ju
     worst = model.worst_sqnr_db if scores is None else min(others, default=math.inf)
     band = _band(worst, SQNR_DB)
     if model.agreement is not None and (kept_band := _band(model.agreement, AGREEMENT)) >= band:
-        text = (
-            f"{model.agreement:.2%} of the samples keep FP32's class, the bar without accuracy is {AGREEMENT[1]:.0%}; "
-            f"{BANDS[kept_band]}: {_AGREEMENT_MEANS[kept_band]}"
-        )
+        text = _agreement_text(model.agreement, comparison.samples, kept_band)
         return Judgement(kept_band <= 1, "agreement", model.agreement, AGREEMENT[1], text)
     what = "SQNR" if scores is None else f"an output beside the class scores ('{scores}') has SQNR"
     text = f"{what} {worst:.1f} dB, the bar without classes is {SQNR_DB[1]:.0f} dB; {BANDS[band]}: {_SQNR_MEANS[band]}"
     return Judgement(band <= 1, "sqnr", worst, SQNR_DB[1], text)
+
+
+def _agreement_text(agreement: float, samples: int, band: int) -> str:
+    """What a share of equal classes means: top-1 loses no more than the share of others, which so many samples tell
+    within an interval."""
+    low, _ = share_interval(round(agreement * samples), samples)
+    start = f"{agreement:.2%} of {samples} samples keep FP32's class, the bar without accuracy is {AGREEMENT[1]:.0%}; "
+    most = f"top-1 loses {100 * (1 - low):.1f} points at most (95 %)"
+    if band <= 1 and low < AGREEMENT[1]:
+        return f"{start}{BANDS[1]}, but so few samples cannot show it: {most}"
+    return f"{start}{BANDS[band]}: {most}, {_AGREEMENT_MEANS[band]}"
 
 
 def _band(value: float, limits: tuple[float, ...]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -18,8 +19,7 @@ from quantlab.report.judgement import judge
     [
         ({"top1": 0.792}, True, "accuracy", "keeps 99.00% of FP32's accuracy, the bar is 99%"),
         ({"top1": 0.7919, "agreement": 1.0}, False, "accuracy", "keeps 98.99%"),
-        ({"agreement": 0.995}, True, "agreement", "99.50% of the samples keep FP32's class, .*; safe: "),
-        ({"agreement": 0.97}, True, "agreement", "; likely good: "),
+        ({"agreement": 0.97}, True, "agreement", "; likely good, but so few samples cannot show it: "),
         ({"agreement": 0.9699}, False, "agreement", "; doubtful: "),
         ({"agreement": 0.5}, False, "agreement", "; bad: "),
         ({"sqnr": math.inf}, True, "sqnr", "SQNR inf dB, .*; safe: "),
@@ -59,3 +59,24 @@ def test_bar_is_the_users() -> None:
     row = result("a", top1=0.72)
     assert judge(comparison(row, top1=0.8), row, 0.9).passed
     assert not judge(comparison(row, top1=0.8), row, 0.91).passed
+
+
+@pytest.mark.parametrize(
+    ("samples", "agreement", "said"),
+    [
+        (4, 1.0, "100.00% of 4 samples keep FP32's class, .*; likely good, but so few samples cannot show it: "),
+        (123, 1.0, "; likely good, but so few samples cannot show it: "),
+        (125, 1.0, "; safe: "),
+        (2000, 0.995, "; safe: "),
+        (2000, 0.975, "; likely good, but so few samples cannot show it: "),
+        (20000, 0.975, "; likely good: "),
+        (4, 0.75, "; bad: "),
+    ],
+)
+def test_few_samples_do_not_show_that_a_model_is_safe(samples: int, agreement: float, said: str) -> None:
+    row = result("a", 30.0, agreement=agreement)
+    text = judge(replace(comparison(row), samples=samples), row).text
+    assert re.search(said, text), text
+    if bound := re.search(r"top-1 loses (.*) points at most", text):  # Wilson's bound solves |p - share| = z error(p)
+        p, z = 1 - float(bound[1]) / 100, statistics.NormalDist().inv_cdf(0.975)
+        assert agreement - p == pytest.approx(z * math.sqrt(p * (1 - p) / samples), abs=2e-3)
