@@ -23,30 +23,43 @@ from quantlab.nearest import nearest
 from quantlab.plain_text import printable
 from quantlab.version import __version__
 
-COMMANDS = (
-    "demo",
-    "ptq",
-    "check-data",
-    "calibrate",
-    "merge",
-    "quantize",
-    "sensitivity",
-    "tune",
-    "profile",
-    "lint",
-    "repair",
-    "migrate",
-    "fp16",
-    "compare",
-    "inspect",
-    "presets",
-    "build",
-    "run",
-    "bench",
-    "audit",
-    "trtexec",
-    "doctor",
-)
+SECTIONS = {
+    "From images to INT8": {
+        "demo": "The whole chain on the embedded sample.",
+        "ptq": "The whole chain on yours: the best Q/DQ model, judged.",
+        "check-data": "Are the data enough, and which preprocess fits?",
+        "presets": "Preprocesses by name.",
+    },
+    "Step by step": {
+        "calibrate": "Scales from data: a table, or a TensorRT cache.",
+        "merge": "One table of parts that were calibrated apart.",
+        "quantize": "A Q/DQ model from FP32 and a table.",
+        "compare": "INT8 models and engines against FP32: the report.",
+    },
+    "Which layers": {
+        "sensitivity": "What INT8 in one layer alone does to the outputs.",
+        "tune": "The layers to leave in float for speed and accuracy.",
+        "profile": "Times of all layers on a GPU, for tune without one.",
+    },
+    "Models and caches of others": {
+        "lint": "What is wrong with a Q/DQ model.",
+        "repair": "Place its Q/DQ anew, and prove that it moved little.",
+        "migrate": "A calibration cache to Q/DQ, a table or a newer cache.",
+        "fp16": "The float rest of a Q/DQ model in FP16, for TensorRT 11.",
+        "inspect": "What is in a model, table, cache, engine or report.",
+    },
+    "Engines": {
+        "build": "Build a TensorRT engine.",
+        "run": "Run one on data.",
+        "bench": "Measure several side by side.",
+        "audit": "What really runs in INT8, and what costs needless time.",
+        "trtexec": "The trtexec command line that builds it elsewhere.",
+        "doctor": "What works on this machine, what to install.",
+    },
+}
+"""What --help lists: heading -> command -> what it is for, short enough for one line."""
+COMMANDS = {name: line for commands in SECTIONS.values() for name, line in commands.items()}
+"""The same without headings."""
 
 
 class _InterruptedError(Exception):
@@ -66,6 +79,12 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The commands by what they are for; none is loaded for it."""
+        for heading, commands in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl(list(commands.items()), col_max=30, col_spacing=max(0, 14 - max(map(len, commands))))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse an empty argument, such as a variable of a shell that is not set: as an option it would be taken for
@@ -113,12 +132,13 @@ def cli(ctx: click.Context) -> None:
     """INT8 quantization and calibration for TensorRT.
 
     \b
-    quantlab demo                                    the whole chain on the embedded sample
-    quantlab ptq model.onnx --data images/ --preset imagenet -o out/     the whole chain on yours; or step by step:
+    quantlab ptq model.onnx --data images/ --preset imagenet -o out/
+
+    \b
+    or step by step:
     quantlab calibrate model.onnx --data images/ --preset imagenet -o table.json
     quantlab quantize model.onnx --table table.json -o model.qdq.onnx
     quantlab compare model.onnx model.qdq.onnx --data val/ --preset imagenet -o report/
-    quantlab doctor                                  which paths work on this machine
     """
     if ctx.invoked_subcommand is None:
         echo(ctx.get_help())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quantlab.cli.as_json import print_json
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_types import ENGINE, MODEL, OUTPUT
 from quantlab.cli.options import print_warnings
 from quantlab.cli.say import echo
@@ -32,7 +32,7 @@ SHOWN = 10
     "--min-int8", type=float, help="Share (0..1) of Conv, Gemm and MatMul nodes; below it or unknown: exit code 3."
 )
 @click.option("-o", "--output", type=OUTPUT, help="Also write the audit as JSON.")
-@click.option("--json", "as_json", is_flag=True, help="Print the audit as JSON.")
+@json_option
 @click.pass_context
 def command(
     ctx: click.Context, engine: Path, model: Path, shapes: str, min_int8: float | None, output: Path | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.as_json import print_json
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_types import NAMED, OUTPUT
 from quantlab.cli.options import DATA_DETAILS, named_paths, open_source, optional_data_options, refuse_idle
 from quantlab.cli.say import echo
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--use-cuda-graph", is_flag=True, help="Replay a captured graph.")
 @click.option("--no-data-transfers", is_flag=True, help="Do not measure the copies.")
 @click.option("--dump-profile", is_flag=True, help="Also the time of every layer, in runs of their own.")
-@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@json_option
 @click.option("-o", "--output", type=OUTPUT, help="Also write the results as JSON.")
 def command(engines: tuple[str, ...], shapes: str, output: Path | None, **v: Any) -> None:
     """Measure ENGINES (paths, or name=path) interleaved; the first is the base of the ratios.

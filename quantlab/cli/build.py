@@ -22,7 +22,7 @@ from quantlab.cli.trtexec_names import EngineCommand
 @click.option("--calibrator", default="entropy2", show_default=True, help="entropy2, minmax, entropy or legacy.")
 @click.option("--cache", type=SHARED_CACHE, help="Calibration cache to reuse if it fits, and to write.")
 @click.option("--trust-cache", is_flag=True, help="Use the cache even if its record is missing or does not fit.")
-@click.option("--table", type=TABLE, help="Scales from a quantlab table or any TensorRT cache.")
+@click.option("--table", type=TABLE, help="A quantlab table, or a calibration cache of TensorRT or ONNX Runtime.")
 @click.option("--dynamic-ranges", is_flag=True, help="Set the table's ranges on the tensors in place of a cache.")
 @click.option(
     "-o", "--output", type=OUTPUT_ENGINE, required=True, help="The engine to write; its record goes beside it."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.as_json import print_json
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL
 from quantlab.cli.options import (
@@ -44,7 +44,7 @@ SHOWN = 15
 @click.option(
     "--try-presets", is_flag=True, help=f"Rank the presets by FP32's accuracy instead, on {TRIED} images or --limit."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print everything about every tensor or preset as JSON.")
+@json_option
 def command(model: Path, algorithm: str, try_presets: bool, as_json: bool, **v: Any) -> None:
     """Say whether the calibration images are enough for MODEL: do its scales settle, do they hold for others. Or which
     preprocess it wants.

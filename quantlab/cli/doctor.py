@@ -6,13 +6,13 @@ from dataclasses import asdict
 
 import click
 
-from quantlab.cli.as_json import print_json
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.say import echo
 
 
 @click.command("doctor", cls=FileCommand)
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@json_option
 def command(as_json: bool) -> None:
     """Show what is installed, which GPU, which paths work here, and what to install for the rest.
 

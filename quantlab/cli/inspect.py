@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli.as_json import print_json, rows_of
+from quantlab.cli.as_json import json_option, print_json, rows_of
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL
 from quantlab.cli.options import print_warnings
@@ -25,7 +25,7 @@ MOST_REASONS = 20
 @click.command("inspect", cls=FileCommand)
 @click.argument("file", type=MODEL)
 @click.option("--placement", is_flag=True, help="Of a model: every decision that quantize would make, one per line.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@json_option
 def command(file: Path, placement: bool, as_json: bool) -> None:
     """Show what is in a model, a calibration table or cache, a part, an engine, a record, a report or another result.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from quantlab.cli.as_json import print_json
+from quantlab.cli.as_json import json_option, print_json
 from quantlab.cli.file_check import FileCommand
 from quantlab.cli.file_types import MODEL
 from quantlab.cli.say import echo
@@ -16,7 +16,7 @@ from quantlab.cli.say import echo
 
 @click.command("lint", cls=FileCommand)
 @click.argument("model", type=MODEL)
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@json_option
 @click.pass_context
 def command(ctx: click.Context, model: Path, as_json: bool) -> None:
     """Say what is wrong with the Q/DQ graph of MODEL, from any exporter; exit code 3 on errors.

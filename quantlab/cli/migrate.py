@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 @click.command("migrate", cls=FileCommand)
 @click.argument("model", type=MODEL)
-@click.option("--table", "table_file", type=TABLE, help="A quantlab table, or TensorRT's or ONNX Runtime's.")
+@click.option(
+    "--table", "table_file", type=TABLE, help="A quantlab table, or a calibration cache of TensorRT or ONNX Runtime."
+)
 @click.option(
     "--calibrator",
     type=click.Choice(["EntropyCalibration2", "MinMaxCalibration", "EntropyCalibration"]),
     help="First line of a written cache.  [default: that of the scales, else EntropyCalibration2]",
 )
-@click.option("--tensorrt", default="8.6.0", show_default=True, help="Who will read a written cache.")
+@click.option("--tensorrt", default="8.6.0", show_default=True, help="The version that will read a written cache.")
 @optional_data_options
 @click.option(
     "-o", "--output", type=OUTPUT_SCALES, required=True,

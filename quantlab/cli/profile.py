@@ -16,7 +16,13 @@ from quantlab.cli.trtexec_names import EngineCommand
 
 @click.command("profile", cls=EngineCommand)
 @click.argument("model", type=MODEL)
-@click.option("--table", "table_file", type=TABLE, required=True, help="Scales of --tensors all, or a TensorRT cache.")
+@click.option(
+    "--table",
+    "table_file",
+    type=TABLE,
+    required=True,
+    help="As of quantize, with every tensor (calibrate --tensors all).",
+)
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Of a model that takes any."
 )

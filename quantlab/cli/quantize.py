@@ -27,7 +27,9 @@ MOST_SHARED = 10
 
 @click.command("quantize", cls=FileCommand)
 @click.argument("model", type=MODEL)
-@click.option("--table", "table_file", type=TABLE, help="A calibration table (.json) or TensorRT cache.")
+@click.option(
+    "--table", "table_file", type=TABLE, help="A quantlab table, or a calibration cache of TensorRT or ONNX Runtime."
+)
 @click.option("--requantize", is_flag=True, help="Strip the Q/DQ of MODEL; without --table its scales serve.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Quantize only these; patterns as --exclude.")
 @click.option(

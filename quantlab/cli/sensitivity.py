@@ -29,12 +29,16 @@ WORST = 8
 
 @click.command("sensitivity", cls=FileCommand)
 @click.argument("model", type=MODEL)
-@click.option("--table", "table_file", type=TABLE, required=True, help="A calibration table (.json) or TensorRT cache.")
+@click.option(
+    "--table",
+    "table_file",
+    type=TABLE,
+    required=True,
+    help="A quantlab table, or a calibration cache of TensorRT or ONNX Runtime.",
+)
 @data_options
 @labels_options
-@click.option(
-    "--metric", type=TEXT, help="top-1, or file.py:NAME as of `quantlab compare`.  [default: top-1 if there are labels]"
-)
+@click.option("--metric", type=TEXT, help="top-1, or file.py:NAME as of compare.  [default: top-1 if there are labels]")
 @click.option(
     "--method",
     type=click.Choice(["all", "estimate"]),

@@ -22,7 +22,7 @@ from quantlab.cli.trtexec_names import TrtexecCommand
 @click.option("--batch", type=int, help="Largest batch of a model with a dynamic batch; the smallest is 1.")
 @click.option("--shapes", default="", help="input:1x3x224x224[,other:...] for other dynamic dimensions.")
 @click.option(
-    "--tensorrt", type=click.Choice(["8", "10", "11"]), default="10", show_default=True, help="Whose trtexec."
+    "--tensorrt", type=click.Choice(["8", "10", "11"]), default="10", show_default=True, help="The version of trtexec."
 )
 @click.option("--no-fp16", is_flag=True, help="What is not INT8 stays FP32.")
 @click.option("--strongly-typed", is_flag=True, help="Take all types from a Q/DQ MODEL (TensorRT 10; 11 always does).")

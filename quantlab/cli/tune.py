@@ -27,7 +27,13 @@ DIFFERENT = 10
 
 @click.command("tune", cls=EngineCommand)
 @click.argument("model", type=MODEL)
-@click.option("--table", "table_file", type=TABLE, required=True, help="Scales of --tensors all, or a TensorRT cache.")
+@click.option(
+    "--table",
+    "table_file",
+    type=TABLE,
+    required=True,
+    help="As of quantize, with every tensor (calibrate --tensors all).",
+)
 @data_options
 @labels_options
 @click.option(

@@ -26,6 +26,7 @@ from quantlab.report.format import FORMAT, VERSION, number, short_float
 from quantlab.report.hint import Hint
 from quantlab.report.judgement import judge
 from quantlab.report.layers import layer_documents, weight_document
+from quantlab.report.next_steps import next_steps
 from quantlab.report.provenance import provenance_of
 from quantlab.report.verdict import chosen, verdict
 
@@ -47,6 +48,7 @@ class Evidence:
         baseline: An earlier document to compare with.
         hint: What to do about the best model, if it is far from FP32.
         bar: The least share of FP32's accuracy that passes, 0..1.
+        file: Of the model that the verdict names, without folder; '' if it is in none.
     """
 
     run: CalibrationRun | None = None
@@ -57,6 +59,7 @@ class Evidence:
     baseline: Mapping[str, Any] | None = None
     hint: Hint | None = None
     bar: float = MLPERF
+    file: str = ""
 
 
 def build_document(
@@ -91,6 +94,7 @@ def build_document(
         "title": title,
         "verdict": verdict(comparison, evidence.bar),
         "judgement": asdict(judgement) | {"value": number(judgement.value)} if judgement else None,
+        "next": next_steps(comparison, shown, judgement, evidence.hint, evidence.file),
         "partial": comparison.partial,
         "comparison": {
             "samples": comparison.samples,

@@ -12,6 +12,7 @@ import onnx
 
 from quantlab.api.calibration import AUTO, calibrate
 from quantlab.api.tuning import tuned_engine
+from quantlab.api.winner import NAMES
 from quantlab.calibration import CalibrationTable, Progress
 from quantlab.comparison import (
     Backend,
@@ -78,6 +79,7 @@ class ComparisonRequest:
         models: Quantized models in memory by name.
         placements: By which some of these were made.
         winner: The folder for the Q/DQ model that wins, of those that are made here; None to write none.
+        ships: Whether the best of `models` is written beside the report.
         on_stage: Told of what is done before and after the comparison.
     """
 
@@ -96,6 +98,7 @@ class ComparisonRequest:
     models: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
     placements: Mapping[str, Placement] = field(default_factory=dict)
     winner: Path | None = None
+    ships: bool = False
     on_stage: Stages = no_stages
 
     def __post_init__(self) -> None:
@@ -177,6 +180,10 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     hint = _hint(request, result, models, traces, few, untraced)
     made = opened.quantized_by(graph) if graph else None
     placement = made.placement if made else request.placements.get(graph or "")
+    winner = None
+    if request.winner is not None and request.calibration is not None:
+        winner = find_winner(request.fp32, opened, result, shown, request.calibration, request.on_stage)
+    file = _file_of(request, shown, winner)
     evidence = Evidence(
         run=activation_ranges(request.fp32, models, few, request.on_stage("drawing the histograms", samples)),
         histograms_of=f"the first {samples} samples of the compared data",
@@ -186,6 +193,7 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
         baseline=request.baseline,
         hint=hint,
         bar=request.bar,
+        file=file,
     )
     request.on_stage("writing the report", 0)
     document = build_document(
@@ -193,9 +201,6 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     )
     kinds = ("short_batch", "bad_images", "common_samples")
     left_out = dict.fromkeys(notice for notice in opened.notices if notice.kind in kinds)
-    winner = None
-    if request.winner is not None and request.calibration is not None:
-        winner = find_winner(request.fp32, opened, result, shown, request.calibration, request.on_stage)
     with together():
         paths = write_document(document, folder)
         files = winner.write(request.winner) if winner is not None and request.winner is not None else {}
@@ -237,6 +242,16 @@ def _graph_of(shown: ModelResult | None, models: Mapping[str, onnx.ModelProto]) 
     return next((name for name in names if name in models and has_qdq(models[name])), None)
 
 
+def _file_of(request: ComparisonRequest, shown: ModelResult | None, winner: Winner | None) -> str:
+    """The name of the file that the model which the verdict names is in, or is going to be."""
+    if shown is None:
+        return ""
+    if shown.name in request.files:
+        return request.files[shown.name].name
+    is_written = shown.name in request.models and request.ships
+    return NAMES["model"] if is_written or (winner is not None and winner.name == shown.name) else ""
+
+
 def _layers(
     fp32: onnx.ModelProto, qdq: onnx.ModelProto, placement: Placement | None, untraced: list[str]
 ) -> tuple[Layer, ...]:
@@ -259,10 +274,7 @@ def _traces(
     some."""
     closest = [r.name for r in result.quantized if r.name in models and has_qdq(models[r.name])]
     shown = {*closest[:TRACED], *([graph] if graph else [])}
-    others = [name for name in closest if name not in shown]
     traces, untraced = {}, []
-    if others:
-        untraced.append(f"where the error of {', '.join(others)} comes from is not shown: {TRACED} are closer to FP32")
     for name, model in models.items():
         if name not in shown:
             continue

@@ -201,6 +201,7 @@ def _compare(
         bar=_bar(request),
         title=f"{request.model.name}: INT8 against FP32",
         command=request.command,
+        ships=True,
         on_stage=on_stage,
     )
     return report_comparison(wanted, request.folder, on_stage("comparing", parts.evaluation.count))
