@@ -176,7 +176,7 @@ def test_plugins_and_device_are_part_of_a_configuration_that_repeats_a_run(
     @config_option
     @click.pass_context
     def again(ctx: click.Context, as_json: bool) -> None:
-        (work / "again.toml").write_text(written_config(ctx))
+        (work / "again.toml").write_text(written_config(ctx, Path("out")))
 
     again(["--plugins", "a.so", "--plugins", "b.so", "--device", "1", "--json"], standalone_mode=False)
     again(["--config", "again.toml"], standalone_mode=False)
