@@ -73,7 +73,7 @@ def judge(comparison: Comparison, model: ModelResult, bar: float = MLPERF) -> Ju
     if model.agreement is not None and (kept_band := _band(model.agreement, AGREEMENT)) >= band:
         text = _agreement_text(model.agreement, comparison.samples, kept_band)
         return Judgement(kept_band <= 1, "agreement", model.agreement, AGREEMENT[1], text)
-    what = "SQNR" if scores is None else f"an output beside the class scores ('{scores}') has SQNR"
+    what = "has SQNR" if scores is None else f"an output beside the class scores ('{scores}') has SQNR"
     text = f"{what} {worst:.1f} dB, the bar without classes is {SQNR_DB[1]:.0f} dB; {BANDS[band]}: {_SQNR_MEANS[band]}"
     return Judgement(band <= 1, "sqnr", worst, SQNR_DB[1], text)
 
@@ -82,7 +82,9 @@ def _agreement_text(agreement: float, samples: int, band: int) -> str:
     """What a share of equal classes means: top-1 loses no more than the share of others, which so many samples tell
     within an interval."""
     low, _ = share_interval(round(agreement * samples), samples)
-    start = f"{agreement:.2%} of {samples} samples keep FP32's class, the bar without accuracy is {AGREEMENT[1]:.0%}; "
+    start = (
+        f"keeps FP32's class on {agreement:.2%} of {samples} samples, the bar without accuracy is {AGREEMENT[1]:.0%}; "
+    )
     most = f"top-1 loses {100 * (1 - low):.1f} points at most (95 %)"
     if band <= 1 and low < AGREEMENT[1]:
         return f"{start}{BANDS[1]}, but so few samples cannot show it: {most}"

@@ -22,7 +22,7 @@ from quantlab.report.judgement import judge
         ({"agreement": 0.97}, True, "agreement", "; likely good, but so few samples cannot show it: "),
         ({"agreement": 0.9699}, False, "agreement", "; doubtful: "),
         ({"agreement": 0.5}, False, "agreement", "; bad: "),
-        ({"sqnr": math.inf}, True, "sqnr", "SQNR inf dB, .*; safe: "),
+        ({"sqnr": math.inf}, True, "sqnr", "has SQNR inf dB, .*; safe: "),
         ({"sqnr": 20.0}, True, "sqnr", "the bar without classes is 20 dB; likely good: "),
         ({"sqnr": 19.9}, False, "sqnr", "; doubtful: "),
         ({"sqnr": -3.0}, False, "sqnr", "; bad: "),
@@ -64,7 +64,7 @@ def test_bar_is_the_users() -> None:
 @pytest.mark.parametrize(
     ("samples", "agreement", "said"),
     [
-        (4, 1.0, "100.00% of 4 samples keep FP32's class, .*; likely good, but so few samples cannot show it: "),
+        (4, 1.0, "keeps FP32's class on 100.00% of 4 samples, .*; likely good, but so few samples cannot show it: "),
         (123, 1.0, "; likely good, but so few samples cannot show it: "),
         (125, 1.0, "; safe: "),
         (2000, 0.995, "; safe: "),
