@@ -8,6 +8,7 @@ import pytest
 import quantlab
 from models import conv_net, floats, image_batches, parse, quantized
 from quantlab.comparison import trace_error
+from quantlab.ort import pieces
 
 
 def test_error_grows_along_the_network_and_weights_are_found() -> None:
@@ -57,3 +58,14 @@ def test_tensors_of_models_with_other_placements_stay_in_network_order() -> None
         trace = build_document("t", result, Evidence(traces=traces))["error_trace"]
         assert [t["name"] for t in trace["tensors"]] == ["r", "t", "f", "logits"]
         assert trace["models"] == list(order)
+
+
+def test_batch_in_pieces_gives_the_trace_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = image_batches(2)
+    model = quantlab.quantize(conv_net(), quantlab.calibrate(conv_net(), batches, "minmax")).model
+    whole, counts = trace_error(conv_net(), model, batches), list[int]()
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 1)
+    cut = trace_error(conv_net(), model, batches, counts.append)
+    samples = sum(len(batch["image"]) for batch in batches)
+    assert counts == list(range(1, samples + 1))
+    assert cut.tensors == pytest.approx(whole.tensors, abs=1e-3)  # dB; kernels round by the size of a batch

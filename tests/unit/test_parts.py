@@ -84,3 +84,13 @@ def test_images_are_told_apart_by_their_files(tmp_path: Path) -> None:
     assert parts.calibration.count + parts.evaluation.count == 20
     first = next(iter(parts.evaluation.labeled()))
     assert first[1] is not None and len(first[0]["x"]) == len(first[1])
+
+
+def test_samples_are_looked_at_once_and_counted() -> None:
+    samples, counts = arrays([1, 2, 3, 4, 5, 6, 7, 8, 8, 9]), list[int]()
+    parts = split_samples(samples, None, counts.append)
+    assert counts == list(range(1, 11))
+    again = list[int]()
+    kept = parts.calibration.identities(again.append)
+    assert again == [] and set(kept) < set(samples.identities())
+    assert kept == arrays(values_of(parts.calibration)).identities()

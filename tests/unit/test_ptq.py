@@ -221,14 +221,15 @@ def test_script_of_batches_is_refused(cli: Callable, work: Path) -> None:
 def test_written_configuration_is_read_back(values: dict[str, str]) -> None:
     ctx = click.Context(command)
     ctx.params = {"model": Path("a b.onnx"), "skip_bad": True, "batch_size": 7, "limit": None, **values}
-    text = config_file.written_config(ctx)
+    text = config_file.written_config(ctx, Path("a/out"))
+    assert text.startswith("# ") and "relative paths start in '../..', seen from this file" in text.splitlines()[0]
     assert tomllib.loads(text) == {"model": "a b.onnx", "skip-bad": True, "batch-size": 7, **values}
 
 
 def test_configuration_of_a_file_whose_name_is_no_text_is_none() -> None:
     ctx = click.Context(command)
     ctx.params = {"model": Path("a\udcff.onnx")}
-    assert config_file.written_config(ctx) == ""
+    assert config_file.written_config(ctx, Path("out")) == ""
 
 
 def test_preprocess_is_found_by_what_fp32_gets_right(cli: Callable, work: Path) -> None:
