@@ -54,7 +54,7 @@ def report(work: Path) -> dict:
 def test_cli_builds_what_is_asked_for_and_reports_it(cli: Callable, work: Path) -> None:
     backends = "ort:fp32,ort:qdq:mse,trt:fp16,trt:qdq:mse"
     done = cli(*arguments(work, "--calibration", work / "calibration.npy", "--backends", backends))
-    assert (done.code, done.err.count("error")) == (0, 0)
+    assert (done.code, done.err.count("error:")) == (0, 0)
     document = report(work)
     models = {m["name"]: m for m in document["comparison"]["models"]}
     assert list(models) == ["fp32", *backends.split(",")[1:]]
@@ -82,7 +82,8 @@ def test_cli_with_calibration_data_alone_takes_all_that_works(
     assert len(document["comparison"]["models"]) == 5
     assert "backends on TensorRT were left out: there is no GPU" in document["warnings"]
     asked = cli(*arguments(work, "--calibration", work / "calibration.npy", "--backends", "trt:qdq:mse"))
-    assert (asked.code, asked.err.splitlines()[0]) == (2, "error: there is no GPU")
+    assert asked.code == 2
+    assert "error: there is no GPU" in asked.err.splitlines()
 
 
 def test_fail_under_judges_the_chosen_model(cli: Callable, work: Path) -> None:

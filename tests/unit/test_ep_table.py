@@ -103,7 +103,7 @@ def test_every_kind_of_table_file_is_loaded_by_its_content(tmp_path: Path) -> No
     folder = theirs(tmp_path, table())
     for name in ("calibration.flatbuffers", "calibration.cache"):
         read = load_table(folder / name)
-        assert (read.amax, read.provenance.source) == (table().amax, str(folder / name))
+        assert (read.amax, read.provenance.source) == (table().amax, name)
     # the first lines of TensorRT's caches look like ONNX Runtime's `tensor value`
     scales = {"x": np.float32(1)}
     for header in ("0 3ff0000000000000 3feffff2e48e8a72", "1 1 1", "TRT-8600-EntropyCalibration2"):
