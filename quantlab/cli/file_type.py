@@ -15,12 +15,14 @@ class FileType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
 
     Attributes:
         name: What the help calls it.
+        kind: What a value becomes.
     """
 
     name = "path"
+    kind: type = Path
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
-        """The path as given: nothing is looked at before all parameters are known.
+        """The value as given: nothing is looked at before all parameters are known.
 
         Args:
             value: What was typed.
@@ -28,9 +30,9 @@ class FileType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
             ctx: As click's.
 
         Returns:
-            Its path.
+            It, as a path or as text.
         """
-        return Path(value)
+        return self.kind(value)
 
     def shell_complete(
         self,

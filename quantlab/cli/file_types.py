@@ -11,8 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import click
-
 from quantlab.cli.file_type import FileType
 from quantlab.errors import QuantlabError
 from quantlab.files import check_folder, check_writable, is_file, is_folder, is_there
@@ -48,20 +46,7 @@ class InputModel(InputFile):
 class KeptAsText(FileType):
     """A file that is named in a text with more to it."""
 
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
-        """The text as given.
-
-        Args:
-            value: What was typed.
-            param: As click's.
-            ctx: As click's.
-
-        Returns:
-            The text.
-        """
-        return str(value)
+    name, kind = "text", str
 
 
 class InputText(KeptAsText):

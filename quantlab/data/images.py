@@ -33,7 +33,6 @@ class ImageBatches:
         labels: The class of every image, (N,).
         skip_bad: Decode every image once beforehand, and leave out those that cannot be, with their labels.
         class_names: Class -> its name, where known.
-        folder: What the files are named below.
 
     Attributes:
         preprocess: As given.
@@ -57,7 +56,6 @@ class ImageBatches:
         labels: NDArray[np.int64] | None = None,
         skip_bad: bool = False,
         class_names: Mapping[int, str] | None = None,
-        folder: Path | None = None,
     ) -> None:
         expect_type(preprocess, Preprocess, "the preprocess", "quantlab.PRESETS['imagenet']")
         require_batch_size(batch_size)
@@ -69,7 +67,7 @@ class ImageBatches:
             )
         self.preprocess, self.input_name, self.batch_size = preprocess, input_name, batch_size
         self.class_names: Mapping[int, str] = class_names or {}
-        self._folder = folder
+        self._folder: Path | None = None
         self.skipped: tuple[str, ...] = ()
         self._notices: tuple[Notice, ...] = ()
         self._several = set[int]()
@@ -192,6 +190,12 @@ class ImageBatches:
         other._notices = (*self._notices, *notices)
         return other
 
+    def below(self, folder: Path) -> ImageBatches:
+        """The same stream, whose images are called by their names below a folder."""
+        other = copy(self)
+        other._folder = folder
+        return other
+
     def _leave_out_bad(self) -> None:
         def problem(index: int) -> str | None:
             try:
@@ -241,5 +245,5 @@ def image_folder(
     return ImageBatches(
         found.files[:limit], preprocess, input_name=input_name, batch_size=batch_size,
         labels=None if found.labels is None else found.labels[:limit], skip_bad=skip_bad,
-        class_names=found.class_names, folder=Path(folder),
-    ).noting(found.notices)  # fmt: skip
+        class_names=found.class_names,
+    ).below(Path(folder)).noting(found.notices)  # fmt: skip

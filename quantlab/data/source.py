@@ -149,8 +149,8 @@ def _open_images(
     return ImageBatches(
         found.files[: options.limit], preprocess, input_name=_only(input_names), batch_size=options.batch_size,
         labels=labels, skip_bad=options.skip_bad,
-        class_names=_names(options) or (found.class_names if options.labels is None else {}), folder=folder,
-    ).noting(notices)  # fmt: skip
+        class_names=_names(options) or (found.class_names if options.labels is None else {}),
+    ).below(folder).noting(notices)  # fmt: skip
 
 
 def _below(file: Path, folder: Path) -> str:

@@ -168,33 +168,13 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
         result = compare_models(request.fp32, candidates, request.batches, on_batch=on_batch, metric=request.metric)
     if request.baseline is not None:
         result = replace(result, warnings=(*result.warnings, *other_origin(request.baseline, result)))
-    models |= {f"ort:qdq:{name}": q.model for name, q in opened.quantized.items()}
-    size = BatchSize.of(input_specs(request.fp32))
-    few = [batch for batch in islice(request.batches, SHOWN_BATCHES) if size.takes(batch)]
     shown = chosen_of(result, request.bar)
-    graph = _graph_of(shown, models)
-    samples = sum(map(size.count, few))
-    traces, untraced = _traces(request, models, result, few, graph)
-    if not few:
-        untraced.append(f"there is no whole batch of {size.fixed} samples: activations and inner errors are not shown")
-    hint = _hint(request, result, models, traces, few, untraced)
-    made = opened.quantized_by(graph) if graph else None
-    placement = made.placement if made else request.placements.get(graph or "")
     winner = None
     if request.winner is not None and request.calibration is not None:
         winner = find_winner(request.fp32, opened, result, shown, request.calibration, request.on_stage)
-    file = _file_of(request, shown, winner)
-    evidence = Evidence(
-        run=activation_ranges(request.fp32, models, few, request.on_stage("drawing the histograms", samples)),
-        histograms_of=f"the first {samples} samples of the compared data",
-        graph=graph,
-        layers=_layers(request.fp32, models[graph], placement, untraced) if graph else (),
-        traces=traces,
-        baseline=request.baseline,
-        hint=hint,
-        bar=request.bar,
-        file=file,
-    )
+    models |= {f"ort:qdq:{name}": q.model for name, q in opened.quantized.items()}
+    evidence, untraced = _evidence(request, opened, models, result, shown)
+    evidence = replace(evidence, file=_file_of(request, shown, winner))
     request.on_stage("writing the report", 0)
     document = build_document(
         request.title, result, evidence, request.command, [*opened.skipped, *opened.notices, *untraced]
@@ -212,10 +192,41 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
         left_out=tuple(left_out),
         skipped=tuple(opened.skipped),
         untraced=tuple(untraced),
-        hint=hint.text if hint else "",
+        hint=evidence.hint.text if evidence.hint else "",
         winner=winner,
         files=files,
     )
+
+
+def _evidence(
+    request: ComparisonRequest,
+    opened: BackendSet,
+    models: Mapping[str, onnx.ModelProto],
+    result: Comparison,
+    shown: ModelResult | None,
+) -> tuple[Evidence, list[str]]:
+    """What the report shows beside the figures, and why some of it is missing."""
+    size = BatchSize.of(input_specs(request.fp32))
+    few = [batch for batch in islice(request.batches, SHOWN_BATCHES) if size.takes(batch)]
+    samples = sum(map(size.count, few))
+    graph = _graph_of(shown, models)
+    traces, untraced = _traces(request, models, result, few, graph)
+    if not few:
+        untraced.append(f"there is no whole batch of {size.fixed} samples: activations and inner errors are not shown")
+    hint = _hint(request, result, models, traces, few, untraced)
+    made = opened.quantized_by(graph) if graph else None
+    placement = made.placement if made else request.placements.get(graph or "")
+    evidence = Evidence(
+        run=activation_ranges(request.fp32, models, few, request.on_stage("drawing the histograms", samples)),
+        histograms_of=f"the first {samples} samples of the compared data",
+        graph=graph,
+        layers=_layers(request.fp32, models[graph], placement, untraced) if graph else (),
+        traces=traces,
+        baseline=request.baseline,
+        hint=hint,
+        bar=request.bar,
+    )
+    return evidence, untraced
 
 
 def _open(opened: BackendSet, request: ComparisonRequest) -> None:
