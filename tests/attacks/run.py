@@ -35,7 +35,7 @@ from quantlab.cli import COMMANDS  # noqa: E402
 from quantlab.errors import QuantlabError  # noqa: E402
 
 KINDS = ("traceback", "hang", "changed input", "half output", "silent change", "wrong code or text")
-NO_FAMILIES = ("attack", "processes", "run")
+NO_FAMILIES = ("attack", "output_cases", "processes", "run")
 
 
 Found = list[tuple[str, str]]
