@@ -57,7 +57,7 @@ class Network:
         return self.proto is not None and has_qdq(self.proto)
 
     @property
-    def origin(self) -> Mapping[str, Any]:
+    def made_from(self) -> Mapping[str, Any]:
         """What a Q/DQ model was made from."""
         return read_origin(self.proto) if self.proto is not None else {}
 

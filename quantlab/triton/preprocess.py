@@ -28,12 +28,12 @@ _AXES = {"nchw": (0, 1, 2), "nhwc": (2, 0, 1)}
 """Layout -> where channels, height and width stand in the array of an image."""
 
 
-def chosen_preprocess(ensemble: Ensemble, origin: Mapping[str, Any]) -> tuple[Preprocess, list[str]]:
+def chosen_preprocess(ensemble: Ensemble, made_from: Mapping[str, Any]) -> tuple[Preprocess, list[str]]:
     """Choose the preprocess of an ensemble.
 
     Args:
         ensemble: What the user wants.
-        origin: What the Q/DQ model was made from.
+        made_from: What the Q/DQ model was made from.
 
     Returns:
         What was given, else what was recorded; and where these differ.
@@ -41,7 +41,7 @@ def chosen_preprocess(ensemble: Ensemble, origin: Mapping[str, Any]) -> tuple[Pr
     Raises:
         ConfigError: None was given, and none that can be served was recorded.
     """
-    recorded = origin.get("preprocess")
+    recorded = made_from.get("preprocess")
     known = recorded if isinstance(recorded, dict) else None
     if ensemble.preprocess is not None:
         given = ensemble.preprocess.to_dict()
@@ -95,7 +95,15 @@ def preprocessed(preprocess: Preprocess, network: Network) -> ServedTensor:
 
 
 def sample_image(preprocess: Preprocess, network: Network) -> tuple[int, int, int] | None:
-    """Height, width and channels of an image to measure with; None if any size may be meant."""
+    """Choose an image to measure with.
+
+    Args:
+        preprocess: What is done with it.
+        network: What is then fed.
+
+    Returns:
+        Its height, width and channels; None if any size may be meant.
+    """
     _, height, width = _AXES[preprocess.layout]
     dims = _target(preprocess, network).shape[-3:]
     of_network = (dims[height], dims[width])

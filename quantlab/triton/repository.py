@@ -147,7 +147,7 @@ def _ensemble(
 ) -> tuple[list[ServedModel], list[str]]:
     """The preprocess model and the ensemble, and where the preprocess differs from the calibration's."""
     assert options.ensemble is not None
-    preprocess, facts = chosen_preprocess(options.ensemble, network.origin)
+    preprocess, facts = chosen_preprocess(options.ensemble, network.made_from)
     names = (name, f"{name}_preprocess", f"{name}_ensemble")
     images, made = images_of(preprocess, network), preprocessed(preprocess, network)
     written = {f"{options.version}/{file}": text.encode() for file, text in preprocess_files(preprocess).items()}

@@ -12,6 +12,8 @@ from google.protobuf import text_format
 from quantlab.errors import ConfigError, first_line
 from quantlab.version import install_command
 
+INSTALL = install_command("triton")
+
 
 def schema() -> tuple[Any, str]:
     """The class of a configuration, and ''; or None, and why it cannot be had.
@@ -24,7 +26,7 @@ def schema() -> tuple[Any, str]:
         package = None
     folders = package.submodule_search_locations if package is not None else None
     if not folders:
-        return None, f"tritonclient is not installed ({install_command('triton')})"
+        return None, f"tritonclient is not installed ({INSTALL})"
     try:
         spec = spec_from_file_location("quantlab_triton_model_config", Path(folders[0]) / "model_config_pb2.py")
         assert spec is not None and spec.loader is not None
