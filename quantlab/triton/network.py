@@ -167,6 +167,8 @@ def _engine(path: Path, asked: int | None) -> Network:
     facts = [f"the engine runs with TensorRT {versions} on {record.gpu} only: take a Triton that has it"]
     if batch and least > 1:
         facts.append(f"the engine takes no batch below {least}: smaller requests fail unless others come in time")
+    if gap := [size for size in range(least, batch) if not any(low <= size <= high for low, _, high in sizes)]:
+        facts.append(f"no profile of the engine takes a batch of {gap[0]}: Triton forms such batches, and they fail")
     return Network(
         backend="tensorrt",
         files={PLAN: path},

@@ -192,6 +192,7 @@ def test_engine_is_served_in_the_batches_and_shapes_of_its_profiles(tmp_path: Pa
     written = write_repository(path, tmp_path / "r", TritonOptions(name="net"))
     assert (tmp_path / "r/net/1/model.plan").read_bytes() == Engine.load(path).plan
     assert "TensorRT 8.6.0 on host double" in written.facts[0]
+    assert len(written.facts) == 1
     config = config_of(tmp_path / "r")
     assert (config.backend, config.max_batch_size) == ("tensorrt", 16)
     assert list(config.dynamic_batching.preferred_batch_size) == [2, 8]
@@ -208,6 +209,11 @@ def test_engine_with_a_least_batch_says_so_and_is_warmed_up_with_it(tmp_path: Pa
     written = write_repository(engine(tmp_path, (4, 8, 8)), tmp_path / "r", TritonOptions(name="net"))
     assert "no batch below 4" in written.facts[1]
     assert [w.batch_size for w in config_of(tmp_path / "r").model_warmup] == [4, 8]
+
+
+def test_batches_that_no_profile_takes_are_told(tmp_path: Path) -> None:
+    written = write_repository(engine(tmp_path, (1, 2, 4), (8, 8, 16)), tmp_path / "r", TritonOptions())
+    assert "takes a batch of 5" in written.facts[1]
 
 
 def test_labels_belong_to_the_output_with_as_many_scores(tmp_path: Path) -> None:
