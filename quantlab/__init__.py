@@ -67,6 +67,7 @@ _ROOMS = (
     "ort",
     "qdq",
     "report",
+    "triton",
     "trt",
     "tune",
 )

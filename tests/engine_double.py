@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from quantlab.calibration import CalibrationTable
 from quantlab.data import Batch, Batches, BatchSize, check_batch, narrowed
 from quantlab.engines.choose_int8 import build_source
-from quantlab.engines.engine import Engine, EngineRecord
+from quantlab.engines.engine import Binding, Engine, EngineRecord
 from quantlab.engines.features import Features
 from quantlab.engines.inspector import Inspection, layer_rows
 from quantlab.engines.int8 import Int8Source, ParsedNetwork, build_with
@@ -197,7 +197,10 @@ class HostRuntime:
             raise BuildError(f"TensorRT could not build the engine: {self.fails}", hint="ask it")
         warnings: tuple[Warned, ...] = tuple(explain(text) for text in self.messages)
         options_record = options.to_dict()
-        record = EngineRecord(TENSORRT, GPU, (0, 0), network.model_hash, options_record, source.description, 0.25)
+        inputs, outputs = (tuple(map(Binding.of, as_parsed(s))) for s in (specs, output_specs(proto)))
+        record = EngineRecord(
+            TENSORRT, GPU, (0, 0), network.model_hash, options_record, source.description, 0.25, inputs, outputs
+        )
         return Engine(plan, record, warnings)
 
     def open(self, engine: Engine, provider: str | None = None) -> HostEngine:

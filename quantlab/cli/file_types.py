@@ -173,7 +173,7 @@ class OutputFolder(FileType):
 
 
 class WorkFolder(OutputFolder):
-    """A folder for what is finished: files of many names, that the next run reads."""
+    """A folder for files of many names, which stay for the next run."""
 
     def __init__(self) -> None:
         super().__init__(())
@@ -189,6 +189,7 @@ def is_written_to(path: Path) -> bool:
 
 
 MODEL = InputModel()
+MODEL_OR_ENGINE = InputModel(".json")
 TABLE = InputFile(".json")
 """A table or a cache, whose record lies beside it."""
 FILE = InputFile()
@@ -218,3 +219,5 @@ TUNE_FOLDER = OutputFolder(
      "front.png", "journal.jsonl")
 )  # fmt: skip
 WORK_FOLDER = WorkFolder()
+REPOSITORY = WorkFolder()
+"""Its files have the names of models; which of them is an input is known when the models are."""

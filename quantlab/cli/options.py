@@ -35,6 +35,18 @@ def optional_data_options(function: F) -> F:
     return _data_options(function, required=False)
 
 
+def preprocess_options(function: F) -> F:
+    """--preset and --preprocess."""
+    for option in reversed(
+        [
+            click.option("--preset", shell_complete=_presets, help="A preprocess by name, see `quantlab presets`."),
+            click.option("--preprocess", "preprocess_file", type=FILE, help="A preprocess as a JSON file."),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
 def _data_options(function: F, required: bool) -> F:
     for option in reversed(
         [
@@ -45,8 +57,7 @@ def _data_options(function: F, required: bool) -> F:
                 help="A folder of images, a pattern ('images/*.jpg'), a list of files (.txt), an .npy, an .npz "
                 "(file.npz:key picks an array), or script.py[:function].",
             ),
-            click.option("--preset", shell_complete=_presets, help="A preprocess by name, see `quantlab presets`."),
-            click.option("--preprocess", "preprocess_file", type=FILE, help="A preprocess as a JSON file."),
+            preprocess_options,
             click.option("--batch-size", type=int, help="Samples per batch.  [default: the model's, else 32]"),
             click.option("--limit", type=int, help="Use the first N samples (class folders are taken in turn)."),
             click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be decoded, and list them."),

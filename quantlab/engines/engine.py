@@ -13,6 +13,7 @@ from quantlab.engines.messages import Warned, explain
 from quantlab.engines.options import MIB
 from quantlab.errors import BuildError, DataError
 from quantlab.files import is_file, read_bytes, read_text, read_together, together, write_bytes, write_text
+from quantlab.onnx_model import TensorSpec
 from quantlab.typed_json import Amount, Count, read_document
 
 FORMAT = "quantlab.engine"
@@ -24,6 +25,26 @@ EXPLICIT = "explicit Q/DQ"
 
 
 @dataclass(frozen=True, slots=True)
+class Binding:
+    """An input or output of an engine.
+
+    Attributes:
+        name: Its name.
+        dtype: The type of its values by NumPy's name, or `bfloat16` and the like.
+        shape: Its dimensions; -1 for a dynamic one.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, spec: TensorSpec) -> Binding:
+        """The binding of a network's input or output."""
+        return cls(spec.name, spec.dtype.name, tuple(d if isinstance(d, int) else -1 for d in spec.shape))
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRecord:
     """Where an engine comes from.
 
@@ -32,6 +53,8 @@ class EngineRecord:
         model_hash: See `quantlab.onnx_model.model_hash`.
         options: See `BuildOptions.to_dict`.
         int8: How its scales were given: `EXPLICIT`, the name of a calibrator, ...; '' for none.
+        inputs: What it is fed; empty in a record of an earlier version.
+        outputs: What it gives; empty in a record of an earlier version.
     """
 
     tensorrt: str
@@ -41,6 +64,8 @@ class EngineRecord:
     options: Mapping[str, Any] = field(default_factory=dict)
     int8: str = ""
     build_seconds: Amount = 0.0
+    inputs: tuple[Binding, ...] = ()
+    outputs: tuple[Binding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from quantlab.engines.choose_int8 import build_source
-from quantlab.engines.engine import Engine, EngineRecord
+from quantlab.engines.engine import Binding, Engine, EngineRecord
 from quantlab.engines.int8 import Int8Source, ParsedNetwork, build_with
 from quantlab.engines.messages import Messages, build_hint
 from quantlab.engines.options import BuildOptions
@@ -22,7 +22,7 @@ from quantlab.onnx_model import LIMIT, Model, as_file, load_model, model_bytes, 
 from quantlab.trt.configure import configure
 from quantlab.trt.features import FEATURES, MAJOR, VERSION, trt
 from quantlab.trt.logger import LOGGER
-from quantlab.trt.network import network_inputs, network_layers, network_tensors
+from quantlab.trt.network import network_bindings, network_inputs, network_layers, network_tensors
 from quantlab.trt.timing_cache import load_timing_cache, merge_timing_cache
 
 
@@ -53,7 +53,7 @@ def build(model: Model, options: BuildOptions | None = None, int8: Int8Source | 
     try:
         started = time.perf_counter()
         job = _Job(proto, options, source, messages, model_hash(proto), driver.info.name)
-        plan = _build_plan(job)
+        plan, inputs, outputs = _build_plan(job)
         record = EngineRecord(
             tensorrt=VERSION,
             gpu=driver.info.name,
@@ -62,6 +62,8 @@ def build(model: Model, options: BuildOptions | None = None, int8: Int8Source | 
             options=options.to_dict(),
             int8=source.description,
             build_seconds=time.perf_counter() - started,
+            inputs=inputs,
+            outputs=outputs,
         )
         return Engine(plan, record, messages.warnings())
     finally:
@@ -81,7 +83,8 @@ class _Job:
     gpu: str
 
 
-def _build_plan(job: _Job) -> bytes:
+def _build_plan(job: _Job) -> tuple[bytes, tuple[Binding, ...], tuple[Binding, ...]]:
+    """The engine, its inputs and its outputs."""
     options, messages = job.options, job.messages
     try:
         builder = trt.Builder(LOGGER)
@@ -101,13 +104,14 @@ def _build_plan(job: _Job) -> bytes:
         calibration_profile=profiles[-1] if profiles else None,
     )
     plan = build_with(job.source, parsed, config, partial(builder.build_serialized_network, network, config))
+    inputs, outputs = network_bindings(network)
     del parser  # it owns the weights that the network refers to
     if plan is None:
         raise BuildError(
             f"TensorRT could not build the engine: {messages.first_error}", hint=build_hint(messages.errors)
         )
     merge_timing_cache(timing_cache, options.timing_cache)
-    return bytes(plan)
+    return bytes(plan), inputs, outputs
 
 
 def _parse(builder: Any, proto: onnx.ModelProto, options: BuildOptions) -> tuple[Any, Any]:

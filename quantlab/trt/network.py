@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab.engines.engine import Binding
 from quantlab.engines.network import SHUFFLE, SUM, NetworkLayer, NetworkTensor
 from quantlab.engines.options import Shape
 from quantlab.onnx_model import TensorSpec
@@ -32,6 +33,20 @@ def network_inputs(network: Any, shapes: Mapping[str, Shape] | None = None) -> l
         shape = tuple(None if d < 0 else int(d) for d in chosen)
         specs.append(TensorSpec(tensor.name, np.dtype(trt.nptype(tensor.dtype)), shape))
     return specs
+
+
+def network_bindings(network: Any) -> tuple[tuple[Binding, ...], tuple[Binding, ...]]:
+    """Describe the inputs and the outputs of a `trt.INetworkDefinition` as the record of an engine has them."""
+    inputs = tuple(_binding(network.get_input(index)) for index in range(network.num_inputs))
+    return inputs, tuple(_binding(network.get_output(index)) for index in range(network.num_outputs))
+
+
+def _binding(tensor: Any) -> Binding:
+    try:
+        dtype = np.dtype(trt.nptype(tensor.dtype)).name
+    except TypeError:  # of a type that NumPy does not have
+        dtype = {"BF16": "bfloat16"}.get(tensor.dtype.name, tensor.dtype.name.lower())
+    return Binding(tensor.name, dtype, tuple(int(d) for d in tensor.shape))
 
 
 def network_layers(network: Any) -> tuple[NetworkLayer, ...]:

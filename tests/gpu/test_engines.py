@@ -15,7 +15,7 @@ from models import conv_net, encoder, floats, image_batches, parse, quantized, s
 from quantlab.comparison.named_backends import BackendSet, parse_backend
 from quantlab.data import ArrayBatches
 from quantlab.engines.bench import BenchOptions, ratio_of
-from quantlab.engines.engine import Engine
+from quantlab.engines.engine import Binding, Engine
 from quantlab.engines.int8 import DynamicRanges
 from quantlab.engines.options import BuildOptions, BuildSettings, Profile
 from quantlab.errors import BuildError, ConfigError, DataError
@@ -101,6 +101,8 @@ def test_dynamic_shapes_profiles_and_several_contexts(timing_cache: Path) -> Non
 
     session = Session(conv_net(), optimize=False)
     with Runner(engine) as run:
+        assert engine.record.inputs == tuple(map(Binding.of, run.inputs))
+        assert engine.record.outputs == tuple(map(Binding.of, run.outputs))
         lane = run.new_lane()
         for n in (1, 4, 8, 32, 3):
             batch = {"image": floats(n, 3, 8, 8, seed=n)}

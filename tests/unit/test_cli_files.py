@@ -24,7 +24,8 @@ NO_FILES = {
     "budget", "calibrator", "exclude", "fail_under", "include", "latency",
     "layer_output_types",
     "layer_precisions", "max_shapes", "mem_pool_size", "method", "min_shapes", "objective", "opt_shapes", "part",
-    "precision_constraints", "preset", "profiling_verbosity", "shapes", "tactic_sources", "tensorrt", "name",
+    "precision_constraints", "preset", "profiling_verbosity", "served_at", "shapes", "tactic_sources", "tensorrt",
+    "name", "versions",
 }  # fmt: skip
 """Parameters that are text and name no file."""
 

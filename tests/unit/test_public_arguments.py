@@ -28,6 +28,7 @@ ROOMS = [
     "ort",
     "qdq",
     "report",
+    "triton",
     "tune",
 ]
 WRONG = (None, 7, "x", 1.5, [object()], object(), np.zeros(2, np.complex128), {"a": object()}, object)

@@ -40,6 +40,7 @@ ORDER = [
     "qdq",
     "fp16",
     "engines",
+    "triton",
     "trt",
     "comparison",
     "tune",
@@ -69,6 +70,8 @@ HOMES = {
     "rich": "quantlab/cli",
     "scipy": "quantlab/tune/optimum.py",
     "tensorrt": "quantlab/trt",
+    "triton_python_backend_utils": "quantlab/triton/server_model.py",
+    "tritonclient": "quantlab/triton/validate.py",
 }
 """Library -> the only folder or file that imports it."""
 FREE = {"google", "markupsafe", "numpy", "onnx"} | sys.stdlib_module_names
