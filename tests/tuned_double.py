@@ -26,6 +26,7 @@ DEVICE = "H200, TensorRT 8.6.0"
 
 
 @cache
+@cache
 def searched() -> Tuned:
     """By a search with engines; the files of those are gone."""
     model = deep_net()

@@ -148,6 +148,9 @@ ZOO: dict[str, Entry] = {
     "mobilenet_v4": Entry(lambda: timm.create_model("mobilenetv4_conv_small"), _image(32), dynamo=True),
     "repvgg_a0": Entry(lambda: timm.create_model("repvgg_a0"), _image(32)),
     "mobilevit": Entry(lambda: timm.create_model("mobilevit_s"), _image(16, 256), dynamo=True),
+    "lcnet": Entry(lambda: timm.create_model("lcnet_100"), _image(32)),
+    "ghostnet": Entry(lambda: timm.create_model("ghostnet_100"), _image(32)),
+    "squeezenet": Entry(vision.squeezenet1_1, _image(32)),
     "retinanet": Entry(_retinanet, _image(2, 320), dynamo=True),
     # the same networks by the other exporter; TorchScript's has opset 17
     "swin_t_dynamo": Entry(vision.swin_t, _image(8), dynamo=True),

@@ -144,7 +144,7 @@ def calibrated(model: onnx.ModelProto) -> quantlab.CalibrationTable:
 
 
 @given(networks())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_network_is_quantized_runs_and_lints_clean(model: onnx.ModelProto) -> None:
     """calibrate, then quantize: valid ONNX that runs, without a finding, the same bytes twice"""
     table = calibrated(model)

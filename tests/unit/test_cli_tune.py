@@ -300,6 +300,7 @@ def test_comparison_searches_on_its_calibration_data(
     assert (done.code, "needs calibration data" in done.err) == (2, True)
 
 
+@pytest.mark.long
 def test_killed_search_goes_on_to_the_same_answer(tmp_path: Path) -> None:
     """SIGKILL at some moments, each time a process of its own."""
     root = Path(__file__).parents[2]

@@ -148,6 +148,7 @@ def test_what_is_said_of_candidates_is_said_again_by_a_run_that_goes_on(tmp_path
         ptq_candidates.Workshop(conv_net("8"), samples, tmp_path / "work").candidates()
 
 
+@pytest.mark.usefixtures("quick")
 def test_engines_are_built_and_compared_where_there_is_a_gpu(
     cli: Callable, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +161,7 @@ def test_engines_are_built_and_compared_where_there_is_a_gpu(
     assert {"model.engine", "fp16.engine"} <= {p.name for p in (work / "out").iterdir()}
 
 
+@pytest.mark.usefixtures("quick")
 def test_engine_that_does_not_build_is_told_and_old_ones_are_gone(
     cli: Callable, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,7 @@ class Noisy(TimedRuntime):
         return rows
 
 
+@pytest.mark.long
 def test_engines_less_accurate_than_onnx_runtime_do_not_end_the_search(
     searching: Open, every: list[tuple[float, float]]
 ) -> None:

@@ -80,9 +80,9 @@ def test_estimate_ranks_the_layers_of_the_sample_as_the_truth_does() -> None:
         path = folder / f"{part}.npz"
         return open_data(f"{path}:images", [name], preset, DataOptions(64, limit, f"{path}:labels"))
 
-    calibration = images("calibration", 256)
+    calibration = images("calibration", 128)
     table = quantlab.calibrate(model, calibration, quantlab.Mse())
-    found = sensitivity(model, table, images("test", 128))
+    found = sensitivity(model, table, images("test", 64))
     assert found.provenance.fp32_metric is not None
     assert found.provenance.fp32_metric > 0.9
     layers, tensors = found.rank_correlation("layer"), found.rank_correlation("tensor")
