@@ -96,6 +96,7 @@ def test_bar_that_is_missed_exits_3_with_everything_written(cli: Callable, work:
     )
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_next_run_takes_up_what_is_there_and_other_data_do_not(
     cli: Callable, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +149,7 @@ def test_what_is_said_of_candidates_is_said_again_by_a_run_that_goes_on(tmp_path
         ptq_candidates.Workshop(conv_net("8"), samples, tmp_path / "work").candidates()
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_plots", "quick")
 def test_engines_are_built_and_compared_where_there_is_a_gpu(
     cli: Callable, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +162,7 @@ def test_engines_are_built_and_compared_where_there_is_a_gpu(
     assert {"model.engine", "fp16.engine"} <= {p.name for p in (work / "out").iterdir()}
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_plots", "quick")
 def test_engine_that_does_not_build_is_told_and_old_ones_are_gone(
     cli: Callable, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +235,7 @@ def test_configuration_of_a_file_whose_name_is_no_text_is_none() -> None:
     assert config_file.written_config(ctx, Path("out")) == ""
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_preprocess_is_found_by_what_fp32_gets_right(cli: Callable, work: Path) -> None:
     unpack_sample(work / "s")
     done = cli("ptq", "s/model.onnx", "--data", "s/test", "--limit", "80", "-o", "out")
