@@ -60,7 +60,8 @@ MAY_FAIL = {"lint": (0, 3), "lint-json": (0, 3), "compare": (0, 3), "compare-sel
 def prepare(case: Case, folder: Path) -> None:
     """The files of a case: with the table and the Q/DQ model that quantlab makes of it, or else those of another."""
     case.write(folder)
-    with contextlib.suppress(Exception), contextlib.chdir(folder):  # the commands say what is wrong
+    os.chdir(folder)  # in a process of the pool; models and data are named from here, as by a user
+    with contextlib.suppress(Exception):  # the commands say what is wrong
         proto = load_model("model.onnx")
         specs = input_specs(proto)
         size = BatchSize.of(specs)
