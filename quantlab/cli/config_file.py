@@ -85,7 +85,7 @@ def written_config(ctx: click.Context, folder: Path) -> str:
     for key, parameter in _names(ctx.command).items():
         name = parameter.name or ""
         value = {**ctx.meta.get(GIVEN, {}), **ctx.params}.get(name)
-        if value in (None, False, ()) or name == _OF_THE_RUN:
+        if value is None or value is False or value == () or name == _OF_THE_RUN:  # 0 is a value
             continue
         if isinstance(value, tuple):
             value = [str(one) for one in value]

@@ -229,6 +229,14 @@ def test_written_configuration_is_read_back(values: dict[str, str]) -> None:
     assert tomllib.loads(text) == {"model": "a b.onnx", "skip-bad": True, "batch-size": 7, **values}
 
 
+def test_zero_is_part_of_a_written_configuration() -> None:
+    ctx = click.Context(command)
+    ctx.params = {"builder_optimization_level": 0, "skip_bad": False, "limit": None}
+    ctx.meta[config_file.GIVEN] = {"device": 0, "plugins": ()}
+    wanted = {"builder-optimization-level": 0, "device": 0}
+    assert tomllib.loads(config_file.written_config(ctx, Path("out"))) == wanted
+
+
 def test_configuration_of_a_file_whose_name_is_no_text_is_none() -> None:
     ctx = click.Context(command)
     ctx.params = {"model": Path("a\udcff.onnx")}
