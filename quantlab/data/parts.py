@@ -112,7 +112,7 @@ def overlap_notices(
         on_stage: Told of the pass over the samples.
 
     Returns:
-        A notice, if there are any; none where all are the same, which their hashes show.
+        A notice, if there are any.
     """
     if not isinstance(calibration, Samples) or not isinstance(evaluation, Samples):
         return []
@@ -120,7 +120,7 @@ def overlap_notices(
     calibrated, judged = _both(calibration, evaluation, on_sample)
     known = set(calibrated)
     common = sum(identity in known for identity in judged)
-    if not common or common == evaluation.count == calibration.count:
+    if not common:
         return []
     text = f"{common} of the {evaluation.count} samples to judge by were calibrated with too: others would say more"
     return [Notice(text, "common_samples")]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from quantlab.data import ArrayBatches, Preprocess, image_folder
-from quantlab.data.parts import CALIBRATION, split_samples, without_common
+from quantlab.data.parts import CALIBRATION, overlap_notices, split_samples, without_common
 from quantlab.errors import DataError
+from quantlab.tune.stage import no_stages
 
 
 def arrays(values: list[int], **more: object) -> ArrayBatches:
@@ -68,6 +69,17 @@ def test_common_samples_are_left_out_of_the_calibration() -> None:
     assert without_common(arrays([1, 2]), arrays([3])).notices == ()
     with pytest.raises(DataError, match="all samples to calibrate with are also those to judge by"):
         without_common(arrays([1, 2]), arrays([2, 1, 0]))
+
+
+@pytest.mark.parametrize(
+    ("calibration", "common"), [([1, 2, 3, 4], 4), ([4, 3, 2, 1], 4), ([1, 2, 9], 2), ([1, 2, 3, 4, 5], 4), ([9], 0)]
+)
+def test_samples_that_are_calibrated_with_and_judged_by_are_counted_in_any_order(
+    calibration: list[int], common: int
+) -> None:
+    told = overlap_notices(arrays(calibration), arrays([1, 2, 3, 4]), no_stages)
+    text = f"{common} of the 4 samples to judge by were calibrated with too: others would say more"
+    assert told == ([text] if common else [])
 
 
 def test_images_are_told_apart_by_their_files(tmp_path: Path) -> None:
