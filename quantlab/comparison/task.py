@@ -48,16 +48,28 @@ def metric_hash(metric: Metric | None) -> str | None:
         metric: A function, or a class with `update`.
 
     Returns:
-        The hash of its name and of the text of its file, with the functions and constants that it may use; None without
-        a metric, or where no text is at hand: an object that is called may hold anything.
+        The hash of its name and of the text of its file, with the functions and constants that it may use, and of a
+        class the texts of the files of its bases; None without a metric, or where no text is at hand: an object that is
+        called may hold anything.
     """
-    function = getattr(metric, "update", None) if isinstance(metric, type) else metric
+    text = _text_of(getattr(metric, "update", None) if isinstance(metric, type) else metric)
+    if text and isinstance(metric, type):
+        text = "\n".join(dict.fromkeys(map(_text_of_class, inspect.getmro(metric))))
+    return hashlib.sha256(f"{getattr(metric, '__qualname__', '')}\n{text}".encode()).hexdigest() if text else None
+
+
+def _text_of(function: object) -> str:
+    """The text of the file that a function is written in, '' where it is not at hand."""
     code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
     if code is None:
-        return None
+        return ""
     linecache.checkcache(code.co_filename)
-    text = "".join(linecache.getlines(code.co_filename))
-    return hashlib.sha256(f"{getattr(metric, '__qualname__', '')}\n{text}".encode()).hexdigest() if text else None
+    return "".join(linecache.getlines(code.co_filename))
+
+
+def _text_of_class(one: type) -> str:
+    """As of the first of its functions; of a class without any its module, which has the hash of a user's file."""
+    return next(filter(None, map(_text_of, vars(one).values())), one.__module__)
 
 
 def metric_name(metric: Metric | None) -> str | None:

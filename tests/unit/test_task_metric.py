@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -181,3 +182,19 @@ def test_hash_of_a_metric_is_another_where_what_it_calls_is_changed(tmp_path: Pa
     assert found[0] == found[1]
     assert None not in found[0] and len({*found[0], *found[2]}) == 4
     assert metric_hash(None) is metric_hash(partial(largest)) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["    k = 1\n", "    def compute(self):\n        return 1\n"])
+def test_hash_of_a_class_is_another_where_it_or_a_base_in_another_file_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    base = "class Base:\n    def update(self, outputs, labels):\n        pass\n"
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for mine, theirs in ((text, base), (text, base), (text.replace("1", "2"), base), (text, f"{base}#")):
+        (tmp_path / "metric_base.py").write_text(theirs)
+        monkeypatch.delitem(sys.modules, "metric_base", raising=False)
+        (tmp_path / "m.py").write_text(f"from metric_base import Base\n\n\nclass Mine(Base):\n{mine}")
+        found.append(metric_hash(load_metric(f"{tmp_path / 'm.py'}:Mine")))
+    assert found[0] == found[1] is not None
+    assert len(set(found)) == 3
