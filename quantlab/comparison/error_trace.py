@@ -93,7 +93,8 @@ def _along(
 def _signal_and_noise(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> tuple[float, float]:
     """Sums of squares in float64, of the values that are right and of the error."""
     signal = np.ravel(wanted).astype(np.float64)
-    noise = np.ravel(got) - signal
+    with np.errstate(invalid="ignore"):  # infinity less infinity, of a mask of attention: its SQNR is not a number
+        noise = np.ravel(got) - signal
     # no `@`: its library would start threads of its own beside those that call this
     return float(np.einsum("i,i->", signal, signal)), float(np.einsum("i,i->", noise, noise))
 

@@ -29,7 +29,7 @@ def activation_ranges(
         batches for all of these that it has. None if there are no such tensors or no batches.
 
     Raises:
-        DataError: The batches do not fit.
+        DataError: The batches do not fit, or no tensor has values that are finite.
     """
     proto = fold(load_model(model))
     whole = list(BatchSize.of(input_specs(proto)).whole(batches))
@@ -38,10 +38,11 @@ def activation_ranges(
     shown = [tensor for tensor in order if any(tensor in amax for amax in scales.values())]
     if not whole or not shown:
         return None
-    run = run_calibration(CalibrationTarget(proto, tuple(shown)), whole, {}, on_batch=on_batch)
+    target = CalibrationTarget(proto, tuple(shown), needed=frozenset())  # a mask of attention has no histogram
+    run = run_calibration(target, whole, {}, on_batch=on_batch)
     kept = {name: {t: amax[t] for t in shown if t in amax} for name, amax in scales.items()}
     tables = {name: CalibrationTable(amax) for name, amax in kept.items() if amax}
-    return CalibrationRun(tables, run.histograms, run.provenance)
+    return CalibrationRun(tables, run.histograms, run.provenance, run.warnings)
 
 
 def _scales_of(model: Model) -> Mapping[str, np.float32]:

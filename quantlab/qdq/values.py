@@ -58,7 +58,7 @@ def range_of(q: gs.Node) -> tuple[float, float, bool]:
     lowest = -info.max if symmetric else info.min
     low = float(np.min((lowest - given.zero_point) * given.scale))
     high = float(np.max((info.max - given.zero_point) * given.scale))
-    if max(-low, high) > np.finfo(np.float32).max:
+    if max(-low, high) > float(np.finfo(np.float32).max):
         raise GraphError(f"the range of '{node_label(q)}' is beyond float32", hint="calibrate the float model")
     return low, high, symmetric
 

@@ -13,8 +13,10 @@ READABLE = (2, 3, 4)
 
 
 def short_float(value: float | np.floating) -> float:
-    """The shortest number that is the same in float32."""
-    return float(str(np.float32(value)))
+    """The shortest number that is the same in float32; one that float32 does not hold as it is."""
+    with np.errstate(over="ignore"):
+        short = np.float32(value)
+    return float(str(short)) if np.isfinite(short) else float(value)
 
 
 def number(value: float) -> float | str:

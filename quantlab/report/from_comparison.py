@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,24 @@ from quantlab.comparison import (
     Backend,
     Candidate,
     Comparison,
-    ErrorTrace,
     Metric,
     ModelResult,
-    activation_ranges,
     compare_models,
-    trace_error,
 )
 from quantlab.comparison.feed import first_batch
 from quantlab.comparison.judge import MLPERF
 from quantlab.comparison.named_backends import BackendSet, default_specs, parse_backend
-from quantlab.data import Batch, Batches, BatchSize
+from quantlab.data import Batches
 from quantlab.data.parts import overlap_notices
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.runtime import Runtime
-from quantlab.errors import ConfigError, Notice, QuantlabError
+from quantlab.errors import ConfigError, Notice
 from quantlab.files import check_folder, together
-from quantlab.onnx_model import has_qdq, input_specs, load_model
-from quantlab.qdq import Layer, Placement, layers_of, layers_of_given
+from quantlab.onnx_model import load_model
+from quantlab.qdq import Placement
 from quantlab.report.baseline import other_origin
-from quantlab.report.document import Evidence, build_document
-from quantlab.report.hint import Hint, hint_for
+from quantlab.report.document import build_document
+from quantlab.report.evidence import Inside
 from quantlab.report.judgement import Judgement, judge
 from quantlab.report.verdict import chosen as chosen_of
 from quantlab.report.winner import Winner, find_winner
@@ -46,11 +42,6 @@ from quantlab.report.write import ReportPaths, write_document
 from quantlab.trt import open_runtime
 from quantlab.tune.stage import Stages, no_stages
 
-SHOWN_BATCHES = 4
-"""Batches whose activations and inner errors are drawn in the report."""
-TRACED = 4
-"""Models whose inner errors are drawn: those closest to FP32. Each costs a run with all inner tensors, and more lines
-in one plot cannot be told apart."""
 ENGINES = (".engine", ".plan")
 """The suffixes of engine files; everything else is a model."""
 
@@ -173,8 +164,11 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     if request.winner is not None and request.calibration is not None:
         winner = find_winner(request.fp32, opened, result, shown, request.calibration, request.on_stage)
     models |= {f"ort:qdq:{name}": q.model for name, q in opened.quantized.items()}
-    evidence, untraced = _evidence(request, opened, models, result, shown)
-    evidence = replace(evidence, file=_file_of(request, shown, winner))
+    placements = {**request.placements, **{f"ort:qdq:{n}": q.placement for n, q in opened.quantized.items()}}
+    evidence, untraced = Inside(request.fp32, models, placements, result, shown, request.on_stage).gather(
+        request.batches
+    )
+    evidence = replace(evidence, baseline=request.baseline, bar=request.bar, file=_file_of(request, shown, winner))
     request.on_stage("writing the report", 0)
     document = build_document(
         request.title, result, evidence, request.command, [*opened.skipped, *opened.notices, *untraced]
@@ -198,37 +192,6 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     )
 
 
-def _evidence(
-    request: ComparisonRequest,
-    opened: BackendSet,
-    models: Mapping[str, onnx.ModelProto],
-    result: Comparison,
-    shown: ModelResult | None,
-) -> tuple[Evidence, list[str]]:
-    """What the report shows beside the figures, and why some of it is missing."""
-    size = BatchSize.of(input_specs(request.fp32))
-    few = [batch for batch in islice(request.batches, SHOWN_BATCHES) if size.takes(batch)]
-    samples = sum(map(size.count, few))
-    graph = _graph_of(shown, models)
-    traces, untraced = _traces(request, models, result, few, graph)
-    if not few:
-        untraced.append(f"there is no whole batch of {size.fixed} samples: activations and inner errors are not shown")
-    hint = _hint(request, result, models, traces, few, untraced)
-    made = opened.quantized_by(graph) if graph else None
-    placement = made.placement if made else request.placements.get(graph or "")
-    evidence = Evidence(
-        run=activation_ranges(request.fp32, models, few, request.on_stage("drawing the histograms", samples)),
-        histograms_of=f"the first {samples} samples of the compared data",
-        graph=graph,
-        layers=_layers(request.fp32, models[graph], placement, untraced) if graph else (),
-        traces=traces,
-        baseline=request.baseline,
-        hint=hint,
-        bar=request.bar,
-    )
-    return evidence, untraced
-
-
 def _open(opened: BackendSet, request: ComparisonRequest) -> None:
     """The backends that were asked for, or all that may work where calibration data alone was given; and engines."""
     batch = first_batch(request.batches)
@@ -247,12 +210,6 @@ def _open(opened: BackendSet, request: ComparisonRequest) -> None:
         opened.open(specs, batch, asked_for=request.backends is not None, engine_files=engines)
 
 
-def _graph_of(shown: ModelResult | None, models: Mapping[str, onnx.ModelProto]) -> str | None:
-    """The Q/DQ model behind what the verdict names: itself, or the one that an engine was built from."""
-    names = () if shown is None else (shown.name, shown.name.replace("trt:", "ort:", 1))
-    return next((name for name in names if name in models and has_qdq(models[name])), None)
-
-
 def _file_of(request: ComparisonRequest, shown: ModelResult | None, winner: Winner | None) -> str:
     """The name of the file that the model which the verdict names is in, or is going to be."""
     if shown is None:
@@ -261,54 +218,3 @@ def _file_of(request: ComparisonRequest, shown: ModelResult | None, winner: Winn
         return request.files[shown.name].name
     is_written = shown.name in request.models and request.ships
     return NAMES["model"] if is_written or (winner is not None and winner.name == shown.name) else ""
-
-
-def _layers(
-    fp32: onnx.ModelProto, qdq: onnx.ModelProto, placement: Placement | None, untraced: list[str]
-) -> tuple[Layer, ...]:
-    """The nodes of a Q/DQ model; why they are not known is added to `untraced`."""
-    try:
-        return layers_of_given(qdq, fp32) if placement is None else layers_of(qdq, placement)
-    except QuantlabError as error:  # the comparison stands without it
-        untraced.append(f"what runs in INT8 cannot be said: {error.message}")
-        return ()
-
-
-def _traces(
-    request: ComparisonRequest,
-    models: Mapping[str, onnx.ModelProto],
-    result: Comparison,
-    few: Sequence[Batch],
-    graph: str | None,
-) -> tuple[dict[str, ErrorTrace], list[str]]:
-    """Where the error of the Q/DQ models closest to FP32 comes from, and of `graph`; why that cannot be shown of
-    some."""
-    closest = [r.name for r in result.quantized if r.name in models and has_qdq(models[r.name])]
-    shown = {*closest[:TRACED], *([graph] if graph else [])}
-    traces, untraced = {}, []
-    for name, model in models.items():
-        if name not in shown:
-            continue
-        try:
-            size = BatchSize.of(input_specs(request.fp32))
-            on_sample = request.on_stage(f"tracing the error of '{name}'", sum(map(size.count, few)))
-            traces[name] = trace_error(request.fp32, model, few, on_sample)
-        except QuantlabError as error:  # the comparison stands without it
-            untraced.append(f"where the error of '{name}' comes from cannot be shown: {error.message}")
-    return traces, untraced
-
-
-def _hint(
-    request: ComparisonRequest,
-    result: Comparison,
-    models: Mapping[str, onnx.ModelProto],
-    traces: Mapping[str, ErrorTrace],
-    few: Sequence[Batch],
-    untraced: list[str],
-) -> Hint | None:
-    """Which layers of the best model to leave in float; why that is not known is added to `untraced`."""
-    try:
-        return hint_for(request.fp32, result, models, traces, few, request.on_stage)
-    except QuantlabError as error:  # the comparison stands without it
-        untraced.append(f"which layers to leave in float cannot be said: {error.message}")
-        return None

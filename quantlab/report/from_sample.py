@@ -18,7 +18,7 @@ from quantlab.files import make_folder, together
 from quantlab.onnx_model import load_model, save_model
 from quantlab.qdq import layers_of
 from quantlab.report.document import Evidence, build_document
-from quantlab.report.from_comparison import SHOWN_BATCHES
+from quantlab.report.evidence import SHOWN_BATCHES
 from quantlab.report.write import ReportPaths, write_document
 
 TITLE = "Fashion-MNIST sample: INT8 against FP32"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 import quantlab
 from models import conv_net, floats, image_batches, parse, quantized
 from quantlab.comparison import activation_ranges, trace_error
 from quantlab.errors import ConfigError, DataError, GraphError
 from quantlab.qdq import Stripped
-from quantlab.report import ComparisonRequest, from_comparison, report_comparison
+from quantlab.report import ComparisonRequest, evidence, report_comparison
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -57,10 +59,67 @@ def test_model_whose_error_cannot_be_traced_is_compared_all_the_same(
     def fails(*given: Any) -> Any:
         raise GraphError("an operator is not known", hint="none")
 
-    monkeypatch.setattr(from_comparison, "trace_error", fails)
+    monkeypatch.setattr(evidence, "trace_error", fails)
     done = report_comparison(ComparisonRequest(conv_net(), {"a": model}, image_batches(1)), tmp_path / "report")
     assert done.untraced == ("where the error of 'a' comes from cannot be shown: an operator is not known",)
     assert done.comparison.best.name == "a"
+
+
+MASK = """m (float[N,4] x) => (float[N,4] y) <float zero = {0.0}, float low = {-inf}> {
+    positive = Greater (x, zero)
+    a = Where (positive, x, low)
+    s = Softmax (a)
+    y = Add (s, %s)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        ("xd", "the range of 'a' cannot be shown: FP32's values are not finite"),
+        ("x", "the ranges of activations cannot be shown: .*tensor 'a': values contain infinity"),
+    ],
+)
+def test_mask_of_infinities_that_another_tool_quantizes_is_compared_all_the_same(
+    tmp_path: Path, read: str, said: str
+) -> None:
+    fp32 = parse(MASK.replace("-inf", "-1") % "x")
+    qdq = parse(MASK.replace("-inf", "-1") % read)
+    for model in (fp32, qdq):
+        model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.float32(-np.inf), "low"))
+    pairs = [("a", "ad"), *([("x", "xd")] if read == "xd" else [])]
+    for before, after in pairs:
+        made = [
+            helper.make_node("QuantizeLinear", [before, "scale", "code"], [f"{before}q"]),
+            helper.make_node("DequantizeLinear", [f"{before}q", "scale", "code"], [after]),
+        ]
+        at = next((k + 1 for k, node in enumerate(qdq.graph.node) if before in node.output), 0)
+        nodes = [*qdq.graph.node[:at], *made, *qdq.graph.node[at:]]
+        del qdq.graph.node[:]
+        qdq.graph.node.extend(nodes)
+    next(node for node in qdq.graph.node if node.op_type == "Softmax").input[0] = "ad"
+    for name, value in (("scale", np.float32(0.05)), ("code", np.int8(0))):
+        qdq.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    batch = np.abs(floats(8, 4)) * np.array([1, -1, 1, -1], np.float32)
+    request = ComparisonRequest(fp32, {}, [{"x": batch}], models={"q": qdq})
+    done = report_comparison(request, tmp_path / "report")
+    assert [r.failed for r in done.comparison.results] == ["", ""]
+    assert re.fullmatch(said, next(line for line in done.untraced if "range" in line))
+
+
+def test_scale_beyond_all_values_is_compared_all_the_same(tmp_path: Path) -> None:
+    fp32 = parse("m (float[N,4] x) => (float[N,4] y) { y = MatMul (x, w) }", {"w": floats(4, 4)})
+    text = """m (float[N,4] x) => (float[N,4] y) {
+        q = QuantizeLinear (x, s, z)
+        d = DequantizeLinear (q, s, z)
+        y = MatMul (d, w)
+    }"""
+    scales = {"s": np.asarray(np.float32(1e38)), "z": np.asarray(np.int8(0)), "w": floats(4, 4)}
+    request = ComparisonRequest(fp32, {}, [{"x": floats(8, 4)}], models={"q": parse(text, scales)})
+    done = report_comparison(request, tmp_path / "report")
+    (read,) = quantlab.report.load_document(done.paths.json)["layers"]["rows"][0]["reads"]
+    assert read["scale"] == pytest.approx(1e38)
+    assert read["amax"] == pytest.approx(127e38)
 
 
 def test_ranges_are_read_off_models_that_can_be_taken_apart(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
