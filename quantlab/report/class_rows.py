@@ -65,16 +65,18 @@ class Matrix:
     """Which class takes the samples of which, of those that change.
 
     Attributes:
-        names: Of the classes on both sides; the last may be OTHERS.
+        names: Of the classes on both sides; the last is OTHERS if it is cut.
         counts: A row per class of FP32: samples by the class that the model gives.
         most: The largest count.
         pairs: How many pairs there are.
+        is_cut: Whether the last name stands for all the rest; a class may have that name too.
     """
 
     names: Sequence[str]
     counts: Sequence[Sequence[int]]
     most: int
     pairs: int
+    is_cut: bool
 
 
 def class_name(document: Mapping[str, Any], number: int | None) -> str:
@@ -166,10 +168,11 @@ def change_matrix(document: Mapping[str, Any], best: Mapping[str, Any]) -> Matri
         part[change["quantized_class"]] += change["samples"]
     shown = sorted(number for number, _ in part.most_common(MATRIX if len(part) > MATRIX + 1 else len(part)))
     places = {number: k for k, number in enumerate(shown)}
-    size = len(shown) + (len(shown) < len(part))
+    is_cut = len(shown) < len(part)
+    size = len(shown) + is_cut
     counts = [[0] * size for _ in range(size)]
     for change in changes:
         before, after = (places.get(change[key], size - 1) for key in ("fp32_class", "quantized_class"))
         counts[before][after] += change["samples"]
-    names = [class_name(document, number) for number in shown] + [OTHERS] * (len(shown) < len(part))
-    return Matrix(names, counts, max(map(max, counts)), len(changes))
+    names = [class_name(document, number) for number in shown] + [OTHERS] * is_cut
+    return Matrix(names, counts, max(map(max, counts)), len(changes), is_cut)

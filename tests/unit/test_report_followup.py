@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import quantlab
-from models import conv_net, image_batches, quantized, run
+from models import conv_net, image_batches, parse, quantized, run
 from quantlab.comparison import trace_error
 from quantlab.comparison.classes import class_changes, right_by_class
 from quantlab.comparison.metrics import ClassificationCounts
@@ -124,7 +124,22 @@ def test_more_classes_than_fit_are_added_up_as_others() -> None:
     matrix = change_matrix({"comparison": {"class_names": {}}}, {"changes": changes})
     assert matrix is not None
     assert len(matrix.names) == len(matrix.counts) == MATRIX + 1
+    assert matrix.is_cut
     assert sum(map(sum, matrix.counts)) == len(pairs)
+
+
+def test_class_that_is_called_others_is_not_all_the_rest(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 4)).astype(np.float32)
+    names = {0: "cat", 1: "dog", 2: "cow", 3: "others"}
+    data = quantlab.data.ArrayBatches({"x": x}, batch_size=8, class_names=names)
+    fp32 = parse("m (float[N,4] x) => (float[N,4] y) { y = Identity (x) }")
+    coarse = {"s": np.asarray(np.float32(1)), "z": np.asarray(np.int8(0))}
+    text = "m (float[N,4] x) => (float[N,4] y) { q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s, z) }"
+    qdq = parse(text, coarse)
+    page = quantlab.report.write_report(quantlab.compare(fp32, {"q": qdq}, data), tmp_path).html.read_text("utf-8")
+    assert "others" in page
+    assert "are all the rest together" not in page
 
 
 def test_samples_without_a_label_count_for_no_class() -> None:
