@@ -40,11 +40,10 @@ def network_config(
     Raises:
         ConfigError: The options do not fit the network.
     """
-    (file,) = (one for one in network.files if one.startswith("model."))
     config: dict[str, Any] = {
         "name": name,
         "backend": network.backend,
-        "default_model_filename": file,
+        "default_model_filename": network.file,
         "max_batch_size": network.batch,
         "input": [tensor.to_config() for tensor in network.inputs],
         "output": [

@@ -52,6 +52,11 @@ class Network:
     facts: tuple[str, ...] = ()
 
     @property
+    def file(self) -> str:
+        """Which of the files is the model, by Triton's name for it; the others are its weights, of any name."""
+        return PLAN if self.backend == "tensorrt" else ONNX
+
+    @property
     def has_scales(self) -> bool:
         """Whether it is a Q/DQ model."""
         return self.proto is not None and has_qdq(self.proto)

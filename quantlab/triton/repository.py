@@ -11,7 +11,16 @@ from pathlib import Path
 from quantlab.calibration import ep_table_bytes, load_table
 from quantlab.data.class_map import read_class_map
 from quantlab.errors import ConfigError, DataError
-from quantlab.files import check_output, is_folder, make_folder, open_output, read_together, together, write_bytes
+from quantlab.files import (
+    check_output,
+    is_file,
+    is_folder,
+    make_folder,
+    open_output,
+    read_together,
+    together,
+    write_bytes,
+)
 from quantlab.onnx_model import require_float
 from quantlab.triton.commands import Load, analyzer_command, perf_command, server_command
 from quantlab.triton.config import LABELS, TABLE, network_config
@@ -40,7 +49,7 @@ class ServedModel:
         name: Its folder.
         config: The text of its config.pbtxt.
         texts: Path in its folder -> content of what is made for it.
-        copies: Path in its folder -> the file that is copied there.
+        copies: Path in its folder -> the file that is copied there, the model before its weights.
         perf: The arguments of perf_analyzer; empty where the shapes of a request are not known.
     """
 
@@ -100,7 +109,7 @@ def write_repository(model: str | Path, folder: str | Path, options: TritonOptio
     message_class, unvalidated = schema()
     for one in models if message_class is not None else ():
         validate(one.config, message_class)
-    facts = [*network.facts, *facts, *_other_versions(folder / name, options)]
+    facts = [*network.facts, *facts, *_other_versions(folder / name, network.file, options)]
     given = (options.table, options.classes, options.ensemble.file if options.ensemble is not None else None)
     inputs = [*network.files.values(), *(file for file in given if file is not None)]
     _write(folder, models, options.version, inputs)
@@ -195,16 +204,29 @@ def _table(network: Network, path: Path) -> bytes:
     return ep_table_bytes(table)
 
 
-def _other_versions(folder: Path, options: TritonOptions) -> list[str]:
-    """Say if a later version stays in the folder, and is served in place of this one."""
-    if not is_folder(folder) or not options.scheduling.versions.startswith("latest:"):
-        return []
-    numbers = [int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
-    most = int(options.scheduling.versions.removeprefix("latest:"))
-    later = sorted(number for number in numbers if number > options.version)
-    if len(later) < most:
-        return []
-    return [f"{folder} has version {later[-1]}: with {options.scheduling.versions} it is served, not {options.version}"]
+def _other_versions(folder: Path, file: str, options: TritonOptions) -> list[str]:
+    """Say which versions beside this one are served in its place or cannot be: all have one configuration."""
+    entries = folder.iterdir() if is_folder(folder) else ()
+    there = {int(path.name) for path in entries if path.is_dir() and path.name.isdecimal()} | {options.version}
+    kind, _, which = options.scheduling.versions.partition(":")
+    if kind == "specific":
+        served = {int(number) for number in which.split(",")}
+    else:
+        served = set(sorted(there)[-int(which) :]) if kind == "latest" else there
+    facts = []
+    if options.version not in served:
+        facts.append(
+            f"{folder} has version {max(there)}: with {options.scheduling.versions} it is served, not {options.version}"
+        )
+    if gone := sorted(served - there):
+        facts.append(f"{folder} has no version {gone[0]}, which {options.scheduling.versions} serves")
+    others = sorted((served & there) - {options.version})
+    if strange := [number for number in others if not is_file(folder / str(number) / file)]:
+        facts.append(
+            f"version {strange[0]} in {folder} is served too and has no {file}: the configuration is that of version "
+            f"{options.version}, and Triton cannot load it"
+        )
+    return facts
 
 
 def _write(folder: Path, models: list[ServedModel], version: int, inputs: list[Path]) -> None:
@@ -216,8 +238,8 @@ def _write(folder: Path, models: list[ServedModel], version: int, inputs: list[P
                 _prepare(top / name, inputs)
                 write_bytes(top / name, content)
             if one.copies:
-                (source,) = (file for name, file in one.copies.items() if Path(name).name.startswith("model."))
-                read_together(source, partial(_copy, one.copies, top, inputs))
+                model = next(iter(one.copies.values()))  # its weights come behind it
+                read_together(model, partial(_copy, one.copies, top, inputs))
 
 
 def _copy(copies: Mapping[str, Path], top: Path, inputs: list[Path]) -> None:

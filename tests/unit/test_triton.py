@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import types
@@ -178,13 +179,15 @@ def test_table_of_a_float_model_is_where_the_provider_looks_for_it(tmp_path: Pat
     }  # fmt: skip
 
 
-def test_weights_beside_a_model_come_along_under_their_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["w.bin", "model.onnx.data", "model.onnx_data", "model.plan"])
+def test_weights_beside_a_model_come_along_under_their_names(tmp_path: Path, name: str) -> None:
     (tmp_path / "given").mkdir()
-    onnx.save(conv_net(), tmp_path / "given/m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    onnx.save(conv_net(), tmp_path / "given/m.onnx", save_as_external_data=True, location=name, size_threshold=0)
     write_repository(tmp_path / "given/m.onnx", tmp_path / "r", replace(MODEL, version=3))
     loaded = onnx.load(tmp_path / "r/net/3/model.onnx")
     assert loaded.graph.initializer[0].raw_data == conv_net().graph.initializer[0].raw_data
-    assert set(contents(tmp_path / "r")) == {"net/config.pbtxt", "net/3/model.onnx", "net/3/w.bin"}
+    assert set(contents(tmp_path / "r")) == {"net/config.pbtxt", "net/3/model.onnx", f"net/3/{name}"}
+    assert 'default_model_filename: "model.onnx"' in (tmp_path / "r/net/config.pbtxt").read_text()
 
 
 def test_engine_is_served_in_the_batches_and_shapes_of_its_profiles(tmp_path: Path) -> None:
@@ -346,6 +349,19 @@ def test_later_version_that_stays_is_told(tmp_path: Path) -> None:
     policy = Scheduling(versions="specific:1")
     assert not write_repository(given, tmp_path / "r", replace(MODEL, scheduling=policy)).facts
     assert set(contents(tmp_path / "r")) == {"net/config.pbtxt", "net/1/model.onnx", "net/2/model.onnx"}
+
+
+def test_other_versions_that_the_configuration_does_not_fit_are_told(tmp_path: Path) -> None:
+    write_repository(saved(tmp_path, conv_net()), tmp_path / "r", MODEL)
+    path = engine(tmp_path, (1, 2, 4))
+    for versions, said in (
+        ("all", "version 1 in .* is served too and has no model.plan: the configuration is that of version 2"),
+        ("latest:2", "version 1 in .* is served too and has no model.plan"),
+        ("specific:2,7", "has no version 7, which specific:2,7 serves"),
+        ("latest:1", "the engine runs with TensorRT"),
+    ):
+        options = TritonOptions(name="net", version=2, scheduling=Scheduling(versions=versions))
+        assert re.search(said, write_repository(path, tmp_path / "r", options).facts[-1]), versions
 
 
 SCALAR = "m (float x) => (float y) { y = Add (x, x) }"
