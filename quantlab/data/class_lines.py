@@ -17,6 +17,13 @@ Row = tuple[int, tuple[str, ...]]
 _INDEX = re.compile(r"\d{1,9}")
 _LINE = re.compile(r"(?P<one>\d{1,9}|n\d{8})(?:[\s,;:]+(?P<two>\d{1,9}|n\d{8}))?(?:[\s,;:]+(?P<name>\S.*))?")
 """`number name`, `synset name`, `number synset name`, `synset number name`."""
+_COUNTED = (
+    re.compile(r"\[?(?P<number>\d{1,9})\s*[\s.,;:)\]=|-]\s*\S.*"),
+    re.compile(r"\S.*?[\s:=|]+(?P<number>\d{1,9})"),
+)
+"""Lines with a number at one of their ends that is not read as that of the class."""
+_FEW = 0.1
+"""Of the lines may be without a number where all others have one: they were meant to have it."""
 _NUMBER_WORDS = frozenset({"id", "index", "idx", "number", "no", "label", "target", "class"})
 _NAME_WORDS = frozenset({"class", "classes", "name", "names", "label", "labels", "category", "categories", "synset",
                          "synsets", "wnid", "wnids"})  # fmt: skip
@@ -53,6 +60,7 @@ def class_rows(text: str) -> Iterator[Row]:
     if all(synsets):
         return ((number, called) for number, called in enumerate(synsets) if called is not None)
     names = lines[1:] if _is_heading(lines[:1], _NAME_WORDS) else lines
+    _refuse_counted(names)
     return ((number, (_unquoted(name),)) for number, name in enumerate(names))
 
 
@@ -74,6 +82,16 @@ def _numbered(lines: Sequence[str]) -> list[Row] | None:
             raise ValueError("a class number is there twice")
         return None
     return rows or None
+
+
+def _refuse_counted(names: Sequence[str]) -> None:
+    """ValueError where the lines have numbers of their own that are not those of their places."""
+    for kind in _COUNTED:
+        found = {place: int(match["number"]) for place, name in enumerate(names) if (match := kind.fullmatch(name))}
+        places = [number - place for place, number in found.items()]
+        is_count = len(set(found.values())) == len(found) > 1 and max(found.values()) <= len(names)
+        if is_count and len(found) >= (1 - _FEW) * len(names) and len(set(places)) > 1:
+            raise ValueError(f"its lines are counted, but not in order, such as {names[next(iter(found))][:40]!r}")
 
 
 def _of_synset(line: str) -> tuple[str, ...] | None:
@@ -119,11 +137,13 @@ def _of_table(rows: list[list[str]]) -> Iterator[Row]:
     else:
         number_at = None
         has_heading = _has_heading(rows, columns)
+    named = [k for k in numeric if has_heading and k != number_at and set(_words(rows[0][k])) & _NAME_WORDS]
+    others = {*numeric} - {*named}  # the classes of digits have numbers for names
     rows = rows[1:] if has_heading else rows
     if number_at is not None and len({int(row[number_at]) for row in rows}) < len(rows):
         raise ValueError("a class number is there twice")
     for position, row in enumerate(rows):
-        called = [cell for k, cell in enumerate(row) if k not in numeric and cell]
+        called = [cell for k, cell in enumerate(row) if k not in others and cell]
         if not called:
             raise ValueError(f"a row has no name: {','.join(row)[:40]!r}")
         called.sort(key=lambda cell: SYNSET.fullmatch(cell) is None)

@@ -178,6 +178,10 @@ def test_class_lists_of_every_kind(tmp_path: Path, name: str) -> None:
         ("3\n0\n3\n1\n", "'3' is the name of two classes: is it a list of labels"),
         ('["3", "0", "3"]', "'3' is the name of two classes"),
         ("\0\0\n", "it is no text"),
+        ("dog 1\ntench 0\n", "its lines are counted, but not in order, such as 'dog 1'"),
+        ("dog: 2\ntench: 0\ncat: 1\n", "counted, but not in order"),
+        ("1. dog\n0. tench\n", "counted, but not in order, such as '1. dog'"),
+        ("\n".join(f"{(7 * k) % 20} name" for k in range(20) if k != 3) + "\n1\n", "counted, but not in order"),
     ],
 )
 def test_class_list_that_leaves_numbers_open_is_refused(tmp_path: Path, text: str, match: str) -> None:
@@ -209,6 +213,23 @@ def test_number_that_is_the_name_of_another_class_is_refused(tmp_path: Path) -> 
     known = read_class_map(tmp_path / "classes.json")
     with pytest.raises(DataError, match="'10' is the number of a class and the name of class 2"):
         read_label_lines("0\n10\n", Path("labels"), known)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("id,name\n0,7\n1,3\n", {0: "7", 1: "3"}),
+        ("name,id\n0,1\n1,0\n", {1: "0", 0: "1"}),
+        ("class 1\nclass 2\n", {0: "class 1", 1: "class 2"}),
+        ("/a/airfield 0\n/a/cabin 1\n", {0: "/a/airfield 0", 1: "/a/cabin 1"}),
+        ("iphone 6\niphone 5\niphone 12\n", {0: "iphone 6", 1: "iphone 5", 2: "iphone 12"}),
+        ("707-320\n727-200\n", {0: "707-320", 1: "727-200"}),
+        ("3 musketeers\nsnickers\nmars\n", {0: "3 musketeers", 1: "snickers", 2: "mars"}),
+    ],
+)
+def test_numbers_that_are_names_stay_names(tmp_path: Path, text: str, names: dict[int, str]) -> None:
+    (tmp_path / "list").write_text(text)
+    assert read_class_map(tmp_path / "list").names == names
 
 
 def test_name_of_two_classes_is_none(tmp_path: Path) -> None:
