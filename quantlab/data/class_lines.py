@@ -18,8 +18,8 @@ _INDEX = re.compile(r"\d{1,9}")
 _LINE = re.compile(r"(?P<one>\d{1,9}|n\d{8})(?:[\s,;:]+(?P<two>\d{1,9}|n\d{8}))?(?:[\s,;:]+(?P<name>\S.*))?")
 """`number name`, `synset name`, `number synset name`, `synset number name`."""
 _COUNTED = (
-    re.compile(r"\[?(?P<number>\d{1,9})\s*[\s.,;:)\]=|-]\s*\S.*"),
-    re.compile(r"\S.*?[\s:=|]+(?P<number>\d{1,9})"),
+    re.compile(r"\A\[?(?P<number>\d{1,9})\s*[\s.,;:)\]=|-]\s*\S"),
+    re.compile(r"(?<=[\s:=|])(?P<number>\d{1,9})\Z"),
 )
 """Lines with a number at one of their ends that is not read as that of the class."""
 _FEW = 0.1
@@ -87,7 +87,7 @@ def _numbered(lines: Sequence[str]) -> list[Row] | None:
 def _refuse_counted(names: Sequence[str]) -> None:
     """ValueError where the lines have numbers of their own that are not those of their places."""
     for kind in _COUNTED:
-        found = {place: int(match["number"]) for place, name in enumerate(names) if (match := kind.fullmatch(name))}
+        found = {place: int(match["number"]) for place, name in enumerate(names) if (match := kind.search(name))}
         places = [number - place for place, number in found.items()]
         is_count = len(set(found.values())) == len(found) > 1 and max(found.values()) <= len(names)
         if is_count and len(found) >= (1 - _FEW) * len(names) and len(set(places)) > 1:
