@@ -40,6 +40,12 @@ def _joins_enlarged(view: GraphView, concat: onnx.NodeProto) -> bool:
         maker = view.producer.get(tensor)
         while maker is not None and maker.op_type != "Resize" and row_of(maker.op_type, maker.domain).share_scale:
             maker = view.producer.get(maker.input[0])
-        if maker is not None and maker.op_type == "Resize":
+        if maker is not None and maker.op_type == "Resize" and not _shrinks(view, maker):
             return True
     return False
+
+
+def _shrinks(view: GraphView, resize: onnx.NodeProto) -> bool:
+    """Whether a Resize is known to make nothing larger."""
+    scales = view.constant(resize.input[2]) if len(resize.input) > 2 else None
+    return scales is not None and scales.size > 0 and not (scales > 1).any()

@@ -10,7 +10,8 @@ from quantlab.qdq import prepare
 from quantlab.qdq.behind import behind_notices
 from quantlab.qdq.measured import BEHIND, NECK, RECURRENT
 
-WEIGHTS = {"w": floats(4, 4, 1, 1), "double": np.array([1, 1, 2, 2], np.float32)}
+WEIGHTS = {"w": floats(4, 4, 1, 1), "double": np.array([1, 1, 2, 2], np.float32),
+           "half": np.array([1, 1, 0.5, 0.5], np.float32)}  # fmt: skip
 TEXT = "m (float[1,4,8,8] x, float[1,4,{s},{s}] r) => (float[1,C,{s},{s}] y) {{ {nodes} }}"
 
 
@@ -21,6 +22,7 @@ TEXT = "m (float[1,4,8,8] x, float[1,4,{s},{s}] r) => (float[1,C,{s},{s}] y) {{ 
         (16, "b = Resize (x, , double)  c = Transpose <perm = [0, 1, 3, 2]> (b)  y = Concat <axis = 1> (r, c)", [NECK]),
         (16, "b = Resize (x, , double)  c = Conv (b, w)  y = Concat <axis = 1> (c, r)", []),
         (16, "b = Resize (x, , double)  y = Add (b, r)", []),
+        (4, "b = Resize (x, , half)  y = Concat <axis = 1> (b, r)", []),
         (8, "y = Concat <axis = 1> (x, r)", []),
     ],
 )
