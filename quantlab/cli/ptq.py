@@ -18,6 +18,7 @@ from quantlab.cli.say import echo, note
 from quantlab.cli.tables import print_comparison
 from quantlab.cli.trtexec_names import EngineCommand
 from quantlab.errors import ConfigError
+from quantlab.files import is_same_file, read_text
 
 if TYPE_CHECKING:
     import onnx
@@ -75,8 +76,10 @@ def command(ctx: click.Context, /, model: Path, output: Path, as_json: bool, **v
     if v["calibration"] is not None:
         other = v | {"data": v["calibration"], "limit": None, "classes": None}
         calibration = _samples(open_batches(proto, other, None), v["calibration"], found)
-    preprocess = ""
-    if found is not None and found.adapted:
+    preprocess, file = "", v["preprocess_file"]
+    if file is not None and is_same_file(file, output / PREPROCESS):  # of the run that this one repeats: it stays
+        preprocess = read_text(file, "preprocess")
+    elif found is not None and found.adapted:
         preprocess = json.dumps(found.preprocess.to_dict(), indent=1) + "\n"
         ctx.params |= {"preset": None, "preprocess_file": output / PREPROCESS}
     elif found is not None:

@@ -40,7 +40,7 @@ EQUAL_DB = 0.05
 ENGINES = {"trt:fp16": "fp16.engine", "trt:qdq": "model.engine"}
 """Backend -> the file of its engine."""
 _NOT_ALWAYS = (
-    "ptq.toml", *(file + end for file in ENGINES.values() for end in ("", ".json")),
+    "ptq.toml", PREPROCESS, *(file + end for file in ENGINES.values() for end in ("", ".json")),
     *(f"engines/report{suffix}" for suffix in SUFFIXES),
 )  # fmt: skip
 """What an earlier run may have left, that would not belong to the model of this one."""

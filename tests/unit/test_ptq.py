@@ -13,6 +13,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import quantlab
 from engine_double import HostRuntime
@@ -21,7 +22,7 @@ from quantlab.api import ptq_candidates
 from quantlab.calibration import load_table
 from quantlab.cli import config_file, engine_runtime
 from quantlab.cli.ptq import command
-from quantlab.data import ArrayBatches
+from quantlab.data import ArrayBatches, Preprocess
 from quantlab.data.sample import unpack_sample
 from quantlab.errors import BuildError, DataError, DeviceError
 from quantlab.observers import OBSERVERS
@@ -253,6 +254,24 @@ def test_preprocess_is_found_by_what_fp32_gets_right(cli: Callable, work: Path) 
     config = tomllib.loads((work / "out/ptq.toml").read_text())
     assert config["preset"] == "fashion-mnist"
     assert json.loads((work / "out/report.json").read_text())["provenance"]["preprocess"]["color"] == "gray"
+
+
+def test_preprocess_of_an_earlier_run_stays_only_where_it_is_that_of_this_one(cli: Callable, work: Path) -> None:
+    (work / "images").mkdir()
+    for k, image in enumerate(np.load("d.npz")["images"][:16]):
+        Image.fromarray(np.uint8(np.clip(127 + 40 * image.transpose(1, 2, 0), 0, 255))).save(f"images/{k:02}.png")
+    text = json.dumps(Preprocess("exact", (8, 8)).to_dict())
+    (work / "out").mkdir()
+    for name in ("out/preprocess.json", "other.json"):
+        (work / name).write_text(text)
+    for options in (
+        ("m.onnx", "--data", "images", "--preprocess", "out/preprocess.json"),
+        ("--config", "out/ptq.toml"),
+    ):
+        assert cli("ptq", *options, "-o", "out").code in (0, 3)
+        assert (work / "out/preprocess.json").read_text() == text
+    assert cli("ptq", "m.onnx", "--data", "images", "--preprocess", "other.json", "-o", "out").code in (0, 3)
+    assert not (work / "out/preprocess.json").exists()
 
 
 def test_images_without_preprocess_and_labels_are_refused(cli: Callable, work: Path) -> None:
