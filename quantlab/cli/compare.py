@@ -167,7 +167,7 @@ def _gate(done: ComparisonReport) -> int:
 
 def _refuse_idle(v: Mapping[str, Any], given: Mapping[str, Path]) -> None:
     """Options for engines that are not built, and data for backends that need none."""
-    from quantlab.report.from_comparison import ENGINES
+    from quantlab.engines.engine import is_engine
 
     names = None if v["backends"] is None else [name.strip() for name in v["backends"].split(",")]
     if v["calibration"] is None and names is None:
@@ -176,7 +176,7 @@ def _refuse_idle(v: Mapping[str, Any], given: Mapping[str, Path]) -> None:
         builds = names is None or any(name.startswith("trt:") for name in names)
     if not builds:
         refuse_idle(["timing_cache", "builder_optimization_level"], "no engine is built")
-        if not any(path.suffix in ENGINES for path in given.values()):
+        if not any(map(is_engine, given.values())):
             refuse_idle(["device", "plugins"], "no engine is built or run")
     if v["calibration"] is None:
         refuse_idle(["winner"], "without --calibration no Q/DQ model is built")

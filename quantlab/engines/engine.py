@@ -24,6 +24,14 @@ EXPLICIT = "explicit Q/DQ"
 """`EngineRecord.int8` of an engine whose scales are in the model."""
 
 
+_SUFFIXES = (".engine", ".plan", ".trt")
+
+
+def is_engine(path: Path) -> bool:
+    """Whether a file is to be read as an engine: by its suffix, or because the record of one lies beside it."""
+    return path.suffix in _SUFFIXES or (path.suffix != ".onnx" and is_file(path.with_name(path.name + ".json")))
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """An input or output of an engine.

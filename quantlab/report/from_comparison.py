@@ -26,6 +26,7 @@ from quantlab.comparison.judge import MLPERF
 from quantlab.comparison.named_backends import BackendSet, default_specs, parse_backend
 from quantlab.data import Batches
 from quantlab.data.parts import overlap_notices
+from quantlab.engines.engine import is_engine
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.runtime import Runtime
 from quantlab.errors import ConfigError, Notice
@@ -41,9 +42,6 @@ from quantlab.report.winner import Winner, find_winner
 from quantlab.report.write import ReportPaths, write_document
 from quantlab.trt import open_runtime
 from quantlab.tune.stage import Stages, no_stages
-
-ENGINES = (".engine", ".plan")
-"""The suffixes of engine files; everything else is a model."""
 
 
 def _auto_table(model: onnx.ModelProto, batches: Batches) -> CalibrationTable:
@@ -146,7 +144,7 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     if request.winner is not None:
         check_folder(request.winner)
     models = dict(request.models)
-    models |= {n: load_model(path) for n, path in request.files.items() if path.suffix not in ENGINES}
+    models |= {n: load_model(path) for n, path in request.files.items() if not is_engine(path)}
     with BackendSet(
         request.fp32, request.calibration, request.settings, request.open_runtime, tuned_engine, _auto_table
     ) as opened:
@@ -205,7 +203,7 @@ def _open(opened: BackendSet, request: ComparisonRequest) -> None:
             f"'{clash[0]}' is also the name of a backend",
             hint=f"name the file otherwise: mine={request.files[clash[0]]}",
         )
-    engines = {name: path for name, path in request.files.items() if path.suffix in ENGINES}
+    engines = {name: path for name, path in request.files.items() if is_engine(path)}
     if specs or engines:
         opened.open(specs, batch, asked_for=request.backends is not None, engine_files=engines)
 

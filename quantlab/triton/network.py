@@ -10,15 +10,13 @@ from typing import Any
 import onnx
 
 from quantlab.calibration.made_from import read_origin
-from quantlab.engines.engine import Binding, Engine
+from quantlab.engines.engine import Binding, Engine, is_engine
 from quantlab.errors import BuildError, ConfigError, GraphError
-from quantlab.files import is_file
 from quantlab.onnx_model import TensorSpec, has_qdq, infer_shapes, input_specs, load_model, output_specs, weight_files
 from quantlab.triton.tensors import ServedTensor, Shape, largest_batch, served_tensor
 
 ONNX, PLAN = "model.onnx", "model.plan"
 """What the backends call their files."""
-_PLANS = (".engine", ".plan", ".trt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +80,7 @@ def read_network(path: Path, batch: int | None) -> Network:
         ConfigError: The batch does not fit.
         GraphError: The model cannot be read, or has what Triton does not have.
     """
-    is_engine = path.suffix in _PLANS or (path.suffix != ".onnx" and is_file(path.with_name(path.name + ".json")))
-    return _engine(path, batch) if is_engine else _model(path, batch)
+    return _engine(path, batch) if is_engine(path) else _model(path, batch)
 
 
 def _model(path: Path, asked: int | None) -> Network:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,15 @@ def test_run_of_an_engine_for_another_tensorrt_is_refused(cli: Cli, work: Path, 
     record.write_text(record.read_text().replace('"tensorrt": "8.6.0"', '"tensorrt": "8.5.3"'))
     done = cli("run", fixed, "--data", work / "data.npy", "-o", work / "out.npz")
     assert (done.code, "built by TensorRT 8.5.3, this is 8.6.0" in done.err) == (2, True)
+
+
+@pytest.mark.usefixtures("no_plots")
+@pytest.mark.parametrize("name", ["e.plan", "e.trt", "e.bin"])
+def test_engine_is_compared_as_one_whatever_its_file_is_called(cli: Cli, work: Path, dynamic: Path, name: str) -> None:
+    for end in ("", ".json"):
+        (work / f"{dynamic.name}{end}").rename(work / f"{name}{end}")
+    data = ("--data", work / "data.npy", "--batch-size", 4)
+    done = cli("compare", work / "m.onnx", work / name, *data, "-o", work / "report")
+    assert done.code == 0, done.err
+    built = json.loads((work / "report/report.json").read_text())["provenance"]["models"][1]["made_from"]
+    assert built["gpu"] == "host double"
