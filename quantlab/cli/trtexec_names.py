@@ -62,6 +62,17 @@ _ANYWAY: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Command -> what it does without being asked."""
+_INSTEAD: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "--batch": ("--shapes input:32x3x224x224", "--batch-size 32"),
+        "--maxBatch": ("--max-shapes input:32x3x224x224", "--batch-size 32"),
+        "--workspace": ("--mem-pool-size workspace:MIB",),
+        "--loadInputs": ("--data inputs.npz",),
+        "--layerDeviceTypes": ("--use-dla-core N --allow-gpu-fallback decides for all layers",),
+        "--useProfile": ("--shapes chooses the profile that holds them",),
+    }
+)
+"""Of trtexec, and what does the same in a command that has the option: the first that it has."""
 _LAYERS = "quantlab audit ENGINE MODEL -o FILE"
 _RUN = "quantlab run ENGINE --data inputs.npz -o FILE.npz"
 _TIMES = "quantlab bench ENGINE -o FILE writes percentiles, and the median of every round"
@@ -73,10 +84,6 @@ _OTHERWISE: Mapping[str, str] = MappingProxyType(
         "--deploy": "export the model as ONNX",
         "--saveEngine": "quantlab build MODEL -o FILE.engine",
         "--loadEngine": "the engine is an argument of quantlab run, bench and audit",
-        "--batch": "--shapes input:32x3x224x224",
-        "--maxBatch": "--max-shapes input:32x3x224x224",
-        "--workspace": "--memPoolSize=workspace:MIB",
-        "--loadInputs": "--data inputs.npz",
         "--dumpProfile": "quantlab bench ENGINE --dump-profile, or quantlab audit ENGINE MODEL",
         "--separateProfileRun": "quantlab bench ENGINE --dump-profile",
         "--exportProfile": "quantlab bench ENGINE --dump-profile -o FILE",
@@ -100,10 +107,8 @@ _OTHERWISE: Mapping[str, str] = MappingProxyType(
         "--maxShapesCalib": "the last --opt-shapes are the calibration shapes",
         "--inputIOFormats": "inputs and outputs are linear; their types are the model's (quantlab fp16 --io float16)",
         "--outputIOFormats": "inputs and outputs are linear; their types are the model's (quantlab fp16 --io float16)",
-        "--layerDeviceTypes": "--use-dla-core N --allow-gpu-fallback decides for all layers",
         "--safe": "build with trtexec: quantlab trtexec MODEL",
         "--noBuilderCache": "without --timing-cache nothing is kept",
-        "--useProfile": "--shapes chooses the profile that holds them",
         "--getPlanVersionOnly": "quantlab inspect ENGINE",
         "--timeDeserialize": "quantlab bench tells the time of the build, not of loading",
         "--useRuntime": "quantlab takes the whole TensorRT",
@@ -180,6 +185,8 @@ def _ours(arg: str, command: click.Command) -> list[str]:
         return [ours, value] if equals else [ours]
     if name in _ANYWAY.get(of_command, ()):
         return []
+    if ways := [way for way in _INSTEAD.get(name, ()) if way.split()[0] in known]:
+        raise ConfigError(f"{name} is trtexec's", hint=ways[0])
     if name in _OTHERWISE:
         raise ConfigError(f"{name} is trtexec's", hint=_OTHERWISE[name])
     if name in _ABSENT:

@@ -91,6 +91,13 @@ def test_spellings_of_trtexec_lead_to_options_that_there_are() -> None:
         (("run", "m.onnx", "--loadInputs=x:x.bin"), "--data inputs.npz"),
         (("build", "m.onnx", "--hardwareCompatibilityLevel=ampere+"), "quantlab trtexec MODEL"),
         (("trtexec", "m.onnx", "--fp8"), "quantlab is for INT8"),
+        (("build", "m.onnx", "--workspace=4096"), "--mem-pool-size workspace:MIB"),
+        (("bench", "m.onnx", "--batch=8"), "--shapes input:32x3x224x224"),
+        (("compare", "m.onnx", "--batch"), "--batch-size 32"),
+        (("profile", "m.onnx", "--batch"), "--batch-size 32"),
+        (("audit", "m.onnx", "--batch=8"), "--shapes input:32x3x224x224"),
+        (("build", "m.onnx", "--maxBatch=8"), "--max-shapes input:32x3x224x224"),
+        (("audit", "m.onnx", "--workspace=4096"), "quantlab audit --help"),
     ],
 )
 def test_option_of_trtexec_that_is_something_else_here_gets_the_remedy(
