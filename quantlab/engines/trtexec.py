@@ -148,6 +148,22 @@ def _shapes(proto: onnx.ModelProto, options: TrtexecOptions) -> list[str]:
     ]
 
 
+def needed_options(proto: onnx.ModelProto, batch: int) -> str:
+    """What `quantlab trtexec` has to be told of the dynamic inputs of a model.
+
+    Args:
+        proto: The model.
+        batch: The largest that is served.
+
+    Returns:
+        Options, with a blank before each; '' where all shapes are fixed.
+    """
+    dynamic = [spec for spec in input_specs(proto) if not all(isinstance(d, int) for d in spec.shape)]
+    others = [spec for spec in dynamic if not all(isinstance(d, int) for d in spec.shape[1:])]
+    shapes = ",".join(_example(spec).removeprefix("--shapes ") for spec in others)
+    return (f" --batch {batch}" if len(others) < len(dynamic) else "") + (f" --shapes {shapes}" if shapes else "")
+
+
 def _range(spec: TensorSpec, options: TrtexecOptions) -> tuple[tuple[int, ...], ...]:
     """The smallest, the best served and the largest shape of an input."""
     if "," in spec.name or "'" in spec.name:

@@ -49,6 +49,7 @@ class Evidence:
         hint: What to do about the best model, if it is far from FP32.
         bar: The least share of FP32's accuracy that passes, 0..1.
         file: Of the model that the verdict names, without folder; '' if it is in none.
+        build_options: What `quantlab trtexec` has to be told of that beside its file.
     """
 
     run: CalibrationRun | None = None
@@ -60,6 +61,7 @@ class Evidence:
     hint: Hint | None = None
     bar: float = MLPERF
     file: str = ""
+    build_options: str = ""
 
 
 def build_document(
@@ -94,7 +96,7 @@ def build_document(
         "title": title,
         "verdict": verdict(comparison, evidence.bar),
         "judgement": asdict(judgement) | {"value": number(judgement.value)} if judgement else None,
-        "next": next_steps(comparison, shown, judgement, evidence.hint, evidence.file),
+        "next": next_steps(comparison, shown, judgement, evidence.hint, (evidence.file, evidence.build_options)),
         "partial": comparison.partial,
         "comparison": {
             "samples": comparison.samples,

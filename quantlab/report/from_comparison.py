@@ -29,6 +29,7 @@ from quantlab.data.parts import overlap_notices
 from quantlab.engines.engine import is_engine
 from quantlab.engines.options import BuildSettings
 from quantlab.engines.runtime import Runtime
+from quantlab.engines.trtexec import needed_options
 from quantlab.errors import ConfigError, Notice
 from quantlab.files import check_folder, together
 from quantlab.onnx_model import load_model
@@ -42,6 +43,9 @@ from quantlab.report.winner import Winner, find_winner
 from quantlab.report.write import ReportPaths, write_document
 from quantlab.trt import open_runtime
 from quantlab.tune.stage import Stages, no_stages
+
+SERVED = 32
+"""Samples that an engine takes at once, where the data do not say."""
 
 
 def _auto_table(model: onnx.ModelProto, batches: Batches) -> CalibrationTable:
@@ -166,7 +170,13 @@ def report_comparison(request: ComparisonRequest, folder: Path, on_batch: Progre
     evidence, untraced = Inside(request.fp32, models, placements, result, shown, request.on_stage).gather(
         request.batches
     )
-    evidence = replace(evidence, baseline=request.baseline, bar=request.bar, file=_file_of(request, shown, winner))
+    evidence = replace(
+        evidence,
+        baseline=request.baseline,
+        bar=request.bar,
+        file=_file_of(request, shown, winner),
+        build_options=needed_options(request.fp32, getattr(request.batches, "batch_size", SERVED)),
+    )
     request.on_stage("writing the report", 0)
     document = build_document(
         request.title, result, evidence, request.command, [*opened.skipped, *opened.notices, *untraced]

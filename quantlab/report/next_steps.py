@@ -9,7 +9,11 @@ from quantlab.report.judgement import Judgement
 
 
 def next_steps(
-    comparison: Comparison, shown: ModelResult | None, judgement: Judgement | None, hint: Hint | None, file: str
+    comparison: Comparison,
+    shown: ModelResult | None,
+    judgement: Judgement | None,
+    hint: Hint | None,
+    built: tuple[str, str],
 ) -> list[dict[str, str]]:
     """What stands below the verdict.
 
@@ -18,14 +22,15 @@ def next_steps(
         shown: The model that the verdict names.
         judgement: Of it.
         hint: Layers to leave in float.
-        file: Of the model that the verdict names, without folder; '' if it is in none.
+        built: The file of the model that the verdict names, without folder, '' if it is in none; and what
+            `quantlab trtexec` has to be told beside it.
 
     Returns:
         Rows of a term and a text.
     """
     if shown is None or judgement is None or comparison.partial:
         return []
-    name = printable(shown.name)
+    name, (file, options) = printable(shown.name), built
     ships = f"{printable(file)} ('{name}')" if file else f"'{name}'"
     rows = [("ships" if judgement.passed else "best so far", ships)]
     if size := _size(shown, comparison.fp32):
@@ -33,7 +38,7 @@ def next_steps(
     if not judgement.passed:
         rows.append(("next", _closer(hint)))
     elif file.endswith(".onnx"):
-        rows.append(("next", f"quantlab trtexec {printable(file)} prints the command that builds its engine"))
+        rows.append(("next", f"quantlab trtexec {printable(file + options)} prints the command that builds its engine"))
     return [{"term": term, "text": text} for term, text in rows]
 
 

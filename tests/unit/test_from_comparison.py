@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 import quantlab
 from models import conv_net, floats, image_batches, parse, quantized
 from quantlab.comparison import activation_ranges, trace_error
+from quantlab.engines.trtexec import TrtexecOptions, trtexec_command
 from quantlab.errors import ConfigError, DataError, GraphError
 from quantlab.qdq import Stripped
 from quantlab.report import ComparisonRequest, evidence, report_comparison
@@ -45,6 +46,26 @@ def test_report_of_files_has_ranges_and_traces_of_each(model: Path, tmp_path: Pa
     for tensor in document["calibration"]["tensors"]:
         assert tensor["amax"]["a"] == tensor["amax"]["b"] == pytest.approx(float(expected[tensor["name"]]), rel=1e-6)
     assert done.comparison.results == quantlab.compare(conv_net(), {"a": model, "b": model}, image_batches(3)).results
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("float[N,4] x", ["--batch", "4"]),
+        ("float[2,4] x", []),
+        ("float[N,L] x", ["--shapes", "x:<N>x<L>"]),
+    ],
+)
+def test_command_that_comes_next_is_one_that_works(tmp_path: Path, text: str, options: list[str]) -> None:
+    fp32 = parse(f"m ({text}) => ({text.replace('x', 'y')}) {{ y = MatMul (x, v) }}", {"v": floats(4, 4)})
+    onnx.save(quantized(fp32, [{"x": floats(2, 4)}]).model, tmp_path / "q.onnx")
+    data = quantlab.data.ArrayBatches({"x": floats(8, 4)}, batch_size=2 if text == "float[2,4] x" else 4)
+    done = report_comparison(ComparisonRequest(fp32, {"q": tmp_path / "q.onnx"}, data), tmp_path / "report")
+    (line,) = [row["text"] for row in quantlab.report.load_document(done.paths.json)["next"] if row["term"] == "next"]
+    command = line.removesuffix(" prints the command that builds its engine").split()
+    assert command == ["quantlab", "trtexec", "q.onnx", *options]
+    given = TrtexecOptions(batch=4 if "--batch" in options else None, shapes={"x": (2, 4)} if "L" in text else {})
+    assert trtexec_command(tmp_path / "q.onnx", None, given)[0] == "trtexec"
 
 
 def test_data_without_batches_are_refused_and_nothing_is_written(model: Path, tmp_path: Path) -> None:
