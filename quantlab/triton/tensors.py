@@ -109,11 +109,14 @@ def largest_batch(
             f"input '{inputs[0].name}' has a dynamic batch: {inputs[0]}",
             hint="--batch 32 is the largest; --batch 0 if the first dimension does not count samples",
         )
-    names = {spec.shape[0] for spec in inputs if spec.shape[0] is not None}
-    others = [spec for spec in outputs if names and spec.shape[0] not in (None, *names)]
+    named = [spec for spec in inputs if spec.shape[0] is not None]
+    names = {spec.shape[0] for spec in named}
+    others = [("input", spec) for spec in named if spec.shape[0] != named[0].shape[0]]
+    others += [("output", spec) for spec in outputs if names and spec.shape[0] not in (None, *names)]
     if not asked or not others:
         return asked, []
-    text = f"output '{others[0].name}' begins with '{others[0].shape[0]}', the inputs with '{min(map(str, names))}': "
+    kind, other = others[0]
+    text = f"{kind} '{other.name}' begins with '{other.shape[0]}', input '{named[0].name}' with '{named[0].shape[0]}': "
     return asked, [text + "both are taken for the batch; if they differ, --batch 0"]
 
 

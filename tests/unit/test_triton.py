@@ -125,6 +125,10 @@ def test_what_has_one_value_per_sample_is_reshaped(tmp_path: Path) -> None:
          "'s', float32 (2, 4), has no dynamic batch"),
         ("m (float[N,4] x) => (int64[2,K] y) { y = NonZero (x) }", None, 0, [-1, 4], "'y', int64 (2, K), has no"),
         ("m (float[N,4] x) => (float[K,4] y) { y = Add (x, x) }", 8, 8, [4], "output 'y' begins with 'K'"),
+        (
+            "m (float[N,4] x, float[M,4] z) => (float[N,4] y, float[M,4] t) { y = Add (x, x) t = Add (z, z) }",
+            8, 8, [4], "input 'z' begins with 'M', input 'x' with 'N'",
+        ),
     ],
 )  # fmt: skip
 def test_batch_is_the_dynamic_first_dimension_of_all_tensors_and_nothing_else(
