@@ -10,6 +10,7 @@ import pytest
 
 import quantlab
 from models import conv_net, floats, image_batches, initializers, parse, quantized, run
+from quantlab.calibration.made_from import read_origin
 from quantlab.errors import DataError, GraphError
 from quantlab.qdq import EVERYTHING, lint
 from quantlab.tune.bias import correct_bias
@@ -47,6 +48,19 @@ def test_network_gets_closer_and_only_biases_change(opset: int) -> None:
     assert [n.op_type for n in fixed.model.graph.node] == [n.op_type for n in coarse.model.graph.node]
     assert fixed.warnings[-1] == "the biases of 3 layers were corrected with 48 samples"
     assert lint(fixed.model) == []
+
+
+@pytest.mark.parametrize("seed", [0, 50])
+def test_model_says_with_which_samples_its_biases_were_corrected(seed: int) -> None:
+    model, others = conv_net(), image_batches(6, 8, seed=seed)
+    table = quantlab.calibrate(model, image_batches(6, 8), quantlab.Percentile(97))
+    fixed = correct_bias(model, quantlab.quantize(model, table), others)
+    known = read_origin(fixed.model)
+    corrected = known["biases_corrected"]
+    assert (corrected["samples"], corrected["preprocess"]) == (48, None)
+    assert known["samples_hash"] == table.provenance.samples_hash
+    assert (corrected["samples_hash"] == known["samples_hash"]) == (seed == 0)
+    assert any("corrected with other samples" in warning for warning in fixed.warnings) == (seed != 0)
 
 
 def test_shared_bias_is_corrected_for_each_layer_alone() -> None:

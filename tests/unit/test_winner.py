@@ -171,7 +171,7 @@ def test_samples_that_are_calibrated_with_and_judged_by_are_told(cli: Cli, work:
     assert "'mine' was calibrated with the samples that it is judged by" in given.err  # in other batches
 
 
-def test_biases_corrected_with_other_samples_are_told_and_recorded(cli: Cli, work: Path) -> None:
+def test_biases_corrected_with_other_samples_are_told(cli: Cli, work: Path) -> None:
     assert cli("calibrate", "m.onnx", "--data", "x.npy", "-o", "t.json").code == 0
     correct = ("quantize", "m.onnx", "--table", "t.json", "--correct-bias", "-o", "b.onnx")
     told = "the biases are corrected with other samples than the calibration table was made from"
@@ -180,8 +180,7 @@ def test_biases_corrected_with_other_samples_are_told_and_recorded(cli: Cli, wor
     known = read_origin(onnx.load("b.onnx"))
     table = CalibrationTable.load("t.json")
     assert known["samples_hash"] == table.provenance.samples_hash
-    corrected = known.get("biases_corrected")
-    assert corrected is None or corrected["samples_hash"] != known["samples_hash"]
+    assert "biases_corrected" not in known  # it did not help
 
 
 @pytest.mark.parametrize("how", [("repair",), ("quantize", "--requantize"), ("fp16",)])
