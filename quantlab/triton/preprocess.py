@@ -240,7 +240,7 @@ def label_lines(names: Mapping[int, str], source: str) -> list[str]:
     Raises:
         DataError: A class is missing.
     """
-    missing = [number for number in range(max(names) + 1) if number not in names]
-    if missing:
-        raise DataError(f"class list {source} has no class {missing[0]}", hint="list every class of the model")
+    missing = next((number for number in range(len(names)) if number not in names), None)  # of different ones
+    if missing is not None:
+        raise DataError(f"class list {source} has no class {missing}", hint="list every class of the model")
     return [" ".join(names[number].split()) for number in range(len(names))]
