@@ -58,6 +58,7 @@ def summarise(run: ComparisonRun, batches: Batches, partial: bool) -> Comparison
     # before the failures are listed: it notes what fails in a metric
     results = tuple(_result(run, backend, counts, labels) for backend in run.backends)
     warnings += [*_runtime_warnings(run, results), *_failures(run.tallies.values())]
+    warnings += _unequal(run.tallies.values())
     return Comparison(
         results,
         run.samples,
@@ -190,3 +191,13 @@ def _failures(tallies: Iterable[Tally]) -> list[str]:
             reason = tally.metric_failed.strip().splitlines()[-1]
             lines.append(f"the metric failed on '{tally.name}': {reason}")
     return lines
+
+
+def _unequal(tallies: Iterable[Tally]) -> list[str]:
+    """Outputs of integers have no SQNR and are judged by nothing else: that they differ has to be said."""
+    return [
+        f"'{tally.name}': {share:.2%} of the values of output '{output}' are not FP32's; the output has no SQNR, and "
+        "is not judged"
+        for tally in tallies
+        for output, share in tally.unequal().items()
+    ]

@@ -6,7 +6,7 @@ A row is made as a whole and kept in one step, so that an interrupted comparison
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,7 @@ class BatchRow:
         samples: float64 (N,): the SQNR of every sample.
         counts: Of the class scores, None if nothing is read as such.
         metric: float64 (N,): the user's metric of every sample, None for none or one of the whole set.
+        unequal: Of the outputs whose error is not measured: how many values are not FP32's, of how many.
     """
 
     errors: dict[str, ErrorSums]
@@ -61,6 +62,7 @@ class BatchRow:
     samples: NDArray[np.float64]
     counts: ClassificationCounts | None
     metric: NDArray[np.float64] | None
+    unequal: Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,8 @@ class Tally:
                 runtime += error_sums(twin[name], outputs[name], f"{self.name}/{name}")
         counts = classify(wanted[scores], outputs[scores], truth.labels) if scores else None
         samples = sample_sqnr_db(wanted, outputs, self.outputs, truth.size)
-        return BatchRow(errors, runtime, samples, counts, self._metric_of(truth, outputs))
+        unequal = {n: _unequal(wanted[n], outputs[n]) for n in wanted if n not in self.outputs}
+        return BatchRow(errors, runtime, samples, counts, self._metric_of(truth, outputs), unequal)
 
     def _metric_of(self, truth: Truth, outputs: Outputs) -> NDArray[np.float64] | None:
         if self.metric is None or self.metric_failed:
@@ -159,6 +162,12 @@ class Tally:
         sums = {name: sum((row.errors[name] for row in self.rows), ErrorSums()) for name in self.outputs}
         return {name: total.result() for name, total in sums.items() if total.count}
 
+    def unequal(self) -> dict[str, float]:
+        """Share of the values that are not FP32's, of every output whose error is not measured; none that is equal."""
+        names = self.rows[0].unequal if self.rows and not self.failed else {}
+        sums = {name: np.sum([row.unequal[name] for row in self.rows], axis=0) for name in names}
+        return {name: float(differ / count) for name, (differ, count) in sums.items() if differ}
+
     def metric_values(self) -> NDArray[np.float64] | None:
         """float64 (samples,): the user's metric of every sample; None for none or one of the whole set."""
         values = [row.metric for row in self.rows if row.metric is not None]
@@ -183,6 +192,14 @@ class Tally:
             label = None if labels is None or labels[index] < 0 else int(labels[index])
             found.append(WorstSample(int(index), float(values[index]), *pair, label))
         return tuple(found)
+
+
+def _unequal(wanted: NDArray[Any], found: NDArray[Any]) -> tuple[int, int]:
+    """How many values differ, and how many there are; all of them where the shapes differ, as of found objects."""
+    if np.shape(wanted) != np.shape(found):
+        count = max(np.size(wanted), np.size(found))
+        return count, count
+    return int(np.sum(wanted != found)), np.size(wanted)
 
 
 def _read_only(values: NDArray[Any]) -> NDArray[Any]:

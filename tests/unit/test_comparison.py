@@ -264,3 +264,33 @@ def test_class_numbers_among_the_outputs_have_no_error() -> None:
     del only_class.graph.output[0]
     only = quantlab.compare(only_class, {"turned": turned}, batches)
     assert list(only.results[1].errors) == ["class"]
+
+
+TWO = """m (float[N,4] x) => (float[N,4] y, int64[%s] k) {
+    a = QuantizeLinear (x, s, z)
+    y = DequantizeLinear (a, s, z)
+    k = %s
+}"""
+
+
+@pytest.mark.parametrize(
+    ("shape", "made", "share"),
+    [
+        ("N", "ArgMax <axis = 1, keepdims = 0> (x)", None),
+        ("N", "ArgMax <axis = 1, keepdims = 0> (y)", "12.50%"),
+        ("N,1", "ArgMax <axis = 1, keepdims = 1> (x)", "100.00%"),
+    ],
+)
+def test_integers_that_are_not_fp32s_are_told(shape: str, made: str, share: str | None) -> None:
+    fp32 = parse("""m (float[N,4] x) => (float[N,4] y, int64[N] k) {
+        y = Identity (x)
+        k = ArgMax <axis = 1, keepdims = 0> (x)
+    }""")
+    scale = {"s": np.asarray(np.float32(1)), "z": np.asarray(np.int8(0))}
+    x = np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 4] * 3
+    x[:2] = [[2.1, 2.2, 0, 0], [0, 2.1, 2.2, 0]]  # of which rounding leaves the first
+    result = quantlab.compare(fp32, {"q": parse(TWO % (shape, made), scale)}, [{"x": x[:8]}, {"x": x[8:]}])
+    assert list(result.results[1].errors) == ["y"]
+    told = [line for line in result.warnings if "output 'k'" in line]
+    wanted = f"'q': {share} of the values of output 'k' are not FP32's; the output has no SQNR, and is not judged"
+    assert told == ([wanted] if share else [])
