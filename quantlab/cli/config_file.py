@@ -56,8 +56,11 @@ def _read(ctx: click.Context, value: Path | None) -> None:
             )
         parameter = known[key]
         is_flag = isinstance(parameter, click.Option) and parameter.is_flag
-        if isinstance(entry, list) and getattr(parameter, "multiple", False) and all(type(e) is str for e in entry):
-            defaults[parameter.name or ""] = entry
+        if getattr(parameter, "multiple", False):
+            several = entry if isinstance(entry, list) else [entry]
+            if not all(type(one) is str for one in several):
+                raise ConfigError(f"configuration {value} has {key} = {entry!r}", hint="a text or a list of texts")
+            defaults[parameter.name or ""] = several
             continue
         if not isinstance(entry, bool if is_flag else (str, int, float)) or (isinstance(entry, bool) and not is_flag):
             raise ConfigError(

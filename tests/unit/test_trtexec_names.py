@@ -189,4 +189,10 @@ def test_plugins_and_device_are_part_of_a_configuration_that_repeats_a_run(
     again(["--config", "again.toml"], standalone_mode=False)
     assert seen == [(1,), (Path("a.so"), Path("b.so"))] * 2
     assert "json" not in (work / "again.toml").read_text()
+    (work / "one.toml").write_text('plugins = "a.so"\n')
+    again(["--config", "one.toml"], standalone_mode=False)
+    assert seen[4:] == [(Path("a.so"),)]
+    (work / "odd.toml").write_text('plugins = ["a.so", 3]\n')
+    with pytest.raises(ConfigError, match=r"odd.toml has plugins = \['a.so', 3\].*a list of texts"):
+        again(["--config", "odd.toml"], standalone_mode=False)
     finish_common(0)
