@@ -49,9 +49,11 @@ def metric_hash(metric: Metric | None) -> str | None:
 
     Returns:
         The hash of its name and of the text of its file, with the functions and constants that it may use, and of a
-        class the texts of the files of its bases; None without a metric, or where no text is at hand: an object that is
-        called may hold anything.
+        class the texts of the files of its bases; None without a metric, or where the text is not at hand or not all
+        that there is: an object that is called, and a function that another has made, may hold anything.
     """
+    if getattr(metric, "__closure__", None):
+        return None
     text = _text_of(getattr(metric, "update", None) if isinstance(metric, type) else metric)
     if text and isinstance(metric, type):
         text = "\n".join(dict.fromkeys(map(_text_of_class, inspect.getmro(metric))))

@@ -13,7 +13,7 @@ import pytest
 
 import quantlab
 from models import coloured, conv_net, image_batches, labelled, plus, quantized, run
-from quantlab.comparison.task import load_metric, metric_hash
+from quantlab.comparison.task import Metric, load_metric, metric_hash
 from quantlab.data import ArrayBatches
 from quantlab.errors import ConfigError, DataError
 
@@ -182,6 +182,13 @@ def test_hash_of_a_metric_is_another_where_what_it_calls_is_changed(tmp_path: Pa
     assert found[0] == found[1]
     assert None not in found[0] and len({*found[0], *found[2]}) == 4
     assert metric_hash(None) is metric_hash(partial(largest)) is None  # type: ignore[arg-type]
+
+
+def test_metric_that_another_function_has_made_has_no_hash() -> None:
+    def among_the_best(k: int) -> Metric:
+        return lambda outputs, labels: np.asarray(outputs["y"].argsort(1)[:, -k:] == labels[:, None]).any(1)
+
+    assert metric_hash(among_the_best(1)) is metric_hash(among_the_best(5)) is None
 
 
 @pytest.mark.parametrize("text", ["    k = 1\n", "    def compute(self):\n        return 1\n"])
