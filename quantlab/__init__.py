@@ -56,6 +56,7 @@ _ROOMS = (
     "api",
     "calibration",
     "comparison",
+    "dali",
     "data",
     "engines",
     "errors",

@@ -17,20 +17,27 @@ import numpy as np
 from quantlab.data import Batch, Batches, BatchSize, WholeBatches, check_batch, stream_facts
 from quantlab.data.batches import batch_length
 from quantlab.data.check import check_names, check_shape, narrowed
+from quantlab.data.facts import device_view
 from quantlab.data.hash import hash_batch
 from quantlab.errors import DataError, Notice, QuantlabError
-from quantlab.memory.buffers import DeviceMemory, device_address
+from quantlab.memory.buffers import DeviceMemory, device_address, require_device
 from quantlab.onnx_model import TensorSpec
 
 ON_DEVICE = b"on device"  # data on the device are not read back to be hashed
+_NOT_HASHED = Notice(
+    "the batches stayed on the device and were not hashed: a calibration cache is not refused for other data of the "
+    "same preprocess and number",
+    "other_origin",
+)
 _SLOTS = 2  # one batch is calibrated while the next is loaded and staged
 
 
 class BatchFeeder:
     """Streams batches to device memory, the next one loading while TensorRT works on this one.
 
-    Data on the device already (`__cuda_array_interface__`) is passed on as it is. A last batch that is smaller than the
-    others is left out and reported in `warnings`.
+    Data on the device already (`__cuda_array_interface__`, or `on_device()` of the stream) is passed on as it is. Who
+    made it may write the next batch to the same place, so that one is then loaded when TensorRT asks for it, not before.
+    A last batch that is smaller than the others is left out and reported in `warnings`.
 
     Args:
         batches: Re-iterable.
@@ -60,9 +67,9 @@ class BatchFeeder:
         self.count = self.samples = self.batch_size = 0
         self.ended = False
         self.error: BaseException | None = None
-        self._batches = WholeBatches(batches, _size, BatchSize.of(self.specs).fixed)
+        self._batches = WholeBatches(device_view(batches), _size, BatchSize.of(self.specs).fixed)
         self._open_memory = open_memory
-        self._digest = hashlib.sha256()
+        self._digest, self._on_device = hashlib.sha256(), False
         self._source: Iterator[Batch] | None = None
         self._loader: ThreadPoolExecutor | None = None
         self._next: Future[Batch | None] | None = None
@@ -85,9 +92,11 @@ class BatchFeeder:
             self._memory = self._open_memory().__enter__()
             self._source = iter(self._batches)
             self._loader = ThreadPoolExecutor(1, thread_name_prefix="quantlab-feeder")
-            self._next = self._loader.submit(self._load)
-        assert self._next is not None
         assert self._loader is not None
+        if self._next is None:
+            self._memory.driver.synchronize_device()  # TensorRT may still read the batch before
+            self._held = None
+            self._next = self._loader.submit(self._load)
         batch = self._next.result()
         if batch is None:
             self.ended = True
@@ -95,7 +104,8 @@ class BatchFeeder:
             return None
         addresses = self._place(batch, names)
         self._held = batch
-        self._next = self._loader.submit(self._load)
+        is_placed = any(device_address(x) is not None for x in batch.values())
+        self._next = None if is_placed else self._loader.submit(self._load)
         return addresses
 
     def _load(self) -> Batch | None:
@@ -104,8 +114,10 @@ class BatchFeeder:
 
     @property
     def warnings(self) -> tuple[Notice, ...]:
-        """What was left out of the data, once the stream has ended."""
-        return self._batches.notices() if self.ended else ()
+        """What was left out of the data, and what its record cannot say, once the stream has ended."""
+        if not self.ended:
+            return ()
+        return (*self._batches.notices(), *((_NOT_HASHED,) if self._on_device else ()))
 
     def _place(self, batch: Batch, names: Sequence[str]) -> list[int]:
         assert self._memory is not None
@@ -121,10 +133,12 @@ class BatchFeeder:
         check_batch({spec.name: fed[spec.name] for spec in on_host}, on_host)
         for spec in self.specs:
             if spec.name in placed:
-                _, shape, dtype = placed[spec.name]
+                address, shape, dtype = placed[spec.name]
                 check_shape(spec, dtype, shape)
+                require_device(self._memory.driver, spec.name, address)
         if placed:
             self._memory.driver.synchronize_device()  # whatever still writes the batch, in any stream
+            self._on_device = True
             self._digest.update(ON_DEVICE)
         else:
             hash_batch(self._digest, batch)  # as it is: the same data have the same hash wherever they calibrate
@@ -155,7 +169,7 @@ class BatchFeeder:
                 f"TensorRT stopped after {self.count} batches, before the end of the data",
                 hint="look at TensorRT's own messages",
             )
-        wanted = None if self.expected is None else self.expected - len(self.warnings)
+        wanted = None if self.expected is None else self.expected - len(self._batches.notices())
         if self.count == 0 or (wanted is not None and self.count < wanted):
             raise DataError(
                 f"the calibration stream ended after {self.count} batches, expected {self.expected}",
@@ -177,10 +191,10 @@ def fingerprint(batches: Batches) -> tuple[str, int, int]:
     """(data_hash, batches, batch_size) that a feeder would have at the end of this stream, from one read of it."""
     digest = hashlib.sha256()
     count = batch_size = 0
-    for batch in WholeBatches(batches, _size):
+    for batch in WholeBatches(device_view(batches), _size):
         batch_size = batch_size or _size(batch)
         count += 1
-        if any(device_address(x) for x in batch.values()):
+        if any(device_address(x) is not None for x in batch.values()):
             digest.update(ON_DEVICE)
         else:
             hash_batch(digest, batch)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quantlab.data.batches import Batch, Batches
+from quantlab.data.on_device import DeviceBatches
+from quantlab.data.pipeline_source import PipelineSource
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.script import ScriptSource
 from quantlab.errors import Notice
@@ -17,7 +19,7 @@ class StreamFacts:
     """What results record of the data they were made from.
 
     Attributes:
-        preprocess: The preprocess, or the script that made the batches, as plain values; None if it is not known.
+        preprocess: The preprocess, or the script or pipeline that made the batches, as plain values; None if not known.
         skipped: One line per image that could not be read and was left out.
         more: What else a reader of numbers from this stream must know.
         class_names: Class -> its name, where known.
@@ -49,13 +51,25 @@ class DerivedBatches:
         return iter(self.source)
 
 
+class OnDevice(DerivedBatches):
+    """The batches of a stream where they were made."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.source.on_device() if isinstance(self.source, DeviceBatches) else iter(self.source)
+
+
+def device_view(batches: Batches) -> Batches:
+    """The stream for who can read from a device: without copies to the host where it has a way to do so."""
+    return OnDevice(batches) if isinstance(batches, DeviceBatches) else batches
+
+
 def stream_facts(batches: Batches) -> StreamFacts:
     """The facts of a stream, as far as it has attributes for them; a derived one has those of its source."""
     if isinstance(batches, DerivedBatches):
         facts = stream_facts(batches.source)
         return StreamFacts(facts.preprocess, facts.skipped, more=facts.more, class_names=facts.class_names)
     preprocess = getattr(batches, "preprocess", None)
-    recorded = preprocess.to_dict() if isinstance(preprocess, (Preprocess, ScriptSource)) else None
+    recorded = preprocess.to_dict() if isinstance(preprocess, (Preprocess, ScriptSource, PipelineSource)) else None
     count = getattr(batches, "count", None)
     # `count` of a list is a method
     samples = count if isinstance(count, int) else None

@@ -19,11 +19,13 @@ from quantlab.calibration.feeder import BatchFeeder, fingerprint
 from quantlab.calibration.trt_cache import TrtCache
 from quantlab.data import Batch, Batches, BatchSize, IterableBatches, stream_facts
 from quantlab.data.batches import require_stream
+from quantlab.data.facts import device_view
 from quantlab.engines.int8 import CalibratorConfig, ParsedNetwork
 from quantlab.engines.network import WHOLE_NETWORK, cached_tensors
 from quantlab.errors import ConfigError, DataError, Notice
 from quantlab.files import is_file
 from quantlab.memory import DeviceMemory, open_memory
+from quantlab.memory.buffers import device_address
 from quantlab.onnx_model import TensorSpec
 
 
@@ -270,11 +272,12 @@ class StreamCalibrator:
 
 
 def _first_of(batches: Batches) -> Batch:
-    first = next(iter(batches), None)
+    first = next(iter(device_view(batches)), None)
     if not first:
         raise DataError("there are no calibration batches", hint="the stream is empty: check the data")
     return first
 
 
 def _specs_of(batch: Batch) -> list[TensorSpec]:
-    return [TensorSpec(name, np.asarray(x).dtype, (None, *np.asarray(x).shape[1:])) for name, x in batch.items()]
+    layouts = {name: device_address(x) or (0, np.shape(x), np.asarray(x).dtype) for name, x in batch.items()}
+    return [TensorSpec(name, dtype, (None, *shape[1:])) for name, (_, shape, dtype) in layouts.items()]

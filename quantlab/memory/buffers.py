@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.errors import DeviceError
+from quantlab.errors import DataError, DeviceError
 from quantlab.memory.driver import Driver
 
 
@@ -142,13 +142,39 @@ class DeviceMemory:
 
 
 def device_address(value: object) -> tuple[int, tuple[int, ...], np.dtype[Any]] | None:
-    """(address, shape, dtype) of data that is on a device already (`__cuda_array_interface__`), else None."""
+    """(address, shape, dtype) of data that is on a device already (`__cuda_array_interface__`), None if it is not.
+
+    DataError if it does not lie there in one piece, as TensorRT reads it.
+    """
     interface = getattr(value, "__cuda_array_interface__", None)
     if interface is None:
         return None
     shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
     strides = interface.get("strides")
     dense = tuple(int(np.prod(shape[i + 1 :], dtype=np.int64)) * dtype.itemsize for i in range(len(shape)))
-    if strides is not None and tuple(strides) != dense:
-        return None
+    if strides is not None and any(n > 1 and a != b for n, a, b in zip(shape, strides, dense, strict=True)):
+        raise DataError(
+            f"an array of {dtype} {shape} on the device has strides {tuple(strides)}, expected {dense}",
+            hint="make it contiguous on the device, with the last dimension innermost",
+        )
     return int(interface["data"][0]), shape, dtype
+
+
+def require_device(driver: Driver, name: str, address: int) -> None:
+    """Refuse data on another device than the one that calibrates.
+
+    Args:
+        driver: Of the device that calibrates.
+        name: Of the input, for the error.
+        address: Where its data lie.
+
+    Raises:
+        DeviceError: It is no address of this device.
+    """
+    found = driver.device_of(address)
+    if found != driver.info.index:
+        raise DeviceError(
+            f"input '{name}': its data lie on {'no device' if found is None else f'device {found}'}, "
+            f"the calibration runs on device {driver.info.index}",
+            hint=f"make them on device {driver.info.index}",
+        )

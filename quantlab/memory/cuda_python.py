@@ -91,6 +91,11 @@ class CudaPythonDriver:
         _check(cuda.cuEventSynchronize(end.handle), "the device failed")
         return float(_check(cuda.cuEventElapsedTime(start.handle, end.handle), "events"))
 
+    def device_of(self, address: int) -> int | None:
+        attribute = cuda.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        status, found = cuda.cuPointerGetAttribute(attribute, address)
+        return int(found) if status == cuda.CUresult.CUDA_SUCCESS else None  # it fails for memory of the host
+
     def memory_used(self) -> int:
         free, total = _check(cuda.cuMemGetInfo(), "device memory")
         return int(total) - int(free)

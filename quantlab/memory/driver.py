@@ -92,6 +92,9 @@ class Driver(Protocol):
             Milliseconds on the device.
         """
 
+    def device_of(self, address: int) -> int | None:
+        """The index of the device whose memory an address is in; None for one that is in none."""
+
     def memory_used(self) -> int:
         """Bytes in use on the whole device, by all processes."""
 

@@ -76,6 +76,9 @@ class HostDriver:
     def elapsed_ms(self, start: float, end: float) -> float:
         return 1000 * (end - start)
 
+    def device_of(self, address: int) -> int | None:  # noqa: ARG002
+        return self.info.index
+
     def memory_used(self) -> int:
         return sum(a.size for a in self.live.values())
 

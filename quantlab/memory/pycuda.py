@@ -5,6 +5,7 @@ pycuda keeps a stack of contexts per thread; every push here has its pop, or the
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from quantlab.errors import DeviceError
 from quantlab.memory.driver import DeviceInfo
 
+_DEVICE_ORDINAL = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
 _CONTEXTS: dict[int, Any] = {}
 """The primary context of each device, retained for the life of the process (`detach` would leave it on the stack)."""
 
@@ -108,6 +110,13 @@ class PycudaDriver:
         with _errors("the device failed"):
             end.synchronize()
             return float(start.time_till(end))
+
+    def device_of(self, address: int) -> int | None:
+        found = ctypes.c_int(-1)  # pycuda has no call for it; the library is loaded already
+        status = ctypes.CDLL("libcuda.so.1").cuPointerGetAttribute(
+            ctypes.byref(found), _DEVICE_ORDINAL, ctypes.c_uint64(address)
+        )
+        return None if status else found.value
 
     def memory_used(self) -> int:
         with _errors("device memory"):
