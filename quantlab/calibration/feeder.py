@@ -36,7 +36,7 @@ class BatchFeeder:
     """Streams batches to device memory, the next one loading while TensorRT works on this one.
 
     Data on the device already (`__cuda_array_interface__`, or `on_device()` of the stream) is passed on as it is. Who
-    made it may write the next batch to the same place, so that one is then loaded when TensorRT asks for it, not before.
+    made it may write the next batch to the same place: that one is then loaded when TensorRT asks for it, not before.
     A last batch that is smaller than the others is left out and reported in `warnings`.
 
     Args:

@@ -165,7 +165,7 @@ def reason(error: BaseException) -> str:
     """What an exception of DALI says: its first lines tell where, the line after them what."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     after = [
-        k + 1 for k, line in enumerate(lines) if line in ("encountered:", "Critical error when building pipeline:")
+        k + 1 for k, line in enumerate(lines) if line.endswith("encountered:") or line.startswith("Critical error")
     ]
     return lines[after[-1]] if after and after[-1] < len(lines) else first_line(error)
 

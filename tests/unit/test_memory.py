@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from models import floats
-from quantlab.errors import ConfigError, DeviceError, MissingDependencyError
+from quantlab.errors import ConfigError, DataError, DeviceError, MissingDependencyError
 from quantlab.memory import PROVIDERS, DeviceMemory, HostDriver, open_driver
-from quantlab.memory.buffers import device_address
+from quantlab.memory.buffers import device_address, require_device
 from quantlab.memory.energy import EnergyMeter
 
 
@@ -84,7 +84,19 @@ def test_data_on_the_device_is_recognised_if_contiguous() -> None:
     assert device_address(x) is None
     assert device_address(OnDevice(x)) == (4242, (2, 3), np.dtype(np.float32))
     assert device_address(OnDevice(x, (12, 4))) == (4242, (2, 3), np.dtype(np.float32))
-    assert device_address(OnDevice(x, (4, 8))) is None
+    assert device_address(OnDevice(floats(1, 3), (999, 4))) == (4242, (1, 3), np.dtype(np.float32))  # of one sample
+    with pytest.raises(DataError, match=r"float32 \(2, 3\) on the device has strides \(4, 8\), expected \(12, 4\)"):
+        device_address(OnDevice(x, (4, 8)))
+
+
+def test_data_of_another_device_and_of_none_are_refused() -> None:
+    driver = HostDriver()
+    require_device(driver, "image", 4242)
+    driver.device_of = lambda address: 1 if address == 4242 else None  # type: ignore[method-assign]
+    with pytest.raises(DeviceError, match="input 'image': its data lie on device 1, the calibration runs on device 0"):
+        require_device(driver, "image", 4242)
+    with pytest.raises(DeviceError, match="input 'image': its data lie on no device"):
+        require_device(driver, "image", 8484)
 
 
 class Nvml(types.ModuleType):
