@@ -33,12 +33,20 @@ def preprocess_notices(
     Returns:
         A notice where both are known, of one kind (a preset or file, a script), and differ.
     """
-    if made is None or now is None or set(made) != set(now) or "script" in made:
+    if made is None or now is None:
+        return []
+    made, now = _complete(made), _complete(now)
+    if set(made) != set(now) or "script" in made:
         return []  # a script for the calibration and another for the rest is how it is meant to be
     other = [f"{key} is {now[key]}, there {made[key]}" for key in now if made[key] != now[key]]
     if not other:
         return []
     return [Notice(f"the data have another preprocess than {what} was made with: {'; '.join(other)}", "other_origin")]
+
+
+def _complete(preprocess: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A preprocess with the field that is not written where it has its default."""
+    return {"rounding": "nearest"} | dict(preprocess) if "resize" in preprocess else preprocess
 
 
 def version_notices(header: str, tensorrt: str) -> list[Notice]:

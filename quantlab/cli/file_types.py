@@ -33,6 +33,16 @@ class InputFile(FileType):
         yield from (other for suffix in self.beside if is_file(other := path.with_name(path.name + suffix)))
 
 
+class InputPreprocess(InputFile):
+    """A preprocess, by itself or in the folder of a model."""
+
+    def reads(self, value: Any) -> Iterator[Path]:
+        """The file, in the folder if it is one."""
+        from quantlab.data.hugging_face import FILE as IN_FOLDER
+
+        yield Path(value) / IN_FOLDER if is_folder(Path(value)) else Path(value)
+
+
 class InputModel(InputFile):
     """An ONNX model, whose weights may lie in other files."""
 
@@ -193,6 +203,7 @@ MODEL_OR_ENGINE = InputModel(".json")
 TABLE = InputFile(".json")
 """A table or a cache, whose record lies beside it."""
 FILE = InputFile()
+PREPROCESS = InputPreprocess()
 ENGINE = InputFile(".json")
 TEXT = InputText()
 CODE = InputCode()

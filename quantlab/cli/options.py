@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from quantlab.cli.file_types import CODE, FILE, SHARED, TEXT, named_path
+from quantlab.cli.file_types import CODE, FILE, PREPROCESS, SHARED, TEXT, named_path
 from quantlab.cli.say import echo
 from quantlab.errors import ConfigError
 from quantlab.files import is_file
@@ -40,7 +40,12 @@ def preprocess_options(function: F) -> F:
     for option in reversed(
         [
             click.option("--preset", shell_complete=_presets, help="A preprocess by name, see `quantlab presets`."),
-            click.option("--preprocess", "preprocess_file", type=FILE, help="A preprocess as a JSON file."),
+            click.option(
+                "--preprocess",
+                "preprocess_file",
+                type=PREPROCESS,
+                help="A preprocess as a JSON file, or the folder of a Hugging Face model.",
+            ),
         ]
     ):
         function = option(function)

@@ -22,6 +22,7 @@ _CHOICES = {
     "color": ("rgb", "bgr", "gray"),
     "layout": ("nchw", "nhwc"),
     "dtype": ("float32", "float16", "uint8"),
+    "rounding": ("nearest", "down"),
 }
 
 
@@ -42,6 +43,8 @@ class Preprocess:
         std: As `mean`.
         layout: `nchw` or `nhwc`.
         dtype: `float32`, `float16` or `uint8`.
+        rounding: How half pixels are rounded by `short_side` (the longer side) and `crop` (its corner): `nearest`, or
+            `down`, as transformers does.
 
     Raises:
         ConfigError: A value is of the wrong type or none of those listed here.
@@ -58,6 +61,7 @@ class Preprocess:
     std: tuple[float, ...] = (1.0,)
     layout: str = "nchw"
     dtype: str = "float32"
+    rounding: str = "nearest"
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -110,15 +114,16 @@ class Preprocess:
         return cls(**converted)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Plain values, ready for JSON; without a rounding that is the default, as files had it before there were two."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in values.items() if (k, v) != ("rounding", "nearest")}
 
     def apply(self, image: Image.Image) -> NDArray[np.generic]:
         """One image to one array without batch dimension: (C, H, W) or (H, W, C) of `dtype`."""
         image = to_mode(image, "L" if self.color == "gray" else "RGB")
         image = self._resized(image)
         if self.crop is not None:
-            image = _center_crop(image, self.crop)
+            image = _center_crop(image, self.crop, self.rounding)
         pixels = np.asarray(image)
         pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
         if self.color == "bgr":
@@ -140,6 +145,8 @@ class Preprocess:
             return canvas
         ratio = height / min(image.size)
         size = (max(height, round(image.width * ratio)), max(height, round(image.height * ratio)))
+        if self.rounding == "down":
+            size = (height * image.width // min(image.size), height * image.height // min(image.size))
         check_pixels(f"an image of {image.height}x{image.width} whose shorter side becomes {height}", *size)
         return image if image.size == size else image.resize(size, method)
 
@@ -169,12 +176,13 @@ def check_pixels(what: str, height: int, width: int) -> None:
         )
 
 
-def _center_crop(image: Image.Image, crop: tuple[int, int]) -> Image.Image:
+def _center_crop(image: Image.Image, crop: tuple[int, int], rounding: str) -> Image.Image:
     height, width = crop
     if image.height < height or image.width < width:
         raise ConfigError(
             f"crop {height}x{width} is larger than the image {image.height}x{image.width}",
             hint="resize before the crop, or crop less",
         )
-    left, top = (image.width - width + 1) // 2, (image.height - height + 1) // 2
+    half = 0 if rounding == "down" else 1
+    left, top = (image.width - width + half) // 2, (image.height - height + half) // 2
     return image.crop((left, top, left + width, top + height))

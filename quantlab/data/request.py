@@ -8,13 +8,14 @@ from pathlib import Path
 
 from quantlab.data.arrays import ArrayBatches
 from quantlab.data.class_map import read_class_map
+from quantlab.data.hugging_face import is_processor, preprocess_of, processor_file
 from quantlab.data.images import ImageBatches
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.presets import PRESETS
 from quantlab.data.script import ScriptBatches, split_script
 from quantlab.data.source import DataOptions, open_data
 from quantlab.errors import ConfigError
-from quantlab.files import read_text
+from quantlab.files import is_folder, read_text
 from quantlab.nearest import nearest
 from quantlab.strict_json import parse_json
 
@@ -81,7 +82,7 @@ def read_preprocess(preset: str | None, file: Path | None) -> Preprocess | None:
 
     Args:
         preset: The name of one of PRESETS, or None.
-        file: A preprocess as a JSON file, or None.
+        file: A preprocess as a JSON file, that of a Hugging Face model, or its folder; or None.
 
     Returns:
         It, or None if none was named: arrays are then ready for the model.
@@ -93,13 +94,14 @@ def read_preprocess(preset: str | None, file: Path | None) -> Preprocess | None:
     if preset is not None and file is not None:
         raise ConfigError("--preset and --preprocess were both given", hint="give one of them")
     if file is not None:
+        file = processor_file(file) if is_folder(file) else file
         try:
             values = parse_json(read_text(file, "preprocess file"))
         except ValueError as error:
             raise ConfigError(f"preprocess file {file} is not JSON: {error}", hint="quantlab presets NAME") from error
         if not isinstance(values, dict):
             raise ConfigError(f"preprocess file {file} is not a JSON object", hint="quantlab presets NAME > file.json")
-        return Preprocess.from_dict(values)
+        return preprocess_of(values, file) if is_processor(values) else Preprocess.from_dict(values)
     if preset is None:
         return None
     if preset not in PRESETS:
