@@ -54,6 +54,7 @@ SECTIONS = {
         "bench": "Measure several side by side.",
         "audit": "What really runs in INT8, and what costs needless time.",
         "trtexec": "The trtexec command line that builds it elsewhere.",
+        "provider": "The options of ONNX Runtime's TensorRT provider.",
         "triton": "A Triton model repository of a model or an engine.",
         "doctor": "What works on this machine, what to install.",
     },

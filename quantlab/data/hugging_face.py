@@ -65,7 +65,8 @@ _MODELS = {
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _OF_NO_PIXEL = {
     "image_processor_type", "feature_extractor_type", "processor_class", "_valid_processor_keys", "return_tensors",
-    "disable_grouping", "device", "do_convert_rgb", "do_reduce_labels", "reduce_labels", "input_data_format", "_name_or_path",
+    "disable_grouping", "device", "do_convert_rgb", "do_reduce_labels", "reduce_labels", "input_data_format",
+    "_name_or_path",
 }  # fmt: skip
 _READ = {
     "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor", "do_normalize",

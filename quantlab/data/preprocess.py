@@ -114,7 +114,7 @@ class Preprocess:
         return cls(**converted)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; without a rounding that is the default, as files had it before there were two."""
+        """Plain values, ready for JSON; without the default rounding, as in files from before there were two."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
         return {k: v for k, v in values.items() if (k, v) != ("rounding", "nearest")}
 

@@ -125,7 +125,23 @@ def _check_cache(cache: Path, model: str | Path, proto: onnx.ModelProto, options
 
 
 def _shapes(proto: onnx.ModelProto, options: TrtexecOptions) -> list[str]:
-    """--minShapes, --optShapes and --maxShapes for the dynamic inputs; where all is fixed trtexec wants none."""
+    """--minShapes, --optShapes and --maxShapes."""
+    return [f"--{kind}Shapes={text}" for kind, text in profile_texts(proto, options).items()]
+
+
+def profile_texts(proto: onnx.ModelProto, options: TrtexecOptions) -> dict[str, str]:
+    """The shapes of the dynamic inputs as one text each.
+
+    Args:
+        proto: The model.
+        options: Of which batch and shapes count.
+
+    Returns:
+        `min`, `opt` and `max` -> `input:1x3x8x8,...`; nothing where all shapes are fixed.
+
+    Raises:
+        ConfigError: They do not fit the model.
+    """
     specs = input_specs(proto)
     dynamic = [spec for spec in specs if not all(isinstance(d, int) for d in spec.shape)]
     names = [spec.name for spec in dynamic]
@@ -140,12 +156,12 @@ def _shapes(proto: onnx.ModelProto, options: TrtexecOptions) -> list[str]:
                 f"batch {options.batch}, but the shapes of the model are fixed: {specs[0]}",
                 hint="leave out --batch, or export the model with a dynamic batch",
             )
-        return []
+        return {}
     ranges = {spec.name: _range(spec, options) for spec in dynamic}
-    return [
-        f"--{kind}Shapes=" + ",".join(f"{name}:{'x'.join(map(str, three[k]))}" for name, three in ranges.items())
+    return {
+        kind: ",".join(f"{name}:{'x'.join(map(str, three[k]))}" for name, three in ranges.items())
         for k, kind in enumerate(("min", "opt", "max"))
-    ]
+    }
 
 
 def needed_options(proto: onnx.ModelProto, batch: int) -> str:

@@ -33,6 +33,7 @@ COMMANDS = {
     "migrate": ("migrate", "m.onnx", "--table", "all.json", "-o", "out.cache"),
     "fp16": ("fp16", "q.onnx", "-o", "out.onnx"),
     "compare": ("compare", "m.onnx", "q.onnx", "--data", "x.npy", "-o", "out"),
+    "provider": ("provider", "q.onnx", "--batch", "4"),
     "trtexec": ("trtexec", "q.onnx", "--batch", "4"),
     "ptq": ("ptq", "m.onnx", "--data", "x.npy", "-o", "out"),
     "winner": ("compare", "m.onnx", "--data", "x.npy", "--calibration", "x.npy", "--backends", "ort:qdq:minmax",

@@ -73,6 +73,7 @@ CASES = {
     "bench": (("none.engine",), "none.engine does not exist"),
     "audit": (("none.engine", "m.onnx"), "none.engine does not exist"),
     "trtexec": (("m.onnx",), "m.onnx has no Q/DQ nodes"),
+    "provider": (("m.onnx",), "m.onnx has no Q/DQ nodes"),
     "triton": (("m.onnx", "--batch", "4", "--name", "a/b", "-o", "repository"), "'a/b' cannot be the name of a model"),
 }
 WITHOUT_INPUT = {"demo", "doctor", "presets"}

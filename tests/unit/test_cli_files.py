@@ -21,7 +21,7 @@ from quantlab.errors import ConfigError
 
 Cli = Callable[..., CliResult]
 NO_FILES = {
-    "budget", "calibrator", "exclude", "fail_under", "include", "latency",
+    "engine_cache", "budget", "calibrator", "exclude", "fail_under", "include", "latency",
     "layer_output_types",
     "layer_precisions", "max_shapes", "mem_pool_size", "method", "min_shapes", "objective", "opt_shapes", "part",
     "precision_constraints", "preset", "profiling_verbosity", "served_at", "shapes", "tactic_sources", "tensorrt",

@@ -57,6 +57,7 @@ CASES: dict[str, tuple[tuple[str, ...], Callable[[Any], object]]] = {
     "inspect": (("q.onnx",), lambda d: d["made_from"]["algorithm"] == "minmax"),
     "presets": ((), lambda d: "imagenet" in d),
     "trtexec": (("q.onnx", "--batch", "4"), lambda d: d["arguments"][0] == "trtexec" and d["line"]),
+    "provider": (("q.onnx", "--batch", "4"), lambda d: d["options"]["trt_int8_enable"] == "1" and d["provider"]),
     "triton": (("q.onnx", "--batch", "4", "-o", "repository"), lambda d: d["max_batch_size"] == 4 and d["models"]),
     "doctor": ((), lambda d: d[0]["subject"]),
 }  # fmt: skip

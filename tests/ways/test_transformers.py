@@ -1,4 +1,4 @@
-"""The preprocess of a Hugging Face folder against the processors of transformers themselves, on images of all shapes."""
+"""The preprocess of a Hugging Face folder against the processors of transformers, on images of all shapes."""
 
 from __future__ import annotations
 
