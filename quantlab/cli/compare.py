@@ -76,6 +76,7 @@ def command(
     from quantlab.cli.engine_runtime import runtime
     from quantlab.comparison.judge import MLPERF, parse_threshold
     from quantlab.comparison.task import load_metric
+    from quantlab.data.batches import may_have_labels
     from quantlab.engines.options import BuildSettings
     from quantlab.onnx_model import load_model
     from quantlab.report import ComparisonRequest, load_document, report_comparison
@@ -87,7 +88,7 @@ def command(
     proto = load_model(model)
     check_there(given.values())  # what is quick to check, before code of the user runs
     batches = open_batches(proto, v, v["labels"])
-    if threshold is not None and v["metric"] is None and batches.labels is None:
+    if threshold is not None and v["metric"] is None and not may_have_labels(batches):
         raise ConfigError("--fail-under needs an accuracy", hint="give --labels, class folders or --metric")
     metric = None if v["metric"] is None else load_metric(v["metric"])
     calibration = v | {"data": v["calibration"], "limit": None, "classes": None}

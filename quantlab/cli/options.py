@@ -214,12 +214,13 @@ def open_source(
         The batches. Images that were left out are printed.
     """
     from quantlab.data import stream_facts
+    from quantlab.data.batches import may_have_labels
     from quantlab.data.request import DataRequest
 
     details = {name: values[name] for name in DATA_DETAILS}
     request = DataRequest(str(values["data"]), labels=labels, classes=values.get("classes"), **details)
     batches = request.open(input_names, fixed, axes)
-    if batches.labels is None and click.get_current_context().command.name not in SHOW_CLASSES:
+    if not may_have_labels(batches) and click.get_current_context().command.name not in SHOW_CLASSES:
         refuse_idle(["classes"], "there are no labels")
     for problem in stream_facts(batches).skipped:
         echo(f"skipped: {problem}", err=True)

@@ -36,6 +36,7 @@ class PipelineBatches:
     Attributes:
         preprocess: What is recorded in place of a preprocess; None where DALI cannot serialize the pipeline.
         notices: What a reader of numbers from this stream must know.
+        has_labels: Whether an output is the class of each sample.
 
     Raises:
         ConfigError: The names do not fit the outputs, or the pipeline cannot give the same data twice.
@@ -61,6 +62,7 @@ class PipelineBatches:
             raise ConfigError(f"labels '{labels}' is none of the outputs {named}", hint=f"outputs=[..., '{labels}']")
         if samples is not None and samples < 1:
             raise ConfigError(f"samples {samples} is less than 1", hint="leave it out for all of them")
+        self.has_labels = labels is not None
         self._names, self._label, self._reader, self._wanted = tuple(outputs), labels, reader, samples
         self._maker = PipelineMaker(pipeline, library.Pipeline)
         self._inputs = {name: k for k, name in enumerate(outputs) if name is not None and name != labels}

@@ -38,6 +38,16 @@ def require_stream(batches: object) -> None:
         )
 
 
+def may_have_labels(batches: object) -> bool:
+    """Whether a stream has labels, as far as it says before it is read."""
+    known = getattr(batches, "has_labels", None)
+    if isinstance(known, bool):
+        return known
+    missing = object()
+    labels = getattr(batches, "labels", missing)
+    return isinstance(batches, LabeledBatches) if labels is missing else labels is not None
+
+
 def require_batch_size(size: int) -> None:
     """ConfigError unless a batch of this size has samples."""
     if size < 1:

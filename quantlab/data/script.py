@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from quantlab.data.batches import Batch, LabeledBatches, Labels, as_array, batch_length
+from quantlab.data.batches import Batch, LabeledBatches, Labels, as_array, batch_length, may_have_labels
 from quantlab.data.on_device import DeviceArray, DeviceBatches
 from quantlab.data.pipeline_source import PipelineSource
 from quantlab.data.preprocess import Preprocess
@@ -75,14 +75,25 @@ class ScriptBatches:
         """What the function returned, for the next pass."""
         self._known: Preprocess | PipelineSource | ScriptSource | None = None
         self._notices: tuple[Notice, ...] = ()
+        self._has_labels = False
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the stream that the function returns has labels."""
+        self._ask()
+        return self._has_labels
 
     @property
     def preprocess(self) -> Preprocess | PipelineSource | ScriptSource:
         """Of the stream that the function returns, if it knows it; else the script."""
-        if self._known is None:
-            self._made = self._call()
+        self._ask()
         assert self._known is not None
         return self._known
+
+    def _ask(self) -> None:
+        """Call the function, unless that was done; what it returns is read by the next pass."""
+        if self._known is None:
+            self._made = self._call()
 
     @property
     def notices(self) -> tuple[Notice, ...]:
@@ -121,6 +132,7 @@ class ScriptBatches:
         made = self._file.call(f"{self._source.function}()", self._function)
         known = getattr(made, "preprocess", None)
         self._known = known if isinstance(known, (Preprocess, PipelineSource)) else self._source
+        self._has_labels = may_have_labels(made)
         notices = getattr(made, "notices", ())  # of a stream of the user it may be anything
         self._notices = tuple(n for n in notices if isinstance(n, Notice)) if isinstance(notices, (tuple, list)) else ()
         return made

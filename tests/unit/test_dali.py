@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import quantlab
-from models import conv_net, image_batches
+from conftest import CliResult
+from models import conv_net, image_batches, quantized
 from quantlab.calibration.feeder import BatchFeeder
 from quantlab.calibration.made_from import preprocess_notices
 from quantlab.dali import PipelineBatches
@@ -220,3 +222,18 @@ def test_another_pipeline_is_told() -> None:
     (notice,) = preprocess_notices(made, PipelineSource("def", "2.4.0").to_dict())
     assert "pipeline is def, there abc" in notice
     assert notice.kind == "other_origin"
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_labels_of_a_script_are_enough_for_a_bar(
+    script: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., CliResult]
+) -> None:
+    monkeypatch.chdir(script.parent)
+    onnx.save(conv_net(), "m.onnx")
+    onnx.save(quantized(conv_net(), image_batches(3)).model, "q.onnx")
+    command = ("compare", "m.onnx", "q.onnx", "--data", "data.py", "-o", "report", "--fail-under", "1%")
+    done = cli(*command)
+    assert done.code == 0, done.err
+    assert "'q' keeps" in done.out
+    monkeypatch.setattr(Stream, "has_labels", False, raising=False)
+    assert cli(*command).err.startswith("error: --fail-under needs an accuracy")
