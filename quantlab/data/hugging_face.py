@@ -27,14 +27,15 @@ class Processor:
 
     Attributes:
         square: A size of one number is a square, else the shorter side.
-        crops: Whether it crops; None for a class that never does.
+        crops: Whether it crops where the file does not say: "yes", "no", "never" whatever the file says, or "" where
+            that has changed between versions.
         resample: Its filter, None where that has changed between versions.
         crop_pct: Whether it crops by a share of its size, below 384 pixels.
         efficient: Whether it has the two further steps of EfficientNet.
     """
 
     square: bool = True
-    crops: bool | None = False
+    crops: str = "no"
     resample: int | None = 3
     crop_pct: bool = False
     efficient: bool = False
@@ -42,15 +43,15 @@ class Processor:
 
 PROCESSORS: Mapping[str, Processor] = {
     "ViT": Processor(resample=2),
-    "DeiT": Processor(crops=True),
-    "Beit": Processor(),
+    "DeiT": Processor(crops="yes"),
+    "Beit": Processor(crops=""),
     "ConvNext": Processor(square=False, resample=None, crop_pct=True),
     "EfficientNet": Processor(resample=None, efficient=True),
-    "MobileNetV1": Processor(square=False, crops=True, resample=2),
-    "MobileNetV2": Processor(square=False, crops=True, resample=2),
-    "Segformer": Processor(crops=None, resample=2),
-    "CLIP": Processor(square=False, crops=True),
-    "Bit": Processor(square=False, crops=True),
+    "MobileNetV1": Processor(square=False, crops="yes", resample=2),
+    "MobileNetV2": Processor(square=False, crops="yes", resample=2),
+    "Segformer": Processor(crops="never", resample=2),
+    "CLIP": Processor(square=False, crops="yes"),
+    "Bit": Processor(square=False, crops="yes"),
     "Siglip": Processor(square=False),
     "Pvt": Processor(resample=None),
 }
@@ -139,7 +140,9 @@ def _sized(height: int, width: int | None) -> dict[str, Any]:
 
 
 def _crop(config: _Config, kind: Processor) -> tuple[int, int] | None:
-    if kind.crops is None or not config.flag("do_center_crop", kind.crops):
+    if not kind.crops and config.values.get("do_center_crop") is None:
+        raise config.cannot("do_center_crop is not there, and versions of transformers differ in what it then is")
+    if kind.crops == "never" or not config.flag("do_center_crop", kind.crops == "yes"):
         return None
     height, width = config.size("crop_size", True)
     return height, height if width is None else width

@@ -91,6 +91,7 @@ CONVNEXT = VIT | {"image_processor_type": "ConvNextImageProcessor", "size": {"sh
         (VIT | {"image_std": [1.0, 1.0]}, "std has 2 values for 3 channel"),
         (VIT | {"rescale_factor": "1/255"}, "rescale_factor is '1/255', expected a number"),
         (VIT | {"do_center_crop": True}, "crop_size is 'None'"),
+        (VIT | {"image_processor_type": "BeitImageProcessor"}, "do_center_crop is not there, and versions .* differ"),
     ],
 )  # fmt: skip
 def test_what_a_preprocess_cannot_say_is_refused_by_its_name(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -15,9 +17,11 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 
 import transformers
 
+from conftest import CliResult
 from quantlab.data.hugging_face import PROCESSORS
 from quantlab.data.preprocess import Preprocess
 from quantlab.data.request import read_preprocess
+from quantlab.ort import Session
 
 SIZES = [(375, 500), (427, 640), (640, 427), (333, 500), (257, 300), (301, 301), (480, 1001)]
 HALF = [0.5, 0.5, 0.5]
@@ -139,7 +143,87 @@ def test_classes_do_what_they_did_where_a_file_says_nothing() -> None:
     """What `PROCESSORS` says of a class is what this version of transformers does."""
     for name, known in PROCESSORS.items():
         theirs = processor(name)
-        assert getattr(theirs, "default_to_square", True) in (known.square, None), name
+        assert getattr(theirs, "default_to_square", known.square) in (known.square, None), name
         assert known.resample in (None, int(theirs.resample)), name
-        if known.crops is not None:
-            assert bool(theirs.do_center_crop) is known.crops, name
+        if known.crops in ("yes", "no"):
+            assert bool(getattr(theirs, "do_center_crop", False)) is (known.crops == "yes"), name
+
+
+# --- whole folders, as optimum exports them
+
+
+def tiny(name: str) -> Any:
+    """A configuration of a model that fits a test: few layers, random weights."""
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    stages = {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2}
+    made = {
+        "ViT": lambda: transformers.ViTConfig(image_size=32, patch_size=8, **small),
+        "DeiT": lambda: transformers.DeiTConfig(image_size=32, patch_size=8, **small),
+        "Beit": lambda: transformers.BeitConfig(image_size=32, patch_size=8, **small),
+        "Swin": lambda: transformers.SwinConfig(image_size=32, patch_size=2, embed_dim=16, depths=[1, 1],
+                                                num_heads=[2, 2], window_size=4),
+        "ResNet": lambda: transformers.ResNetConfig(embedding_size=8, hidden_sizes=[16, 32], depths=[1, 1]),
+        "ConvNext": lambda: transformers.ConvNextConfig(**stages),
+        "MobileNetV2": lambda: transformers.MobileNetV2Config(image_size=32, depth_multiplier=0.35),
+        "EfficientNet": lambda: transformers.EfficientNetConfig(image_size=32, width_coefficient=0.25,
+                                                                depth_coefficient=0.25, hidden_dim=320),
+        "Segformer": lambda: transformers.SegformerConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16],
+                                                          num_attention_heads=[1, 1, 1, 1], decoder_hidden_size=16),
+    }[name]()  # fmt: skip
+    made.id2label = {k: f"kind {k}" for k in range(7)}
+    made.label2id = {name: k for k, name in made.id2label.items()}
+    return made
+
+
+SMALL: dict[str, dict[str, Any]] = {
+    "ResNet": {"size": {"shortest_edge": 32}, "crop_pct": 0.875},
+    "ConvNext": {"size": {"shortest_edge": 32}, "crop_pct": 0.875},
+    "MobileNetV2": {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}},
+    "DeiT": {"size": {"height": 36, "width": 36}, "crop_size": {"height": 32, "width": 32}},
+    "Beit": {"size": {"height": 32, "width": 32}, "do_center_crop": False},
+}
+"""Sizes of the processors that are no square of 32."""
+
+
+@pytest.mark.parametrize(
+    "name", ["ViT", "ResNet", "ConvNext", "MobileNetV2", "Swin", "EfficientNet", "DeiT", "Beit", "Segformer"]
+)
+@pytest.mark.filterwarnings("ignore")  # of torch's exporter
+def test_folder_that_optimum_exports_goes_in(
+    name: str, images: list[Image.Image], tmp_path: Path, cli: Callable[..., CliResult], no_plots: None
+) -> None:
+    export = pytest.importorskip("optimum.exporters.onnx", reason="optimum is not installed").main_export
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}ForImageClassification")(tiny(name)).eval()
+    model.save_pretrained(tmp_path / "made")
+    kind = {"Swin": "ViT", "ResNet": "ConvNext"}.get(name, name)
+    theirs = processor(kind, **SMALL.get(name, {"size": {"height": 32, "width": 32}}))
+    theirs.save_pretrained(tmp_path / "made")
+    folder = tmp_path / "onnx"
+    export(str(tmp_path / "made"), str(folder), task="image-classification")
+    assert (folder / "preprocessor_config.json").is_file()
+    for k, image in enumerate(images):
+        (tmp_path / "data" / f"kind {k % 7}").mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / "data" / f"kind {k % 7}" / f"{k:02}.png")
+
+    ours = read_preprocess(None, folder)
+    assert ours is not None
+    pixels = np.stack([ours.apply(image) for image in images[:4]])
+    with torch.no_grad():
+        inputs = torch.tensor(np.stack(theirs(images[:4], return_tensors=None)["pixel_values"]))
+        wanted = model(inputs).logits.numpy()
+    got = Session(onnx.load(folder / "model.onnx")).run({"pixel_values": pixels})["logits"]
+    assert np.abs(got - wanted).max() <= 1e-3 * max(1.0, float(np.abs(wanted).max()))
+
+    data = ("--data", tmp_path / "data", "--preprocess", folder)
+    for command in (
+        ("calibrate", folder / "model.onnx", *data, "-o", tmp_path / "t.json"),
+        ("quantize", folder / "model.onnx", "--table", tmp_path / "t.json", "-o", tmp_path / "q.onnx"),
+        ("compare", folder / "model.onnx", tmp_path / "q.onnx", *data, "--classes", folder / "config.json",
+         "-o", tmp_path / "report"),
+    ):  # fmt: skip
+        done = cli(*command)
+        assert done.code in (0, 3), done.err
+    assert "another preprocess" not in done.err
+    assert "kind 3" in (tmp_path / "report" / "report.json").read_text()
