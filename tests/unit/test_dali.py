@@ -17,6 +17,7 @@ from quantlab.calibration.feeder import BatchFeeder
 from quantlab.calibration.made_from import preprocess_notices
 from quantlab.dali import PipelineBatches
 from quantlab.dali.epoch import samples_of_reader
+from quantlab.dali.outputs import device_array
 from quantlab.dali.serialized import read_graph
 from quantlab.data import Batch, Labels, stream_facts
 from quantlab.data.on_device import DeviceArray
@@ -24,6 +25,7 @@ from quantlab.data.pipeline_source import PipelineSource
 from quantlab.data.script import script_batches
 from quantlab.errors import ConfigError, DataError, MissingDependencyError, Notice
 from quantlab.memory import DeviceMemory, HostDriver
+from quantlab.memory.buffers import device_address
 from quantlab.onnx_model import input_specs
 
 
@@ -237,3 +239,31 @@ def test_labels_of_a_script_are_enough_for_a_bar(
     assert "'q' keeps" in done.out
     monkeypatch.setattr(Stream, "has_labels", False, raising=False)
     assert cli(*command).err.startswith("error: --fail-under needs an accuracy")
+
+
+class TensorListGPU:
+    """An output of a pipeline on the GPU, as DALI has it."""
+
+    def __init__(self, *shapes: tuple[int, ...]) -> None:
+        self._shapes = shapes
+
+    def is_dense_tensor(self) -> bool:
+        return len(set(self._shapes)) == 1
+
+    def shape(self) -> list[tuple[int, ...]]:
+        return list(self._shapes)
+
+    def as_tensor(self) -> Owner:
+        return Owner(4096, (len(self._shapes), *self._shapes[0]))
+
+    def as_cpu(self) -> None:
+        raise AssertionError("copied to the host")
+
+
+def test_output_on_the_gpu_is_handed_on_where_it_is_without_samples_that_fill_it_up() -> None:
+    found = device_array(TensorListGPU(*[(3, 8, 8)] * 4), "image", 3)
+    assert device_address(found) == (4096, (3, 3, 8, 8), np.dtype(np.float32))
+    assert np.shape(found) == (3, 3, 8, 8)
+    assert device_address(found[:2]) == (4096, (2, 3, 8, 8), np.dtype(np.float32))
+    with pytest.raises(DataError, match=r"output 'image': its samples have different shapes: \(3, 8, 8\), \(3, 8, 9\)"):
+        device_array(TensorListGPU((3, 8, 8), (3, 8, 9)), "image", 2)
