@@ -85,9 +85,11 @@ class PipelineBatches:
                 if self._label is not None:
                     labels = class_labels(outputs[self._names.index(self._label)], self._label, samples)
                 now.append(_checksum(batch))
-                self._compare(now)
+                if self._seen is not None and now[-1:] != self._seen[len(now) - 1 : len(now)]:
+                    raise _differs("other values")
             yield batch, labels
-        self._compare(now, ended=True)
+        if self._seen is not None and len(now) != len(self._seen):
+            raise _differs(f"{len(now)} batches, others")
         self._seen = now
 
     def on_device(self) -> Iterator[Mapping[str, Any]]:
@@ -116,7 +118,12 @@ class PipelineBatches:
 
     def _samples(self, pipeline: Any) -> int | None:
         found = samples_of_reader(pipeline.reader_meta(), self._reader)
-        if found is None or self._wanted is None:
+        if found == 0 and self._wanted is None:
+            raise ConfigError(
+                "the reader of the pipeline does not say how many samples it has, and it never ends",
+                hint="samples=1000",
+            )
+        if self._wanted is None or not found:
             return found if self._wanted is None else self._wanted
         if self._wanted > found:
             raise ConfigError(
@@ -140,13 +147,12 @@ class PipelineBatches:
             )
         return next(iter(sizes.values()))
 
-    def _compare(self, now: Sequence[int], *, ended: bool = False) -> None:
-        """Refuse a pass that differs from the first one."""
-        if self._seen is not None and (now != self._seen if ended else now != self._seen[: len(now)]):
-            raise DataError(
-                f"the pipeline gave {f'{len(now)} batches' if ended else 'other values'} than in its first pass",
-                hint="calibration and comparison read the data again: give it a seed and a source that begins anew",
-            )
+
+def _differs(what: str) -> DataError:
+    return DataError(
+        f"the pipeline gave {what} than in its first pass",
+        hint="calibration and comparison read the data again: give it a seed and a source that begins anew",
+    )
 
 
 def _checksum(batch: Batch) -> int:

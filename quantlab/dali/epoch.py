@@ -16,7 +16,8 @@ def samples_of_reader(meta: Mapping[str, Mapping[str, Any]], reader: str | None)
         reader: The one that counts; None where there is one or all have as many.
 
     Returns:
-        Without those that a reader repeats to fill the last batch or shard; None without a reader.
+        Without those that a reader repeats to fill the last batch or shard; 0 where it does not say, None without a
+        reader.
 
     Raises:
         ConfigError: There is no such reader, or several that have not the same number of samples.
@@ -28,7 +29,7 @@ def samples_of_reader(meta: Mapping[str, Mapping[str, Any]], reader: str | None)
                 f"the pipeline has no reader '{reader}'", hint=f"its readers: {', '.join(sizes) or 'none'}"
             )
         return sizes[reader]
-    known = {size for size in sizes.values() if size > 0}
+    known = set(sizes.values())
     if len(known) > 1:
         found = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise ConfigError(
@@ -39,6 +40,8 @@ def samples_of_reader(meta: Mapping[str, Mapping[str, Any]], reader: str | None)
 
 
 def _of_shard(facts: Mapping[str, Any]) -> int:
-    """A shard's own samples. DALI pads it to the longest shard where it pads batches."""
+    """A shard's own samples, without those that DALI repeats; 0 where a reader does not say."""
     size, shards, shard = int(facts["epoch_size"]), int(facts["number_of_shards"]), int(facts["shard_id"])
+    if size < 1 or shards < 1:
+        return 0
     return size * (shard + 1) // shards - size * shard // shards

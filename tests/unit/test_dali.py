@@ -143,6 +143,9 @@ def test_readers_that_do_not_agree_need_a_name() -> None:
         samples_of_reader(meta, None)
     assert samples_of_reader(meta, "b") == 12
     assert samples_of_reader({}, None) is None
+    assert samples_of_reader({"a": reader(-1)}, None) == 0  # it does not say
+    with pytest.raises(ConfigError, match="different numbers of samples: a 10, c 0"):
+        samples_of_reader({"a": reader(10), "c": reader(-1)}, None)
     with pytest.raises(ConfigError, match="no reader 'c' Hint: its readers: a, b"):
         samples_of_reader(meta, "c")
 

@@ -168,6 +168,18 @@ def test_random_pipeline_needs_a_seed(folder: Path) -> None:
     assert "the pipeline is random (readers__File), by its seed" in stream_facts(seeded).notices()
 
 
+def test_reader_that_does_not_say_how_many_samples_it_has_needs_a_number(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = {"files": {"epoch_size": -1, "number_of_shards": 1, "shard_id": 0}}
+    monkeypatch.setattr(Pipeline, "reader_meta", lambda self: unknown)
+    with pytest.raises(ConfigError, match="does not say how many samples it has, and it never ends Hint: samples=1000"):
+        list(PipelineBatches(images(folder), ["image", None]))
+    np.testing.assert_array_equal(
+        whole(PipelineBatches(images(folder), ["image", None], samples=COUNT)), expected(folder)
+    )
+
+
 # --- pipelines that Python feeds
 
 
@@ -201,7 +213,7 @@ def test_source_that_does_not_begin_anew_is_an_error() -> None:
     once = iter([floats(4, 3, 8, 8, seed=n) for n in range(3)])
     batches = PipelineBatches(lambda: made(lambda: fn.external_source(once)), ["image"])
     assert len(list(batches)) == 3
-    with pytest.raises(DataError, match="gave 0 batches than in its first pass"):
+    with pytest.raises(DataError, match="gave 0 batches, others than in its first pass"):
         list(batches)
     count = iter(range(100))
     other = PipelineBatches(
