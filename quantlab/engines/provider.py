@@ -1,7 +1,7 @@
 """The options of ONNX Runtime's TensorRT provider for an INT8 model: Q/DQ, or FP32 with a calibration table.
 
-Their names are those of `OrtTensorRTProviderOptionsV2`. The provider reads a table from the folder of its engine cache,
-never says that one is missing, and refuses one beside Q/DQ nodes; it finds a stored engine by names, not by weights or
+Their names are those of onnxruntime-gpu 1.24. The provider reads a table from the folder of its engine cache and no
+other; TensorRT takes none beside Q/DQ nodes. A stored engine is found by the names in the graph, not by weights or
 scales, so that an engine of other scales would be used again: the prefix here changes with both.
 """
 
