@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantlab.dali.serialized import Graph, read_graph
-from quantlab.errors import ConfigError, DataError, Notice, QuantlabError, first_line
+from quantlab.errors import ConfigError, DataError, DeviceError, Notice, QuantlabError, first_line
 
+_ALONE = "run the pipeline on its own: pipeline.build(); pipeline.run()"
 _FUNCTION = "pass the function that makes the pipeline, or lambda: my_pipeline(batch_size=32, num_threads=2)"
 
 
@@ -44,6 +45,11 @@ class PipelineMaker:
         else:
             hint = "pass the pipeline that the iterator was made of" if hasattr(given, "_pipes") else _FUNCTION
             raise ConfigError(f"pipeline is a {type(given).__name__}, expected a pipeline of DALI", hint=hint)
+        if type(self._pipeline).__name__ == "_PipelineDebug":
+            raise ConfigError(
+                "the pipeline is in debug mode, which says neither what it does nor where it ends",
+                hint="make it without debug=True",
+            )
 
     def describe(self, inputs: Mapping[str, int], count: int) -> Described:
         """Read what the pipeline does.
@@ -89,6 +95,8 @@ class PipelineMaker:
         try:
             self._serialized = bytes(self._pipeline.serialize())
         except Exception as error:  # of DALI, or of Python functions in the pipeline
+            if needs_gpu(error):
+                raise _no_gpu(error) from error
             return None, reason(error)
         return read_graph(self._serialized), ""
 
@@ -98,11 +106,14 @@ class PipelineMaker:
             pipeline, self._pipeline = self._pipeline, None  # the one that was described is the first that runs
             pipeline = pipeline if pipeline is not None else self._call()
         else:
-            pipeline = self._copy()
+            pipeline = None
         try:
+            pipeline = self._copy() if pipeline is None else pipeline
             pipeline.build()
         except Exception as error:
-            raise DataError(f"the pipeline cannot be built: {reason(error)}", hint=_hint(error)) from error
+            if needs_gpu(error):
+                raise _no_gpu(error) from error
+            raise DataError(f"the pipeline cannot be built: {reason(error)}", hint=_ALONE) from error
         return pipeline
 
     def _copy(self) -> Any:
@@ -157,7 +168,7 @@ def next_outputs(pipeline: Any) -> Sequence[Any] | None:
     except StopIteration:
         return None
     except Exception as error:
-        raise DataError(f"the pipeline failed: {reason(error)}", hint=_hint(error)) from error
+        raise DataError(f"the pipeline failed: {reason(error)}", hint=_ALONE) from error
     return outputs
 
 
@@ -170,7 +181,13 @@ def reason(error: BaseException) -> str:
     return lines[after[-1]] if after and after[-1] < len(lines) else first_line(error)
 
 
-def _hint(error: BaseException) -> str:
-    if "CUDA" in str(error) or "libcuda" in str(error):
-        return "run it where there is a GPU, or make it for the CPU: device_id=None"
-    return "run the pipeline on its own: pipeline.build(); pipeline.run()"
+def needs_gpu(error: BaseException) -> bool:
+    """Whether DALI says that there is no GPU, or no driver of one."""
+    return any(name in str(error) for name in ("libcuda", "cuInitChecked", "CUDA is not available", "no CUDA-capable"))
+
+
+def _no_gpu(error: BaseException) -> DeviceError:
+    return DeviceError(
+        f"the pipeline is made for a GPU, and there is none: {reason(error)}",
+        hint="run it where there is one, or make it for the CPU: device_id=None",
+    )

@@ -27,7 +27,7 @@ from models import conv_net, floats
 from quantlab.dali import PipelineBatches
 from quantlab.data import stream_facts
 from quantlab.data.sample import PARTS, read_sample, sample_folder
-from quantlab.errors import ConfigError, DataError
+from quantlab.errors import ConfigError, DataError, DeviceError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:nvidia", "ignore:DALI support:Warning")
 COUNT, SIZE, PAGE = 10, 4, Path(__file__).parents[2] / ".docs/pages/how-to/dali.md"
@@ -320,6 +320,25 @@ def test_samples_of_different_shapes_are_an_error() -> None:
 def test_layout_and_dtype_of_another_model_are_an_error(folder: Path, changed: dict[str, Any], match: str) -> None:
     with pytest.raises(DataError, match=rf"batch 0, input 'image': got {match}, expected float32"):
         quantlab.calibrate(conv_net(), PipelineBatches(images(folder, **changed), ["image", None]))
+
+
+@pytest.mark.parametrize("form", [lambda make: make(), lambda make: make])
+def test_pipeline_in_debug_mode_is_refused(form: Callable[[Any], Any], folder: Path) -> None:
+    from nvidia.dali.pipeline.experimental import pipeline_def as experimental
+
+    make = experimental(lambda: fn.readers.file(file_root=str(folder))[0], debug=True)
+    with pytest.raises(ConfigError, match=r"debug mode.*without debug=True"):
+        PipelineBatches(form(lambda: make(batch_size=4, num_threads=1, device_id=None)), ["image"])
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
+def test_pipeline_for_a_gpu_says_that_there_is_none(folder: Path) -> None:
+    def graph() -> Any:
+        return fn.decoders.image(fn.readers.file(file_root=str(folder))[0], device="cpu").gpu()
+
+    make = pipeline_def(graph)
+    with pytest.raises(DeviceError, match=r"made for a GPU, and there is none.*device_id=None"):
+        list(PipelineBatches(make(batch_size=4, num_threads=1, device_id=0), ["image"]))
 
 
 def test_iterator_of_a_framework_is_refused_with_the_way_out(folder: Path) -> None:
