@@ -1,0 +1,170 @@
+"""Where in the graph of the module the nodes of the ONNX model are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from torch import fx
+
+from quantlab.errors import GraphError
+from quantlab.onnx_model import GraphView
+from quantlab.torch.fingerprint import Fingerprint
+from quantlab.torch.traced import Traced
+
+_PRODUCTS = "linear addmm mm matmul bmm baddbmm"
+COUNTERPARTS: Mapping[str, frozenset[str]] = {
+    op: frozenset(names.split())
+    for op, names in {
+        "Conv": "conv1d conv2d conv3d convolution",
+        "ConvTranspose": "conv_transpose1d conv_transpose2d conv_transpose3d convolution",
+        "Gemm": _PRODUCTS,
+        "MatMul": _PRODUCTS,
+        "Add": "add",
+        "Mul": "mul",
+        "MaxPool": "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices adaptive_max_pool2d",
+        "AveragePool": "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d",
+        "GlobalAveragePool": "adaptive_avg_pool1d adaptive_avg_pool2d avg_pool2d mean",
+        "Concat": "cat concat stack",
+        "Reshape": "view reshape flatten unflatten _unsafe_view",
+        "Flatten": "view reshape flatten",
+        "Squeeze": "squeeze view reshape flatten select",
+        "Unsqueeze": "unsqueeze view reshape",
+        "Transpose": "permute transpose t",
+        "Slice": "slice narrow select",
+        "Split": "split split_with_sizes chunk unbind tensor_split",
+        "Pad": "pad constant_pad_nd",
+        "Resize": "upsample_nearest1d upsample_nearest2d upsample_nearest3d",
+        "Expand": "expand repeat",
+        "Tile": "repeat tile",
+        "DepthToSpace": "pixel_shuffle",
+        "SpaceToDepth": "pixel_unshuffle",
+        "Identity": "clone contiguous dropout",
+    }.items()
+}
+"""ONNX operator -> the ATen operators that it may have been."""
+WEIGHT_AT: Mapping[str, int] = {"addmm": 2, "baddbmm": 2}
+"""The argument that is the weight, where it is not the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A layer of the module.
+
+    Attributes:
+        node: The call.
+        source: Its argument that is the activation.
+        last: The end of what became one with it in the ONNX model; `node` itself where nothing did.
+    """
+
+    node: fx.Node
+    source: fx.Node
+    last: fx.Node
+
+
+class Places:
+    """Finds the counterparts of ONNX nodes.
+
+    Args:
+        traced: The graph of the module.
+        prepared: The FP32 network that Q/DQ nodes went into.
+        values: Tensor -> values of it, for the batch that `traced` has seen.
+    """
+
+    def __init__(
+        self, traced: Traced, prepared: onnx.ModelProto, values: Mapping[str, NDArray[np.float32]]
+    ) -> None:
+        self._traced = traced
+        self._view = GraphView(prepared)
+        self._nodes = {node.name: node for node in prepared.graph.node}
+        self._seen = {name: Fingerprint(array) for name, array in values.items()}
+
+    def node(self, name: str) -> onnx.NodeProto:
+        """A node of the prepared network."""
+        return self._nodes[name]
+
+    def reader(self, name: str, tensor: str) -> list[Found]:
+        """The calls that read a tensor as a node does.
+
+        Args:
+            name: The node.
+            tensor: What it reads.
+
+        Returns:
+            All of them; those that cannot be told apart compute the same.
+        """
+        node = self._nodes[name]
+        found = []
+        for call in self._traced.calls(COUNTERPARTS.get(node.op_type, frozenset())):
+            sources = [a for a in call.all_input_nodes if self._is(a, tensor)]
+            last = self._end(node, call) if sources else None
+            if last is not None:
+                found += [Found(call, source, last) for source in sources]
+        return found
+
+    def makers(self, tensor: str) -> list[fx.Node]:
+        """The places where a tensor is computed in the shape that it has in the ONNX model or another one."""
+        return [node for node in self._traced.seen if node.op == "call_function" and self._is(node, tensor)]
+
+    def _is(self, node: fx.Node, tensor: str) -> bool:
+        return node in self._traced.seen and tensor in self._seen and self._traced.seen[node].fits(self._seen[tensor])
+
+    def _end(self, node: onnx.NodeProto, call: fx.Node) -> fx.Node | None:
+        """How far a call and what follows it became the ONNX node: what comes nearest to what the node gives, since a
+        BatchNorm may change next to nothing."""
+        ends = [(call, result) for result in self._results(node)]
+        ends += [(last, node.output[0]) for last in self._traced.chain(call)[1:]]
+        ends = [(end, result) for end, result in ends if self._is(end, result)]
+        if ends:
+            return min(ends, key=lambda one: self._traced.seen[one[0]].distance(self._seen[one[1]]))[0]
+        results = [user for user in call.users if user in self._traced.seen]  # of split, max_pool with indices
+        return call if any(self._is(user, one) for user in results for one in node.output) else None
+
+    def _results(self, node: onnx.NodeProto) -> Iterator[str]:
+        """What a node gives, and with the bias that is added behind it."""
+        yield node.output[0]
+        readers = self._view.readers.get(node.output[0], [])
+        if len(readers) == 1 and readers[0][0].op_type == "Add":
+            yield readers[0][0].output[0]
+
+
+def oriented(
+    kept: NDArray[np.float32], like: tuple[int, ...], axis: int | None
+) -> list[tuple[NDArray[np.float32], int | None]]:
+    """A weight as the module may have it: as it is, or turned.
+
+    Args:
+        kept: As the ONNX model has it.
+        like: The shape in the module.
+        axis: Of its channels.
+
+    Returns:
+        The candidates, each with its axis.
+    """
+    found = []
+    if kept.shape == like:
+        found.append((kept, axis))
+    if kept.ndim == 2 and kept.T.shape == like:
+        found.append((kept.T, None if axis is None else 1 - axis))
+    return found
+
+
+def refuse(node: str, tensor: str, module: str) -> GraphError:
+    """The error for what has no counterpart.
+
+    Args:
+        node: Of the ONNX model.
+        tensor: What it reads in INT8.
+        module: The module that it comes from.
+
+    Returns:
+        The error.
+    """
+    where = f"module '{module}'" if module else "the outermost module"
+    return GraphError(
+        f"node '{node}' of {where} reads '{tensor}' in INT8, which has no counterpart in the module's own graph",
+        hint="leave the node in float (Selection(exclude=...)), or compare the Q/DQ model with quantlab.compare",
+    )
