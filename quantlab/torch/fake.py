@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,6 +81,9 @@ class _Work:
         self._constants = {w.name: w for w in prepared.graph.initializer}
         self._put: dict[tuple[fx.Node, str], fx.Node] = {}
         self._number = 0
+        self._readers: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        for node, index, tensor in result.placement.activations:
+            self._readers[tensor].add((node, index))
 
     def put_all(self) -> None:
         placement = self._result.placement
@@ -94,28 +98,33 @@ class _Work:
                 later.append((node, pair))
             edges += [(one, pair) for one in found]
         for node, pair in later:
-            self._behind(node, pair)
+            self._without_counterpart(node, pair)
         for one, pair in edges:
             one.node.replace_input_with(one.source, self._quantized(one.source, pair, None))
         for site in placement.weights:
             self._weight(site, layers.get(site.node, []))
 
-    def _behind(self, name: str, pair: Pair) -> None:
-        """A node that only moves values: rounding before it is rounding behind it."""
+    def _without_counterpart(self, name: str, pair: Pair) -> None:
+        """A node that is written otherwise in the module: the pair stands behind what all of its readers read."""
         node = self._places.node(name)
-        if not row_of(node.op_type, node.domain).share_scale:
+        if self._places.readers(pair.tensor) == self._readers[pair.tensor]:
+            self._behind(name, pair, pair.tensor)
+        elif row_of(node.op_type, node.domain).share_scale:  # rounding before a move is rounding behind it
+            for output in node.output:
+                if not read_only_quantized(self._result.model, output, pair.scale):
+                    self._behind(name, pair, output)
+        else:
             raise self._refused(name, pair)
-        for output in node.output:
-            if read_only_quantized(self._result.model, output, pair.scale):
-                continue
-            makers = self._places.makers(output)
-            if not makers:
-                raise self._refused(name, pair)
-            for maker in makers:
-                users = list(maker.users)
-                kept = self._quantized(maker, pair, None)
-                for user in users:
-                    user.replace_input_with(maker, kept)
+
+    def _behind(self, name: str, pair: Pair, tensor: str) -> None:
+        makers = self._places.makers(tensor)
+        if not makers:
+            raise self._refused(name, pair)
+        for maker in makers:
+            users = [user for user in maker.users if user not in self._put.values()]
+            kept = self._quantized(maker, pair, None)
+            for user in users:
+                user.replace_input_with(maker, kept)
 
     def _quantized(self, source: fx.Node, pair: Pair, axis: int | None) -> fx.Node:
         if (source, pair.tensor) not in self._put:

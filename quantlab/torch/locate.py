@@ -86,6 +86,11 @@ class Places:
         """A node of the prepared network."""
         return self._nodes[name]
 
+    def readers(self, tensor: str) -> set[tuple[str, int]]:
+        """(node, index of the input) of everything that reads a tensor, outputs of the model too."""
+        found = {(node.name, index) for node, index in self._view.readers.get(tensor, [])}
+        return found | ({("", 0)} if tensor in self._view.outputs else set())
+
     def reader(self, name: str, tensor: str) -> list[Found]:
         """The calls that read a tensor as a node does.
 
@@ -106,8 +111,12 @@ class Places:
         return found
 
     def makers(self, tensor: str) -> list[fx.Node]:
-        """The places where a tensor is computed in the shape that it has in the ONNX model or another one."""
-        return [node for node in self._traced.seen if node.op == "call_function" and self._is(node, tensor)]
+        """The calls that compute a tensor, and those that only give it another shape."""
+        seen = self._traced.seen
+        found = [node for node in seen if node.op in ("call_function", "placeholder") and self._is(node, tensor)]
+        nearest = min((seen[node].distance(self._seen[tensor]) for node in found), default=0.0)
+        noise = max(nearest, float(np.finfo(np.float32).eps))
+        return [node for node in found if seen[node].distance(self._seen[tensor]) <= 2 * noise]
 
     def _is(self, node: fx.Node, tensor: str) -> bool:
         return node in self._traced.seen and tensor in self._seen and self._traced.seen[node].fits(self._seen[tensor])

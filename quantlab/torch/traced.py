@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,12 +75,47 @@ def trace(program: torch.export.ExportedProgram, signature: Signature, batch: Ba
     Returns:
         The graph and what was seen.
     """
-    module = program.module()
+    module = _with_attention_written_out(program).module()
     assert isinstance(module, fx.GraphModule)
     recorder = _Recorder(module)
     with torch.no_grad():
         recorder.run(*placeholders(module, signature, batch), enable_io_processing=False)
     return Traced(module, recorder.seen, recorder.shapes, recorder.constants)
+
+
+def _with_attention_written_out(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Exporters write attention as two products with what belongs between them."""
+    attention = torch.ops.aten.scaled_dot_product_attention.default
+    if all(node.target is not attention for node in program.graph.nodes):
+        return program
+    return program.run_decompositions({attention: _attention})
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """`scaled_dot_product_attention` as both exporters write it: the root of the factor on either side."""
+    assert not dropout_p, "dropout in evaluation mode"
+    if enable_gqa:
+        groups = query.size(-3) // key.size(-3)
+        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    root = math.sqrt(1 / math.sqrt(query.size(-1)) if scale is None else scale)
+    weights = (query * root) @ (key.transpose(-2, -1) * root)
+    if is_causal:
+        attn_mask = torch.ones(query.size(-2), key.size(-2), dtype=torch.bool).tril()
+    if attn_mask is not None and attn_mask.dtype is torch.bool:
+        weights = weights.masked_fill(attn_mask.logical_not(), -math.inf)
+    elif attn_mask is not None:
+        weights = weights + attn_mask
+    return torch.softmax(weights, -1) @ value
 
 
 class _Recorder(fx.Interpreter):
