@@ -75,10 +75,13 @@ def signature_of(module: torch.nn.Module, element: Any, inputs: Sequence[str] | 
             )
         return Signature((places[0] if places else "input",), False, False)
     required = [p.name for p in parameters if p.kind in _POSITIONAL and p.default is Parameter.empty]
-    if len(parts) == len(places) or len(parts) == max(1, len(required)):
+    named = places[len(parts) - 1 : len(parts)]
+    if (len(parts) == len(places) and named[0] not in LABELS) or len(parts) == max(1, len(required)):
         return Signature(tuple(places[: len(parts)]), False, False)
     if len(parts) == len(required) + 1 == len(places) + 1:
         return Signature(tuple(places), False, True)
+    if len(places) >= len(parts) > 1 and places[len(parts) - 1] in LABELS:  # as models of transformers have them
+        return Signature(tuple(places[: len(parts) - 1]), False, True)
     raise ConfigError(
         f"the loader gives {len(parts)} elements, forward takes {_told(parameters)}: it cannot be told which feeds what",
         hint=f"inputs={tuple(places[: max(1, len(parts) - 1)])!r} names them; one element more is taken as the labels",

@@ -11,6 +11,7 @@ import onnx
 from quantlab.calibration import CalibrationTable
 from quantlab.onnx_model import save_model
 from quantlab.qdq import Placement, Quantized
+from quantlab.tabular import Rows, Tabular
 from quantlab.torch.names import ModuleNames
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
-class QuantizedModule:
+class QuantizedModule(Tabular):
     """A module as Q/DQ model.
 
     Attributes:
@@ -86,6 +87,13 @@ class QuantizedModule:
     def warnings(self) -> tuple[str, ...]:
         """Facts that a user of the model must know."""
         return (*self.exported.warnings, *self.table.warnings, *self.quantized.warnings)
+
+    def to_rows(self) -> Rows:
+        """The rows of the placement, each with its module."""
+        rows = self.placement.to_rows()
+        where = rows.columns.index("node")
+        named = tuple((self.modules.nodes.get(str(row[where])), *row) for row in rows.rows)
+        return Rows(("module", *rows.columns), named, rows.caption)
 
     def save(self, path: str | Path) -> None:
         """Write the Q/DQ model atomically: what `quantlab build` and `trtexec` take."""
