@@ -5,7 +5,7 @@ PyTorch is imported when one of these is called, not before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from quantlab.arguments import guard
@@ -22,7 +22,7 @@ __all__ = ["Exported", "ModuleNames", "QuantizedModule", "export", "quantize"]
 
 def export(
     module: Any,
-    loader: Iterable[Any],
+    loader: Any,
     *,
     inputs: Sequence[str] | None = None,
     exporter: str = "dynamo",
@@ -58,7 +58,7 @@ def export(
 
 def quantize(
     module: Any,
-    loader: Iterable[Any],
+    loader: Any,
     algorithm: Algorithm = "entropy",
     *,
     inputs: Sequence[str] | None = None,

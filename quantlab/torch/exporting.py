@@ -17,7 +17,7 @@ from quantlab.errors import ConfigError, GraphError, first_line
 from quantlab.onnx_model import opset_of
 from quantlab.torch.feeds import Signature
 from quantlab.torch.package import require_exporter
-from quantlab.torch.trial import Trial, tensors_of
+from quantlab.torch.trial import Trial, named_outputs, tensors_of
 
 EXPORTERS = ("dynamo", "torchscript")
 TORCHSCRIPT_OPSET = 17
@@ -160,6 +160,8 @@ def _by_torchscript(
     if options.dynamic_batch:
         axes = {name: {0: "batch"} for name in (*signature.names, *trial.outputs)}
     file = io.BytesIO()
+    # tracing sorts mappings by their keys: the outputs go in the order of their names
+    flattened = module.register_forward_hook(lambda _module, _args, result: tuple(named_outputs(result).values()))
     with _quiet(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -169,6 +171,8 @@ def _by_torchscript(
             )  # fmt: skip
         except Exception as error:
             raise _not_written("torchscript", options, error) from error
+        finally:
+            flattened.remove()
     branches = [w for w in caught if issubclass(w.category, torch.jit.TracerWarning) and "Python" in str(w.message)]
     told: tuple[str, ...] = ()
     if branches:  # by a shape or by data? torch.export knows: it goes on with shapes and refuses data

@@ -214,6 +214,8 @@ def _array(value: Any, name: str) -> Any:
         if value.dtype is torch.bfloat16:
             raise DataError(f"input '{name}' is bfloat16", hint="give float32")
     array = as_array(value, f"input '{name}'")
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"input '{name}' is {array.dtype}, expected numbers", hint="give tensors")
     if array.ndim == 0:
         raise DataError(
             f"input '{name}' is a number without a batch dimension",

@@ -79,7 +79,8 @@ class _Forced(fx.Interpreter):
             return own
         before, after = self._values[part.tensor], self._values[self._ends[part.tensor]]
         given = args[0].numpy()
-        if given.shape == after.shape and close(given, before):
+        # what was rounded before, as behind a dropout, stays as it is
+        if given.shape == after.shape and (close(given, before) or close(given, after)):
             return torch.from_numpy(np.array(after))
         if given.shape != after.shape and Fingerprint(given).fits(Fingerprint(before)):
             return own

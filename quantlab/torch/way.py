@@ -21,7 +21,7 @@ from quantlab.torch.result import Exported, QuantizedModule
 from quantlab.torch.trial import Trial, close, try_batch
 
 
-def export(module: Any, loader: Iterable[Any], inputs: Sequence[str] | None, options: ExportOptions) -> Exported:
+def export(module: Any, loader: Any, inputs: Sequence[str] | None, options: ExportOptions) -> Exported:
     """See `quantlab.torch.export`."""
     module = unwrapped(module)
     check_module(module)
@@ -48,10 +48,10 @@ def quantize(
     )
 
 
-def _first(loader: Iterable[Any]) -> Any:
+def _first(loader: Any) -> Any:
     if isinstance(loader, torch.Tensor):
         raise ConfigError("loader is a tensor, expected batches", hint="give a DataLoader, or a list of batches")
-    if isinstance(loader, Iterator) or not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
+    if isinstance(loader, Iterator) or not (isinstance(loader, Iterable) or hasattr(loader, "__getitem__")):
         raise ConfigError(
             f"loader is a {type(loader).__name__}, which cannot be read again and again",
             hint="pass the DataLoader itself, not iter(loader), or a list of batches",
