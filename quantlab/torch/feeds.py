@@ -99,6 +99,12 @@ def _of_names(
     return Signature(inputs, True, labelled)
 
 
+def _in_order(parameters: list[Parameter], names: tuple[str, ...]) -> tuple[str, ...]:
+    """In the order of `forward`, in which exporters write them; others behind."""
+    places = [p.name for p in parameters]
+    return tuple(sorted(names, key=lambda name: places.index(name) if name in places else len(places)))
+
+
 def _by_name(parameters: list[Parameter], element: Mapping[Any, Any], inputs: Sequence[str] | None) -> Signature:
     if inputs is not None:
         if missing := [name for name in inputs if name not in element]:
@@ -110,6 +116,7 @@ def _by_name(parameters: list[Parameter], element: Mapping[Any, Any], inputs: Se
     else:
         names = tuple(str(name) for name in element if name not in LABELS)
     _require_known(parameters, names)
+    names = _in_order(parameters, names)
     return Signature(names, True, any(name in element and name not in names for name in LABELS))
 
 
