@@ -17,7 +17,7 @@ class _RoundTrip(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         codes = torch.round(x / scale)
         ctx.save_for_backward((codes >= LOW) & (codes <= HIGH))
-        return codes.clamp(LOW, HIGH) * scale
+        return (codes.clamp(LOW, HIGH) + 0.0) * scale  # integers have no negative zero
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
