@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,8 +50,9 @@ def check_module(module: torch.nn.Module) -> None:
         ConfigError: It is in training mode, on no device, not float32, or has observers that still change scales.
         GraphError: A parameter is not finite.
     """
+    # a graph of torch.export has no mode: what it does in either is written in it, and its `eval` refuses to be called
     training = [name or "the module itself" for name, part in module.named_modules() if part.training]
-    if training:
+    if training and "eval" not in vars(module):
         raise ConfigError(
             f"the module is in training mode ({len(training)} of its modules; first: {training[0]})",
             hint="module.eval()",
@@ -100,3 +103,20 @@ def on_cpu(module: torch.nn.Module) -> torch.nn.Module:
         raise ConfigError(
             f"the module cannot be copied: {first_line(error)}", hint="take what is no parameter out of the module"
         ) from error
+
+
+def quantizers_of(module: torch.nn.Module) -> list[str]:
+    """The names of what quantizes in a module: fake-quantize of torch.ao, quantizers of ModelOpt, proxies of Brevitas."""
+    kinds = ("FakeQuantize", "FusedMovingAvgObsFakeQuantize", "TensorQuantizer", "SequentialQuantizer")
+    return [
+        name
+        for name, part in module.named_modules()
+        if type(part).__name__ in kinds or type(part).__module__.startswith("brevitas.proxy")
+    ]
+
+
+def quantizer_packages(module: torch.nn.Module) -> list[Path]:
+    """The folders of the packages that these quantizers are from."""
+    names = {type(module.get_submodule(name)).__module__.partition(".")[0] for name in quantizers_of(module)}
+    files = [getattr(sys.modules.get(name), "__file__", None) for name in sorted(names)]
+    return [Path(file).parent for file in files if file]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -15,11 +17,13 @@ import torch
 
 from quantlab.errors import ConfigError, GraphError, first_line
 from quantlab.onnx_model import opset_of
+from quantlab.torch.check import quantizer_packages
 from quantlab.torch.feeds import Signature
 from quantlab.torch.package import require_exporter
 from quantlab.torch.trial import Trial, named_outputs, tensors_of
 
 EXPORTERS = ("dynamo", "torchscript")
+_TORCH = Path(torch.__file__).parent
 TORCHSCRIPT_OPSET = 17
 """The latest that TensorRT 8.6 knows."""
 
@@ -76,8 +80,6 @@ def exported_program(
 
 
 def _is_starred(module: torch.nn.Module) -> bool:
-    import inspect
-
     parameters = list(inspect.signature(module.forward).parameters.values())
     return bool(parameters) and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
 
@@ -173,7 +175,14 @@ def _by_torchscript(
             raise _not_written("torchscript", options, error) from error
         finally:
             flattened.remove()
-    branches = [w for w in caught if issubclass(w.category, torch.jit.TracerWarning) and "Python" in str(w.message)]
+    known = [_TORCH, *quantizer_packages(module)]  # their own modules ask for shapes and flags
+    branches = [
+        w
+        for w in caught
+        if issubclass(w.category, torch.jit.TracerWarning)
+        and "Python" in str(w.message)
+        and not any(Path(w.filename).is_relative_to(folder) for folder in known)
+    ]
     told: tuple[str, ...] = ()
     if branches:  # by a shape or by data? torch.export knows: it goes on with shapes and refuses data
         exported_program(module, signature, trial, options.dynamic_batch)
@@ -182,9 +191,7 @@ def _by_torchscript(
 
 
 def _place(warning: warnings.WarningMessage) -> str:
-    from pathlib import PurePath
-
-    return f"{PurePath(warning.filename).name}:{warning.lineno}"
+    return f"{Path(warning.filename).name}:{warning.lineno}"
 
 
 def _not_written(exporter: str, options: ExportOptions, error: Exception) -> GraphError | ConfigError:
@@ -203,13 +210,13 @@ def _not_written(exporter: str, options: ExportOptions, error: Exception) -> Gra
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """PyTorch's exporters log and warn of their own parts; what matters here is checked on the result."""
+    """PyTorch's exporters log, warn and print of their own parts; what matters here is checked on the result."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
