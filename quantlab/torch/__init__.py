@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab.arguments import guard
 from quantlab.qdq import Selection, WeightStyle
+from quantlab.torch.exported import Exported
 from quantlab.torch.names import ModuleNames
 from quantlab.torch.package import require_torch
-from quantlab.torch.result import Exported, QuantizedModule
+from quantlab.torch.result import QuantizedModule
 
 if TYPE_CHECKING:
     from quantlab.api.calibration import Algorithm
 
-__all__ = ["Exported", "ModuleNames", "QuantizedModule", "export", "quantize"]
+__all__ = ["Exported", "ModuleNames", "QuantizedModule", "export", "quantize", "with_torch_operators"]
 
 
 def export(
@@ -93,10 +94,29 @@ def quantize(
     require_torch()
     from quantlab.torch import way
 
-    exported = export(
-        module, loader, inputs=inputs, exporter=exporter, opset=opset, dynamic_batch=dynamic_batch
-    )
+    exported = export(module, loader, inputs=inputs, exporter=exporter, opset=opset, dynamic_batch=dynamic_batch)
     return way.quantize(exported, algorithm, selection, weights)
+
+
+def with_torch_operators(module: Any) -> Any:
+    """A copy of a fake-quantized module with PyTorch's own operators for the pairs, for Torch-TensorRT.
+
+    They multiply by the inverse of a scale where ONNX divides: a value next to a tie may become the neighbouring step.
+
+    Args:
+        module: What `QuantizedModule.fake_quantized` gives.
+
+    Returns:
+        The copy, which `torch.jit.trace` and Torch-TensorRT take.
+
+    Raises:
+        ConfigError: It is no fake-quantized module.
+        MissingDependencyError: There is no PyTorch, or one too old.
+    """
+    require_torch()
+    from quantlab.torch.fake_quantize import with_torch_operators as copied
+
+    return copied(module)
 
 
 guard(globals())

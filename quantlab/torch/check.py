@@ -106,7 +106,7 @@ def on_cpu(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def quantizers_of(module: torch.nn.Module) -> list[str]:
-    """The names of what quantizes in a module: fake-quantize of torch.ao, quantizers of ModelOpt, proxies of Brevitas."""
+    """The names of what quantizes in a module, be it torch.ao's, ModelOpt's or Brevitas'."""
     kinds = ("FakeQuantize", "FusedMovingAvgObsFakeQuantize", "TensorQuantizer", "SequentialQuantizer")
     return [
         name

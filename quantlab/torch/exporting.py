@@ -17,7 +17,7 @@ import torch
 
 from quantlab.errors import ConfigError, GraphError, first_line
 from quantlab.onnx_model import opset_of
-from quantlab.torch.check import quantizer_packages
+from quantlab.torch.check import quantizer_packages, quantizers_of
 from quantlab.torch.feeds import Signature
 from quantlab.torch.package import require_exporter
 from quantlab.torch.trial import Trial, named_outputs, tensors_of
@@ -76,7 +76,7 @@ def exported_program(
         with _quiet(), torch.no_grad():
             return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch.export's errors share no public base class
-        raise _not_exported(error) from error
+        raise _not_exported(error, bool(quantizers_of(module))) from error
 
 
 def _is_starred(module: torch.nn.Module) -> bool:
@@ -84,7 +84,7 @@ def _is_starred(module: torch.nn.Module) -> bool:
     return bool(parameters) and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
 
 
-def _not_exported(error: Exception) -> GraphError:
+def _not_exported(error: Exception, has_quantizers: bool) -> GraphError:
     text, kind = str(error), type(error).__name__
     if "Constraints violated" in text or kind == "ConstraintViolationError":
         lines = [line.strip(" -") for line in text.splitlines() if line.strip().startswith("-")]
@@ -95,7 +95,9 @@ def _not_exported(error: Exception) -> GraphError:
     if "data-dependent" in text.lower() or "GuardOnDataDependent" in kind or "Dynamic control flow" in text:
         return GraphError(
             f"what the module does depends on its data, which no engine can follow: {first_line(error)}",
-            hint="write the branch with torch.where, or export the part of the module without it",
+            hint="exporter='torchscript': the flags of quantizers are such a branch"
+            if has_quantizers
+            else "write the branch with torch.where, or export the part of the module without it",
         )
     return GraphError(
         f"the module cannot be exported: {kind}: {first_line(error)}",
@@ -125,9 +127,13 @@ def write_onnx(
     if options.exporter == "dynamo":
         require_exporter()
         program = exported_program(module, signature, trial, options.dynamic_batch)
-        proto, told = _by_dynamo(program, signature, trial.outputs, options), ()
-    else:
-        proto, told = _by_torchscript(module, signature, trial, options)
+        return _checked(_by_dynamo(program, signature, trial.outputs, options), options), ()
+    proto, told = _by_torchscript(module, signature, trial, options)
+    return _checked(proto, options), told
+
+
+def _checked(proto: onnx.ModelProto, options: ExportOptions) -> onnx.ModelProto:
+    """Where PyTorch cannot convert to the opset that was asked for, it logs that and writes another."""
     wanted = options.opset
     if wanted is not None and opset_of(proto) != wanted:
         raise ConfigError(
@@ -135,7 +141,7 @@ def write_onnx(
             f"{wanted}: it wrote {opset_of(proto)}",
             hint="exporter='torchscript' writes earlier opsets, or leave opset out",
         )
-    return proto, told
+    return proto
 
 
 def _by_dynamo(

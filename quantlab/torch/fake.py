@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -14,9 +13,11 @@ from torch import fx
 
 from quantlab.errors import GraphError
 from quantlab.ort import ActivationReader
+from quantlab.qdq import Quantized
 from quantlab.qdq.placement import WeightSite
 from quantlab.qdq.prepare import prepare
 from quantlab.qdq.rules import row_of
+from quantlab.torch.exported import Exported
 from quantlab.torch.exporting import exported_program
 from quantlab.torch.fake_quantize import FakeQuantize
 from quantlab.torch.forced import require_same
@@ -25,17 +26,15 @@ from quantlab.torch.pairs import Pair, pairs_of, read_only_quantized
 from quantlab.torch.traced import Traced, operator_of, trace
 from quantlab.torch.trial import close
 
-if TYPE_CHECKING:
-    from quantlab.torch.result import QuantizedModule
 
-
-def fake_quantized(result: QuantizedModule) -> fx.GraphModule:
+def fake_quantized(exported: Exported, quantized: Quantized) -> fx.GraphModule:
     """Put fake-quantize into the graph of a module where its Q/DQ model has pairs, and compare the two.
 
     The parameters keep their names. A BatchNorm that is one with its convolution in the Q/DQ model is so here.
 
     Args:
-        result: What `quantlab.torch.quantize` made.
+        exported: The FP32 export.
+        quantized: Its Q/DQ model.
 
     Returns:
         The graph of the module, called as the module is.
@@ -43,20 +42,19 @@ def fake_quantized(result: QuantizedModule) -> fx.GraphModule:
     Raises:
         GraphError: A quantized tensor has no counterpart in the module, which is named.
     """
-    exported = result.exported
     signature, trial = exported.batches.signature, exported.trial
     program = exported_program(exported.module, signature, trial, exported.options.dynamic_batch)
     traced = trace(program, signature, trial.batch)
     prepared = prepare(exported.model)
     values = ActivationReader(prepared, optimize=False).read_one(trial.batch)
-    work = _Work(result, traced, prepared, Places(traced, prepared, values))
+    work = _Work(exported, quantized, traced, prepared, Places(traced, prepared, values))
     work.put_all()
     module = traced.module
     module.graph.eliminate_dead_code()
     _drop_unread(module)
     module.graph.lint()
     module.recompile()
-    require_same(module, signature, trial.batch, result.model, result.modules)
+    require_same(module, signature, trial.batch, quantized.model, exported.modules)
     return module
 
 
@@ -72,21 +70,24 @@ def _drop_unread(module: fx.GraphModule) -> None:
 class _Work:
     """The pairs of a Q/DQ model, one after the other into the graph of the module."""
 
-    def __init__(self, result: QuantizedModule, traced: Traced, prepared: onnx.ModelProto, places: Places) -> None:
-        self._result = result
+    def __init__(
+        self, exported: Exported, quantized: Quantized, traced: Traced, prepared: onnx.ModelProto, places: Places
+    ) -> None:
+        self._names = exported.modules
+        self._quantized_model = quantized
         self._traced = traced
         self._module = traced.module
         self._places = places
-        self._pairs = pairs_of(result.model, result.placement)
+        self._pairs = pairs_of(quantized.model, quantized.placement)
         self._constants = {w.name: w for w in prepared.graph.initializer}
         self._put: dict[tuple[fx.Node, str], fx.Node] = {}
         self._number = 0
         self._readers: dict[str, set[tuple[str, int]]] = defaultdict(set)
-        for node, index, tensor in result.placement.activations:
+        for node, index, tensor in quantized.placement.activations:
             self._readers[tensor].add((node, index))
 
     def put_all(self) -> None:
-        placement = self._result.placement
+        placement = self._quantized_model.placement
         layers: dict[str, list[Found]] = {}
         edges: list[tuple[Found, Pair]] = []
         later: list[tuple[str, Pair]] = []
@@ -111,7 +112,7 @@ class _Work:
             self._behind(name, pair, pair.tensor)
         elif row_of(node.op_type, node.domain).share_scale:  # rounding before a move is rounding behind it
             for output in node.output:
-                if not read_only_quantized(self._result.model, output, pair.scale):
+                if not read_only_quantized(self._quantized_model.model, output, pair.scale):
                     self._behind(name, pair, output)
         else:
             raise self._refused(name, pair)
@@ -182,4 +183,4 @@ class _Work:
         return f"{owner}.{free}".lstrip(".")
 
     def _refused(self, node: str, pair: Pair) -> GraphError:
-        return refuse(node, pair.tensor, self._result.modules.nodes.get(node, ""))
+        return refuse(node, pair.tensor, self._names.nodes.get(node, ""))

@@ -83,14 +83,13 @@ def signature_of(module: torch.nn.Module, element: Any, inputs: Sequence[str] | 
     if len(places) >= len(parts) > 1 and places[len(parts) - 1] in LABELS:  # as models of transformers have them
         return Signature(tuple(places[: len(parts) - 1]), False, True)
     raise ConfigError(
-        f"the loader gives {len(parts)} elements, forward takes {_told(parameters)}: it cannot be told which feeds what",
+        f"the loader gives {len(parts)} elements, forward takes {_told(parameters)}: it cannot be told which "
+        "feeds what",
         hint=f"inputs={tuple(places[: max(1, len(parts) - 1)])!r} names them; one element more is taken as the labels",
     )
 
 
-def _of_names(
-    parameters: list[Parameter], places: list[str], inputs: tuple[str, ...], labelled: bool
-) -> Signature:
+def _of_names(parameters: list[Parameter], places: list[str], inputs: tuple[str, ...], labelled: bool) -> Signature:
     """As the user named them: by place where these are the first arguments, else by name."""
     free = any(p.kind is Parameter.VAR_POSITIONAL for p in parameters)
     if free or list(inputs) == places[: len(inputs)]:

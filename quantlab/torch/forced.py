@@ -1,4 +1,4 @@
-"""The proof that a fake-quantized module is its Q/DQ model: every stretch between pairs, fed with the model's values."""
+"""The proof that a fake-quantized module is its Q/DQ model: each stretch between pairs, fed with the model's values."""
 
 from __future__ import annotations
 
@@ -42,10 +42,12 @@ def require_same(
     Raises:
         GraphError: A tensor or an output differs, which is named.
     """
-    pairs = {
-        node.output[0]: node.input[0] for node in qdq.graph.node if node.op_type == "QuantizeLinear"
+    pairs = {node.output[0]: node.input[0] for node in qdq.graph.node if node.op_type == "QuantizeLinear"}
+    ends = {
+        pairs[n.input[0]]: n.output[0]
+        for n in qdq.graph.node
+        if n.op_type == "DequantizeLinear" and n.input[0] in pairs
     }
-    ends = {pairs[n.input[0]]: n.output[0] for n in qdq.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in pairs}
     outputs = [o.name for o in qdq.graph.output]
     values = ActivationReader(copy_model(qdq), optimize=False)
     seen = values.read_one(batch)
@@ -61,7 +63,7 @@ def require_same(
             )
 
 
-class _Forced(fx.Interpreter):
+class _Forced(fx.Interpreter):  # type: ignore[misc]
     def __init__(
         self,
         module: fx.GraphModule,

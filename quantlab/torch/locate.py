@@ -74,12 +74,10 @@ class Places:
         values: Tensor -> values of it, for the batch that `traced` has seen.
     """
 
-    def __init__(
-        self, traced: Traced, prepared: onnx.ModelProto, values: Mapping[str, NDArray[np.float32]]
-    ) -> None:
+    def __init__(self, traced: Traced, prepared: onnx.ModelProto, values: Mapping[str, NDArray[np.float32]]) -> None:
         self._traced = traced
         self._view = GraphView(prepared)
-        self._nodes = {node.name: node for node in prepared.graph.node}
+        self._nodes: dict[str, onnx.NodeProto] = {node.name: node for node in prepared.graph.node}
         self._seen = {name: Fingerprint(array) for name, array in values.items()}
 
     def node(self, name: str) -> onnx.NodeProto:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from quantlab.errors import MissingDependencyError
 from quantlab.version import install_command
@@ -20,9 +21,7 @@ def require_torch() -> None:
     try:
         import torch
     except ImportError as error:
-        raise MissingDependencyError(
-            f"PyTorch cannot be imported: {error}", hint=install_command("torch")
-        ) from error
+        raise MissingDependencyError(f"PyTorch cannot be imported: {error}", hint=install_command("torch")) from error
     require_version(torch.__version__)
 
 
@@ -57,3 +56,27 @@ def require_exporter() -> None:
             f"the exporter 'dynamo' needs onnxscript, which cannot be imported: {error}",
             hint=f"{install_command('torch')}, or exporter='torchscript'",
         ) from error
+
+
+def torch_tensorrt_core() -> Any:
+    """The part of Torch-TensorRT that has the bases of calibrators.
+
+    Returns:
+        Its module `_C`.
+
+    Raises:
+        MissingDependencyError: It is not installed, or of a version that has no calibrators.
+    """
+    try:
+        from torch_tensorrt import _C
+    except (ImportError, RuntimeError) as error:  # without a GPU it raises RuntimeError
+        raise MissingDependencyError(
+            f"Torch-TensorRT cannot be imported: {error}",
+            hint="pip install 'torch-tensorrt<2.11' on a machine with a GPU; Q/DQ models need none of it",
+        ) from error
+    if not hasattr(_C, "IInt8EntropyCalibrator2"):
+        raise MissingDependencyError(
+            "this Torch-TensorRT has no calibrators: they went with those of TensorRT",
+            hint="quantlab.torch.quantize(module, loader), and build the Q/DQ model",
+        )
+    return _C

@@ -1,4 +1,4 @@
-"""What becomes of a module: its FP32 export, and its Q/DQ model."""
+"""What becomes of a module: its Q/DQ model, and the module with the same scales."""
 
 from __future__ import annotations
 
@@ -12,41 +12,11 @@ from quantlab.calibration import CalibrationTable
 from quantlab.onnx_model import save_model
 from quantlab.qdq import Placement, Quantized
 from quantlab.tabular import Rows, Tabular
+from quantlab.torch.exported import Exported
 from quantlab.torch.names import ModuleNames
 
 if TYPE_CHECKING:
-    import torch
-
-    from quantlab.torch.exporting import ExportOptions
     from quantlab.torch.feeds import ModuleBatches
-    from quantlab.torch.trial import Trial
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """A module as ONNX.
-
-    Attributes:
-        model: The exported model.
-        modules: Which module every node and tensor comes from.
-        batches: The loader, as batches for the model.
-        warnings: Facts that a user of the model must know.
-        module: The copy that was exported, on the CPU.
-        options: How it was exported.
-        trial: The first batch, and what the module made of it.
-    """
-
-    model: onnx.ModelProto
-    modules: ModuleNames
-    batches: ModuleBatches
-    warnings: tuple[str, ...]
-    module: torch.nn.Module
-    options: ExportOptions
-    trial: Trial
-
-    def save(self, path: str | Path) -> None:
-        """Write the ONNX model atomically."""
-        save_model(self.model, Path(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +77,4 @@ class QuantizedModule(Tabular):
         """
         from quantlab.torch.fake import fake_quantized
 
-        return fake_quantized(self)
+        return fake_quantized(self.exported, self.quantized)

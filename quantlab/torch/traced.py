@@ -118,7 +118,7 @@ def _attention(
     return torch.softmax(weights, -1) @ value
 
 
-class _Recorder(fx.Interpreter):
+class _Recorder(fx.Interpreter):  # type: ignore[misc]
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.seen: dict[fx.Node, Fingerprint] = {}

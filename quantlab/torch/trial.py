@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,7 +175,7 @@ def _first_sample(
 
 def _remedy(module: torch.nn.Module, signature: Signature, batch: Batch) -> str:
     """The layout that the module does take, if it is one of those that are mixed up."""
-    others = {
+    others: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
         "the images are NHWC, the module takes NCHW: x.permute(0, 3, 1, 2)": lambda x: _moved(x, 4, (0, 3, 1, 2)),
         "the module takes NHWC: x.permute(0, 2, 3, 1)": lambda x: _moved(x, 4, (0, 2, 3, 1)),
         "the image is HWC without a batch, the module takes NCHW": lambda x: _moved(x[None], 4, (0, 3, 1, 2)),

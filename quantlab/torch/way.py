@@ -18,10 +18,11 @@ from quantlab.onnx_model import has_qdq
 from quantlab.ort import Session, beyond
 from quantlab.qdq import MIN_SQNR_DB, Selection, WeightStyle
 from quantlab.torch.check import check_module, on_cpu, quantizers_of, unwrapped
+from quantlab.torch.exported import Exported
 from quantlab.torch.exporting import ExportOptions, write_onnx
 from quantlab.torch.feeds import ModuleBatches, signature_of
 from quantlab.torch.names import module_names
-from quantlab.torch.result import Exported, QuantizedModule
+from quantlab.torch.result import QuantizedModule
 from quantlab.torch.trial import Trial, close, try_batch
 
 
@@ -53,9 +54,7 @@ def quantize(
 ) -> QuantizedModule:
     """See `quantlab.torch.quantize`."""
     table = calibrate(exported.model, exported.batches, algorithm)
-    return QuantizedModule(
-        exported, table, quantize_onnx(exported.model, table, selection=selection, weights=weights)
-    )
+    return QuantizedModule(exported, table, quantize_onnx(exported.model, table, selection=selection, weights=weights))
 
 
 def _first(loader: Any) -> Any:

@@ -75,6 +75,7 @@ HOMES = {
     "onnxscript": "quantlab/torch",
     "tensorrt": "quantlab/trt",
     "torch": "quantlab/torch",
+    "torch_tensorrt": "quantlab/torch",
     "triton_python_backend_utils": "quantlab/triton/server_model.py",
     "tritonclient": "quantlab/triton/validate.py",
 }

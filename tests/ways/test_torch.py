@@ -26,7 +26,10 @@ from torch_modules import Attention, Branchy, Residual, Tokens, TwoInputs, image
 nn: Any = torch.nn
 BOTH = pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
 EVERYTHING = quantlab.Selection(include=("*",))
-pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 
 def run(model: onnx.ModelProto, batch: Any) -> dict[str, np.ndarray]:
@@ -155,7 +158,9 @@ def test_compiled_and_parallel_modules_are_the_modules_in_them() -> None:
     assert "layer1.0.conv1" in quantlab.torch.export(module, images(1)).modules.nodes.values()
 
 
-@pytest.mark.parametrize(("exporter", "opset"), [("dynamo", 18), ("dynamo", 20), ("torchscript", 13), ("torchscript", 17)])
+@pytest.mark.parametrize(
+    ("exporter", "opset"), [("dynamo", 18), ("dynamo", 20), ("torchscript", 13), ("torchscript", 17)]
+)
 def test_opset_is_the_one_asked_for(exporter: str, opset: int) -> None:
     exported = quantlab.torch.export(Residual().eval(), images(1), exporter=exporter, opset=opset)
     assert opset_of(exported.model) == opset
@@ -233,7 +238,7 @@ def generated() -> Iterator[Any]:
         (lambda: Residual().eval(), lambda: images(1)[0][0], ConfigError, "loader is a tensor"),
         (lambda: Residual().eval(), samples, DataError, "number without a batch dimension.*DataLoader"),
         (lambda: Residual().eval(), lambda: [3.0], DataError, "'x' is a number without a batch dimension"),
-        (lambda: Residual().eval(), lambda: [x.permute(0, 2, 3, 1) for x, _ in images(1)], DataError, "images are NHWC"),
+        (lambda: Residual().eval(), lambda: [x.permute(0, 2, 3, 1) for x, _ in images(1)], DataError, "are NHWC"),
         (lambda: Residual().eval(), lambda: [x[0] for x, _ in images(1)], DataError, "DataLoader, not its Dataset"),
         (lambda: Residual().eval(), lambda: [x.double() for x, _ in images(1)], DataError, "give float32"),
         (lambda: Residual().eval(), lambda: [{"image": x} for x, _ in images(1)], ConfigError, "no argument 'image'"),
@@ -293,5 +298,5 @@ def test_attention_is_quantized_and_found_again(exporter: str) -> None:
     batch = {"x": loader[0].numpy()}
     fake = result.fake_quantized()(loader[0]).detach().numpy()
     own = np.abs(run(result.model, batch)["output"] - run(result.exported.model, batch)["output"]).max()
-    assert 0 < np.abs(fake - run(result.model, batch)["output"]).max() + own
+    assert np.abs(fake - run(result.model, batch)["output"]).max() + own > 0
     np.testing.assert_allclose(fake, run(result.model, batch)["output"], atol=own / 10)

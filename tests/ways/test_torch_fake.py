@@ -23,7 +23,10 @@ from torch_modules import Attention, Residual, Tokens, images  # noqa: E402
 nn: Any = torch.nn
 BOTH = pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
 EVERYTHING = quantlab.Selection(include=("*",))
-pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 
 def qdq_nodes(channels: bool) -> onnx.ModelProto:
@@ -41,9 +44,13 @@ def test_arithmetic_is_that_of_onnx_runtime_bit_for_bit(channels: bool) -> None:
     rng = np.random.default_rng(0)
     scale = np.asarray(rng.uniform(1e-4, 10, 4 if channels else ()), np.float32)
     ties = (np.arange(-140, 140, dtype=np.float32)[None, :] + 0.5) * np.reshape(scale, (-1, 1))
-    x = np.concatenate([np.broadcast_to(ties, (4, ties.shape[1])), rng.normal(0, 100, (4, 4000)) * np.reshape(scale, (-1, 1))], 1)
+    x = np.concatenate(
+        [np.broadcast_to(ties, (4, ties.shape[1])), rng.normal(0, 100, (4, 4000)) * np.reshape(scale, (-1, 1))], 1
+    )
     x = x.astype(np.float32)
-    wanted = Session(qdq_nodes(channels), optimize=False).run({"x": x, "s": scale, "z": np.zeros(scale.shape, np.int8)})["y"]
+    wanted = Session(qdq_nodes(channels), optimize=False).run(
+        {"x": x, "s": scale, "z": np.zeros(scale.shape, np.int8)}
+    )["y"]
     got = FakeQuantize(torch.from_numpy(np.array(scale)), 0 if channels else None, "x")(torch.from_numpy(x)).numpy()
     assert got.tobytes() == wanted.tobytes()
 
