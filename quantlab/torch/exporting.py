@@ -128,8 +128,8 @@ def write_onnx(
         require_exporter()
         program = exported_program(module, signature, trial, options.dynamic_batch)
         return _checked(_by_dynamo(program, signature, trial.outputs, options), options), ()
-    proto, told = _by_torchscript(module, signature, trial, options)
-    return _checked(proto, options), told
+    proto, warned = _by_torchscript(module, signature, trial, options)
+    return _checked(proto, options), warned
 
 
 def _checked(proto: onnx.ModelProto, options: ExportOptions) -> onnx.ModelProto:
@@ -189,11 +189,11 @@ def _by_torchscript(
         and "Python" in str(w.message)
         and not any(Path(w.filename).is_relative_to(folder) for folder in known)
     ]
-    told: tuple[str, ...] = ()
+    warned: tuple[str, ...] = ()
     if branches:  # by a shape or by data? torch.export knows: it goes on with shapes and refuses data
         exported_program(module, signature, trial, options.dynamic_batch)
-        told = tuple(dict.fromkeys(f"traced with the shapes of the first batch: {_place(w)}" for w in branches))
-    return onnx.load_model_from_string(file.getvalue()), told
+        warned = tuple(dict.fromkeys(f"traced with the shapes of the first batch: {_place(w)}" for w in branches))
+    return onnx.load_model_from_string(file.getvalue()), warned
 
 
 def _place(warning: warnings.WarningMessage) -> str:

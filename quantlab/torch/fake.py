@@ -17,11 +17,12 @@ from quantlab.qdq import Quantized
 from quantlab.qdq.placement import WeightSite
 from quantlab.qdq.prepare import prepare
 from quantlab.qdq.rules import row_of
+from quantlab.torch.counterparts import WEIGHT_AT
 from quantlab.torch.exported import Exported
 from quantlab.torch.exporting import exported_program
 from quantlab.torch.fake_quantize import FakeQuantize
 from quantlab.torch.forced import require_same
-from quantlab.torch.locate import WEIGHT_AT, Found, Places, oriented, refuse
+from quantlab.torch.locate import Found, Places, oriented, refuse
 from quantlab.torch.pairs import Pair, pairs_of, read_only_quantized
 from quantlab.torch.traced import Traced, operator_of, trace
 from quantlab.torch.trial import close
@@ -63,8 +64,8 @@ def _drop_unread(module: fx.GraphModule) -> None:
     read = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
     read |= {f"{node.target}.scale" for node in module.graph.nodes if node.op == "call_module"}
     for name in [name for name, _ in (*module.named_parameters(), *module.named_buffers()) if name not in read]:
-        owner, _, own = name.rpartition(".")
-        delattr(module.get_submodule(owner), own)
+        owner, _, attribute = name.rpartition(".")
+        delattr(module.get_submodule(owner), attribute)
 
 
 class _Work:
@@ -165,12 +166,12 @@ class _Work:
         layer.last.replace_all_uses_with(layer.node)
         layer.node.update_arg(1, layer.source)  # the old weight has a reader less
         with graph.inserting_before(layer.node):
-            own = graph.get_attr(self._parameter(owner, "weight", folded))
+            replaced = graph.get_attr(self._parameter(owner, "weight", folded))
             if len(inputs) > 2:
                 bias = numpy_helper.to_array(self._constants[inputs[2]])
                 held = graph.get_attr(self._parameter(owner, "bias", bias))
                 layer.node.args = (*layer.node.args[:2], held, *layer.node.args[3:])
-        return own
+        return replaced
 
     def _parameter(self, owner: str, name: str, value: NDArray[np.float32]) -> str:
         """A parameter of a module under its usual name, or another one where that is read elsewhere too."""

@@ -104,6 +104,6 @@ def with_torch_operators(module: torch.nn.Module) -> torch.nn.Module:
     copied = copy.deepcopy(module)
     for name, part in list(copied.named_modules()):
         if isinstance(part, FakeQuantize):
-            owner, _, own = name.rpartition(".")
-            setattr(copied.get_submodule(owner), own, TorchFakeQuantize(part))
+            owner, _, attribute = name.rpartition(".")
+            setattr(copied.get_submodule(owner), attribute, TorchFakeQuantize(part))
     return copied

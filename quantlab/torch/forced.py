@@ -76,16 +76,16 @@ class _Forced(fx.Interpreter):  # type: ignore[misc]
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         part = self.fetch_attr(target)
-        own = super().call_module(target, args, kwargs)
+        result = super().call_module(target, args, kwargs)
         if not isinstance(part, FakeQuantize) or part.axis is not None or part.tensor not in self._values:
-            return own
+            return result
         before, after = self._values[part.tensor], self._values[self._ends[part.tensor]]
         given = args[0].numpy()
         # what was rounded before, as behind a dropout, stays as it is
         if given.shape == after.shape and (close(given, before) or close(given, after)):
             return torch.from_numpy(np.array(after))
         if given.shape != after.shape and Fingerprint(given).fits(Fingerprint(before)):
-            return own
+            return result
         raise GraphError(
             f"tensor '{part.tensor}' (module '{self._names.tensors.get(part.tensor, '')}') of the fake-quantized "
             "module is not that of the Q/DQ model",

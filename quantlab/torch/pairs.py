@@ -52,7 +52,16 @@ def pairs_of(qdq: onnx.ModelProto, placement: Placement) -> dict[tuple[str, int]
 
 
 def read_only_quantized(qdq: onnx.ModelProto, tensor: str, scale: NDArray[np.float32]) -> bool:
-    """Whether a tensor is read by QuantizeLinear only, with this scale: then it is rounded there just as well."""
+    """Find out whether a tensor is rounded with a scale wherever it is read.
+
+    Args:
+        qdq: The Q/DQ model.
+        tensor: Of it.
+        scale: Of the pair before.
+
+    Returns:
+        True if only QuantizeLinear nodes of this scale read it: rounding it before is then rounding it there.
+    """
     outputs = {o.name for o in qdq.graph.output}
     constants: Mapping[str, onnx.TensorProto] = {w.name: w for w in qdq.graph.initializer}
     readers = [node for node in qdq.graph.node if tensor in node.input]

@@ -56,7 +56,16 @@ def operator_of(node: fx.Node) -> str:
 
 
 def placeholders(module: fx.GraphModule, signature: Signature, batch: Batch) -> list[torch.Tensor]:
-    """The inputs of a graph in its own order."""
+    """The inputs of a graph in the order of its placeholders.
+
+    Args:
+        module: The graph.
+        signature: How the module is called.
+        batch: What it is called with.
+
+    Returns:
+        A tensor per placeholder.
+    """
     tensors = tensors_of(batch)
     names = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
     if set(names) == set(tensors):

@@ -129,7 +129,15 @@ def try_batch(
 
 
 def close(found: NDArray[Any], wanted: NDArray[Any]) -> bool:
-    """Whether two arrays are the same but for the rounding of float32."""
+    """Find out whether two arrays are the same but for the rounding of float32.
+
+    Args:
+        found: One.
+        wanted: The other, whose largest magnitude sets what rounding may do.
+
+    Returns:
+        True if their shapes are the same and no two values are further apart.
+    """
     if found.shape != wanted.shape:
         return False
     if wanted.dtype.kind != "f" or not wanted.size:

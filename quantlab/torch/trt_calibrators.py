@@ -25,18 +25,17 @@ class _ByPlace(StreamCalibrator):
 
     def get_batch(self, names: Sequence[str]) -> list[int] | None:
         """Device addresses of the next batch, or None at the end."""
-        own = self._own_names(names)
-        return super().get_batch(own)
+        return super().get_batch(self._names_of(names))
 
     def read_calibration_cache(self) -> bytes:  # the binding takes buffers only
         """The cache to use in place of batches; empty for none."""
         return super().read_calibration_cache() or b""
 
-    def _own_names(self, names: Sequence[str]) -> list[str]:
+    def _names_of(self, names: Sequence[str]) -> list[str]:
         try:
             places = [int(name.removeprefix("input_")) for name in names]
-            own = [spec.name for spec in self.feeder.specs]
-            return [own[place] for place in places]
+            known = [spec.name for spec in self.feeder.specs]
+            return [known[place] for place in places]
         except BaseException as error:  # nothing may leave a callback
             self._problem = self._problem or error
             return list(names)

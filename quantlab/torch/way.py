@@ -38,15 +38,15 @@ def export(module: Any, loader: Any, inputs: Sequence[str] | None, options: Expo
     copied = on_cpu(module)
     quantizers = quantizers_of(copied)
     trial = try_batch(copied, signature, batch, options.dynamic_batch, bool(quantizers))
-    proto, told = write_onnx(copied, signature, trial, options)
+    proto, warned = write_onnx(copied, signature, trial, options)
     if quantizers and not has_qdq(proto):
         raise GraphError(
             f"the module has quantizers (first: '{quantizers[0]}'), the export of them has no Q/DQ nodes",
             hint="export it by the package that made them, as the page on PyTorch says",
         )
-    told = (*told, *_differences(proto, trial))
+    warned = (*warned, *_differences(proto, trial))
     names = module_names(proto, {name for name, _ in copied.named_modules()}, set(copied.state_dict()))
-    return Exported(proto, names, batches, told, copied, options, trial)
+    return Exported(proto, names, batches, warned, copied, options, trial)
 
 
 def quantize(
@@ -75,7 +75,7 @@ def _differences(proto: Any, trial: Trial) -> tuple[str, ...]:
     if beyond(proto).notices():
         return ("ONNX Runtime does not run all of the export: its outputs were not compared with the module's",)
     found = Session(proto, optimize=False).run(trial.batch)
-    told = []
+    warned = []
     for name, wanted in trial.outputs.items():
         same = name in found and close(found[name], wanted)
         # PyTorch multiplies by the inverse of a scale where ONNX divides: a tie becomes another step, and these add up
@@ -86,8 +86,10 @@ def _differences(proto: Any, trial: Trial) -> tuple[str, ...]:
                 hint="export by the other exporter, and report this module to PyTorch",
             )
         if not same:
-            told.append(f"output '{name}' of the export has {sqnr:.1f} dB SQNR against the module's: ties of rounding")
-    return tuple(told)
+            warned.append(
+                f"output '{name}' of the export has {sqnr:.1f} dB SQNR against the module's: ties of rounding"
+            )
+    return tuple(warned)
 
 
 def _sqnr_db(found: NDArray[Any], wanted: NDArray[Any]) -> float:
