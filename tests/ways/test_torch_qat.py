@@ -151,13 +151,13 @@ def test_fx_qat_of_x86_has_what_tensorrt_refuses_and_the_repair_says_what_change
 
 
 def test_eager_qat_keeps_its_scales() -> None:
-    from torch.ao.quantization import DeQuantStub, QuantStub, disable_observer, prepare_qat
+    from torch.ao.quantization import DeQuantStub, QuantStub, disable_observer, fuse_modules_qat, prepare_qat
 
     torch.manual_seed(0)
     layers = (QuantStub(), nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 1))
     module = nn.Sequential(*layers, DeQuantStub()).train()
     module.qconfig = fake_quantize(True)
-    prepare_qat(module, inplace=True)
+    module = prepare_qat(fuse_modules_qat(module, [["1", "2"]]))
     for x in batches():
         module(x)
     module.eval().apply(disable_observer)
