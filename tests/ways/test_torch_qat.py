@@ -71,7 +71,7 @@ def scales(model: onnx.ModelProto) -> dict[str, list[Any]]:
 def require_kept(given: onnx.ModelProto, repaired: onnx.ModelProto) -> int:
     """Every scale of the repaired model is one that the given model has at the same place.
 
-    Bit for bit where it is some float32 amax / 127. PyTorch divides by 127.5, and 127 units in the last place of a scale
+    Bit for bit where it is some float32 amax / 127. PyTorch divides by 127.5, and 127 last units of a scale
     are less than one of its amax, so that one scale in a hundred or so has no such amax: it moves by one unit.
     """
     before, after = scales(given), scales(repaired)
