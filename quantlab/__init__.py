@@ -68,6 +68,7 @@ _ROOMS = (
     "ort",
     "qdq",
     "report",
+    "torch",
     "triton",
     "trt",
     "tune",

@@ -127,6 +127,10 @@ class StreamCalibrator:
         self.check_cache()
         network.attach(self, config)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> StreamCalibrator:
+        """Itself: who copies settings, as Torch-TensorRT does, means this calibrator, its stream and its memory."""
+        return self
+
     @property
     def description(self) -> str:
         """The algorithm, for the engine's record."""

@@ -29,6 +29,10 @@ class TableScalesCalibrator:
         self.table = table
         self.asked_for_batches = False
 
+    def __deepcopy__(self, memo: dict[int, object]) -> TableScalesCalibrator:
+        """Itself: who copies settings, as Torch-TensorRT does, means this calibrator, its stream and its memory."""
+        return self
+
     @property
     def description(self) -> str:
         """For the engine's record."""

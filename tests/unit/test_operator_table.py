@@ -14,9 +14,16 @@ from quantlab.qdq.rules import OPERATORS, RULES, WEIGHTED, operators, row_of, we
 
 PACKAGE = Path(__file__).parents[2] / "quantlab"
 KNOWN = {schema.name for schema in onnx.defs.get_all_schemas()}
-TABLES = {"qdq/rules.py", "qdq/measured.py", "fp16/policy.py", "onnx_model/finite.py", "data/integer_inputs.py"}
-"""What is done with an operator in INT8, what TensorRT fuses, what FP16 would break, whose constants must be finite and
-what an integer means to it: the only lists."""
+TABLES = {
+    "qdq/rules.py",
+    "qdq/measured.py",
+    "fp16/policy.py",
+    "onnx_model/finite.py",
+    "data/integer_inputs.py",
+    "torch/counterparts.py",
+}
+"""What is done with an operator in INT8, what TensorRT fuses, what FP16 would break, whose constants must be finite,
+what an integer means to it, what it is called in PyTorch: the only lists."""
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).as_posix() not in TABLES)
 QDQ = {"QuantizeLinear", "DequantizeLinear"}
 """These two are the subject of the package, not an entry of its policy."""

@@ -28,6 +28,7 @@ ROOMS = [
     "ort",
     "qdq",
     "report",
+    "torch",
     "triton",
     "tune",
 ]

@@ -46,6 +46,7 @@ ORDER = [
     "comparison",
     "tune",
     "api",
+    "torch",
     "report",
     "cli",
     "__main__",
@@ -71,7 +72,10 @@ HOMES = {
     "pynvml": "quantlab/memory",
     "rich": "quantlab/cli",
     "scipy": "quantlab/tune/optimum.py",
+    "onnxscript": "quantlab/torch",
     "tensorrt": "quantlab/trt",
+    "torch": "quantlab/torch",
+    "torch_tensorrt": "quantlab/torch",
     "triton_python_backend_utils": "quantlab/triton/server_model.py",
     "tritonclient": "quantlab/triton/validate.py",
 }
