@@ -1,0 +1,173 @@
+"""A Keras model or SavedModel as ONNX: tf2onnx's graph with the model's names, and nothing lost without a word."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from quantlab.errors import ConfigError, GraphError, QuantlabError, first_line
+from quantlab.keras.borders import Border, borders
+from quantlab.keras.handlers import Handled, scalars_in_sums
+from quantlab.keras.source import Shape, Source, read_source, tensorflow
+from quantlab.onnx_model import all_nodes, check_model, has_qdq, save_model
+
+OPSETS = range(13, 19)
+"""From the first with Q/DQ per channel to the last that tf2onnx writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A model as ONNX.
+
+    Attributes:
+        model: The ONNX model; its inputs are the given model's, in their own layout.
+        transposes: What is left of the change of layout.
+        notes: What a user of the model must know.
+        quantized: Whether it has Q/DQ nodes, from FakeQuant operators.
+    """
+
+    model: onnx.ModelProto
+    transposes: tuple[Border, ...]
+    notes: tuple[str, ...]
+    quantized: bool
+
+    def save(self, path: str | Path) -> None:
+        """Write the ONNX model.
+
+        Args:
+            path: The file.
+        """
+        save_model(self.model, Path(path))
+
+    def describe(self) -> list[str]:
+        """Transposes and notes, a line each."""
+        return [*map(str, self.transposes), *self.notes]
+
+
+def to_onnx(
+    model: Any,
+    *,
+    shapes: Mapping[str, tuple[int | None, ...]] | None = None,
+    signature: str = "serving_default",
+    opset: int = 17,
+) -> Converted:
+    """Convert a Keras model or a SavedModel.
+
+    FakeQuant operators of quantization-aware training become Q/DQ nodes with symmetric int8 scales; where their range was
+    not symmetric, a note says what that loses.
+
+    Args:
+        model: A Keras model (Keras 3 on TensorFlow, or tf_keras), a `.keras` or `.h5` file, or a SavedModel folder.
+        shapes: Input -> its shape, with None for the batch: for inputs that leave more open, and for subclassed models.
+        signature: Of a SavedModel.
+        opset: Of the ONNX model.
+
+    Returns:
+        The ONNX model with what is left of NHWC.
+
+    Raises:
+        ConfigError: It is no such model, or an argument does not fit it.
+        DataError: A file is missing.
+        GraphError: It cannot be loaded or converted, or has a range that int8 cannot have.
+        MissingDependencyError: TensorFlow or tf2onnx is missing.
+    """
+    if opset not in OPSETS:
+        raise ConfigError(f"opset {opset}", hint=f"choose one from {OPSETS[0]} to {OPSETS[-1]}")
+    source = read_source(model, _shapes(shapes), signature)
+    handled, said = Handled(), _Said()
+    with said.listening():
+        proto = _converted(source, opset, handled)
+    if handled.errors:
+        raise handled.errors[0]
+    _check_operators(proto, opset)
+    _order_outputs(proto, source)
+    del proto.metadata_props[:]
+    proto.graph.name = re.sub(r"\W", "_", source.name) or "model"
+    check_model(proto)
+    notes = [*said.notes(), *handled.lost]
+    return Converted(proto, borders(proto), tuple(notes), has_qdq(proto))
+
+
+def _shapes(shapes: Mapping[str, tuple[int | None, ...]] | None) -> Mapping[str, Shape]:
+    found = {name: tuple(shape) for name, shape in (shapes or {}).items()}
+    for name, shape in found.items():
+        if any(d is not None and d < 1 for d in shape):
+            raise ConfigError(f"shape {shape} of input '{name}'", hint="give positive sizes, and None for the batch")
+    return found
+
+
+def _converted(source: Source, opset: int, handled: Handled) -> onnx.ModelProto:
+    tf = tensorflow()
+    import tf2onnx
+
+    function = tf.function(source.call, input_signature=source.inputs, autograph=False)
+    try:
+        proto, _ = tf2onnx.convert.from_function(
+            function, input_signature=source.inputs, opset=opset, custom_op_handlers=handled.operators(),
+            custom_rewriter=[scalars_in_sums],
+        )  # fmt: skip
+    except QuantlabError:
+        raise
+    except Exception as error:  # whatever the layers of the model raise while they are traced, or tf2onnx
+        raise GraphError(
+            f"'{source.name}' cannot be converted: {type(error).__name__}: {first_line(error)}",
+            hint="does it run as tf.function(model)? python -m tf2onnx.convert --saved-model FOLDER --verbose says more",
+        ) from error
+    return proto
+
+
+def _check_operators(proto: onnx.ModelProto, opset: int) -> None:
+    """An error for operators that tf2onnx has left as they were."""
+    left = {n.op_type: n.name for n in all_nodes(proto.graph) if not n.domain and not onnx.defs.has(n.op_type, opset, "")}
+    left |= {n.op_type: n.name for n in all_nodes(proto.graph) if n.domain not in ("", "ai.onnx")}
+    if left:
+        (op, name), *_ = left.items()
+        raise GraphError(
+            f"tf2onnx converts no {', '.join(sorted(left))} (of '{name}')" if len(left) > 1
+            else f"tf2onnx converts no {op} ('{name}')",
+            hint="write the layer with other operators, or export the part of the model before it",
+        )  # fmt: skip
+
+
+def _order_outputs(proto: onnx.ModelProto, source: Source) -> None:
+    """The outputs in the order of the model: tf2onnx sorts them by name."""
+    order = {name: number for number, name in enumerate(source.outputs)}
+    outputs = sorted(proto.graph.output, key=lambda value: order.get(value.name, len(order)))
+    del proto.graph.output[:]
+    proto.graph.output.extend(outputs)
+
+
+class _Said(logging.Handler):
+    """What tf2onnx says while it goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._records: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append(record.getMessage().splitlines()[0])
+
+    def notes(self) -> list[str]:
+        """What makes the model another than it should be; each once."""
+        failed = dict.fromkeys(re.findall(r"Failed to apply (\w+)", "\n".join(self._records)))
+        return [f"tf2onnx gave up its step {name}: more is left of the original layout than need be" for name in failed]
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear what it says in place of standard error."""
+        logger = logging.getLogger("tf2onnx")
+        before = (logger.propagate, logger.level, logger.handlers[:])
+        logger.propagate, logger.handlers = False, [self]
+        logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            logger.propagate, level, logger.handlers = before
+            logger.setLevel(level)
