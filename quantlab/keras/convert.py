@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import onnx
 from quantlab.errors import ConfigError, GraphError, QuantlabError, first_line
 from quantlab.keras.borders import Border, borders
 from quantlab.keras.handlers import Handled, scalars_in_sums
+from quantlab.keras.marks import write_qdq
 from quantlab.keras.source import Shape, Source, read_source, tensorflow
+from quantlab.keras.trained import TrainedWeight, trained_graph
 from quantlab.onnx_model import all_nodes, check_model, has_qdq, save_model
+from quantlab.qdq import lint
 
 OPSETS = range(13, 19)
 """From the first with Q/DQ per channel to the last that tf2onnx writes."""
@@ -60,8 +64,8 @@ def to_onnx(
 ) -> Converted:
     """Convert a Keras model or a SavedModel.
 
-    FakeQuant operators of quantization-aware training become Q/DQ nodes with symmetric int8 scales; where their range was
-    not symmetric, a note says what that loses.
+    FakeQuant operators of quantization-aware training become Q/DQ nodes with symmetric int8 scales; where their range
+    was not symmetric, a note says what that loses.
 
     Args:
         model: A Keras model (Keras 3 on TensorFlow, or tf_keras), a `.keras` or `.h5` file, or a SavedModel folder.
@@ -83,15 +87,16 @@ def to_onnx(
     source = read_source(model, _shapes(shapes), signature)
     handled, said = Handled(), _Said()
     with said.listening():
-        proto = _converted(source, opset, handled)
+        proto, weights = _converted(source, opset, handled)
     if handled.errors:
         raise handled.errors[0]
+    lost = write_qdq(proto, handled.marked, weights)
     _check_operators(proto, opset)
     _order_outputs(proto, source)
     del proto.metadata_props[:]
     proto.graph.name = re.sub(r"\W", "_", source.name) or "model"
     check_model(proto)
-    notes = [*said.notes(), *handled.lost]
+    notes = [*said.notes(), *lost, *_findings(proto)]
     return Converted(proto, borders(proto), tuple(notes), has_qdq(proto))
 
 
@@ -103,31 +108,41 @@ def _shapes(shapes: Mapping[str, tuple[int | None, ...]] | None) -> Mapping[str,
     return found
 
 
-def _converted(source: Source, opset: int, handled: Handled) -> onnx.ModelProto:
+def _converted(source: Source, opset: int, handled: Handled) -> tuple[onnx.ModelProto, Mapping[str, TrainedWeight]]:
+    """tf2onnx's model, and the weights that are inputs of it."""
     tf = tensorflow()
     import tf2onnx
 
     function = tf.function(source.call, input_signature=source.inputs, autograph=False)
+    ours: dict[str, Any] = {"custom_op_handlers": handled.operators(), "custom_rewriter": [scalars_in_sums]}
     try:
-        proto, _ = tf2onnx.convert.from_function(
-            function, input_signature=source.inputs, opset=opset, custom_op_handlers=handled.operators(),
-            custom_rewriter=[scalars_in_sums],
+        concrete = function.get_concrete_function()
+        trained = trained_graph(concrete)
+        if trained is None:
+            proto, _ = tf2onnx.convert.from_function(function, input_signature=source.inputs, opset=opset, **ours)
+            return proto, {}
+        names = [spec.name for spec in source.inputs]
+        renamed = dict(zip(trained.inputs, names, strict=False))  # those of weights keep theirs
+        renamed |= {f"{name}:0": name for name in trained.weights}
+        renamed |= dict(zip(trained.outputs, sorted(concrete.structured_outputs), strict=True))
+        proto, _ = tf2onnx.convert.from_graph_def(
+            trained.graph_def, name=source.name, input_names=trained.inputs, output_names=trained.outputs, opset=opset,
+            tensors_to_rename=renamed, **ours,
         )  # fmt: skip
+        return proto, trained.weights
     except QuantlabError:
         raise
     except Exception as error:  # whatever the layers of the model raise while they are traced, or tf2onnx
         raise GraphError(
             f"'{source.name}' cannot be converted: {type(error).__name__}: {first_line(error)}",
-            hint="does it run as tf.function(model)? python -m tf2onnx.convert --saved-model FOLDER --verbose says more",
+            hint="does tf.function(model) run? python -m tf2onnx.convert --saved-model FOLDER --verbose says more",
         ) from error
-    return proto
 
 
 def _check_operators(proto: onnx.ModelProto, opset: int) -> None:
     """An error for operators that tf2onnx has left as they were."""
-    left = {n.op_type: n.name for n in all_nodes(proto.graph) if not n.domain and not onnx.defs.has(n.op_type, opset, "")}
-    left |= {n.op_type: n.name for n in all_nodes(proto.graph) if n.domain not in ("", "ai.onnx")}
-    if left:
+    nodes = list(all_nodes(proto.graph))
+    if left := {n.op_type: n.name for n in nodes if n.domain or not onnx.defs.has(n.op_type, opset, "")}:
         (op, name), *_ = left.items()
         raise GraphError(
             f"tf2onnx converts no {', '.join(sorted(left))} (of '{name}')" if len(left) > 1
@@ -142,6 +157,15 @@ def _order_outputs(proto: onnx.ModelProto, source: Source) -> None:
     outputs = sorted(proto.graph.output, key=lambda value: order.get(value.name, len(order)))
     del proto.graph.output[:]
     proto.graph.output.extend(outputs)
+
+
+def _findings(proto: onnx.ModelProto) -> list[str]:
+    """What TensorRT will make of the Q/DQ of the training, by `lint`."""
+    counted = Counter(finding.code for finding in lint(proto)) if has_qdq(proto) else Counter()
+    if not counted:
+        return []
+    text = ", ".join(f"{count} {code}" for code, count in sorted(counted.items()))
+    return [f"the Q/DQ stand where the training had them, and lint finds {text}: quantlab repair places them anew"]
 
 
 class _Said(logging.Handler):

@@ -1,4 +1,4 @@
-"""What tf2onnx does not convert itself: TensorFlow's FakeQuant operators as symmetric int8, Erfc, scalars in sums.
+"""What tf2onnx does not convert itself: TensorFlow's FakeQuant operators, Erfc, scalars in sums.
 
 tf2onnx goes on after an exception in a handler and leaves the operator as it was, so errors are kept, not raised.
 """
@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from quantlab.errors import GraphError, QuantlabError
-from quantlab.keras.ranges import FakeQuant, int8_scales
+from quantlab.keras.ranges import FakeQuant
 
 Handler = tuple[Callable[..., None], list[Any]]
+MARK = "quantlab_fake_quant_"
+"""What a node begins with that stands for a FakeQuant operator."""
 FAKE = ("FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel")
 
 
@@ -24,13 +26,11 @@ class Handled:
 
     Attributes:
         errors: The first is the reason to give up.
-        lost: What the ranges lost.
-        fake: How many FakeQuant operators there were.
+        marked: The name of the mark -> the FakeQuant operator that it stands for.
     """
 
     errors: list[QuantlabError] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    fake: int = 0
+    marked: dict[str, FakeQuant] = field(default_factory=dict)
 
     def operators(self) -> dict[str, Handler]:
         """For `custom_op_handlers` of tf2onnx."""
@@ -38,8 +38,7 @@ class Handled:
 
     def _convert(self, ctx: Any, node: Any, name: str, args: Any) -> None:  # noqa: ARG002
         try:
-            self.fake += 1
-            _fake_quant(ctx, node, self.lost)
+            _mark(ctx, node, self)
         except QuantlabError as error:
             self.errors.append(error)
             raise
@@ -69,46 +68,20 @@ def _erfc(ctx: Any, node: Any, name: str, args: Any) -> None:  # noqa: ARG001
     ctx.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=node.output, shapes=[shape], dtypes=[dtype])
 
 
-def _fake_quant(ctx: Any, node: Any, lost: list[str]) -> None:
-    """A QuantizeLinear and a DequantizeLinear, or the int8 codes of a weight and a DequantizeLinear."""
+def _mark(ctx: Any, node: Any, handled: Handled) -> None:
+    """A Clip in the place of a FakeQuant operator: a Transpose passes it, which it does not with Q/DQ."""
     fake = _read(node)
-    found = int8_scales(fake)
-    if loss := found.loss(fake):
-        lost.append(loss)
-    per_channel = node.type.endswith("PerChannel") and found.scales.size > 1
-    dtype, shape = ctx.get_dtype(node.output[0]), ctx.get_shape(node.output[0])
-    source = node.inputs[0]
-    while source.type == "Identity":
-        source = source.inputs[0]
-    if per_channel and not source.is_const():
+    if node.type == FAKE[2] and fake.low.size > 1:
         raise GraphError(
             f"'{node.name}' quantizes an activation per channel, TensorRT per tensor only",
             hint="train it with FakeQuantWithMinMaxVars for activations",
         )
-    axis = len(source.get_tensor_value(as_list=False).shape) - 1 if per_channel else 0
-    scales = found.scales if per_channel else found.scales.reshape(())
-    zeros = np.zeros(scales.shape, np.int8)
-    scale = ctx.make_const(f"{node.name}_scale", scales)
-    zero = ctx.make_const(f"{node.name}_zero_point", zeros)
-    attributes = {"axis": axis} if per_channel else {}
+    mark = f"{MARK}{len(handled.marked)}"
+    handled.marked[mark] = fake
+    dtype, shape = ctx.get_dtype(node.output[0]), ctx.get_shape(node.output[0])
+    ends = [ctx.make_const(f"{mark}_{k}", np.float32(end)).output[0] for k, end in enumerate((-1, 1))]
     ctx.remove_node(node.name)
-    if source.is_const():
-        least = -127 if fake.narrow_range else -128
-        codes = np.clip(np.rint(source.get_tensor_value(as_list=False) / scales), least, 127).astype(np.int8)
-        quantized = ctx.make_const(f"{node.name}_quantized", codes).output[0]
-    else:
-        quantized = ctx.make_node(
-            "QuantizeLinear", [node.input[0], scale.output[0], zero.output[0]], op_name_scope=node.name, attr=attributes,
-            shapes=[shape], dtypes=[_INT8],
-        ).output[0]  # fmt: skip
-    ctx.make_node(
-        "DequantizeLinear", [quantized, scale.output[0], zero.output[0]], name=node.name, outputs=node.output,
-        attr=attributes, shapes=[shape], dtypes=[dtype],
-    )  # fmt: skip
-
-
-_INT8 = 3
-"""`onnx.TensorProto.INT8`."""
+    ctx.make_node("Clip", [node.input[0], *ends], name=mark, outputs=node.output, shapes=[shape], dtypes=[dtype])
 
 
 def _read(node: Any) -> FakeQuant:
@@ -119,7 +92,8 @@ def _read(node: Any) -> FakeQuant:
     else:
         if not (node.inputs[1].is_const() and node.inputs[2].is_const()):
             raise GraphError(
-                f"the range of '{node.name}' is computed", hint="export the model for inference: its ranges are constants"
+                f"the range of '{node.name}' is computed",
+                hint="export the model for inference, with constant ranges",
             )
         low, high = (node.inputs[k].get_tensor_value(as_list=False) for k in (1, 2))
-    return FakeQuant(node.name, np.asarray(low), np.asarray(high), bits.i if bits else 8, bool(narrow and narrow.i))
+    return FakeQuant.of(node.name, low, high, bits.i if bits else 8, bool(narrow and narrow.i))

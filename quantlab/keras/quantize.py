@@ -66,8 +66,8 @@ def quantize(
 
     Args:
         model: As `to_onnx`, without FakeQuant operators.
-        data: What the model is fed with, in its own layout: an array, arrays by input name, a `tf.data.Dataset` of batches
-            (with or without labels), or any stream of quantlab.
+        data: What the model is fed with, in its own layout: an array, arrays by input name, a `tf.data.Dataset` of
+            batches (with or without labels), or any stream of quantlab.
         algorithm: As `quantlab.calibrate`.
         shapes: As `to_onnx`.
         signature: As `to_onnx`.
@@ -120,17 +120,14 @@ def keras_batches(data: Any, specs: list[TensorSpec]) -> Batches:
     else:
         require_stream(data)
         first = next(iter(data), None)
-        batches = data if isinstance(first, Mapping) and all(map(_is_array, first.values())) else LoaderBatches(data, names)
+        ready = isinstance(first, Mapping) and all(isinstance(x, np.ndarray) for x in first.values())
+        batches = data if ready else LoaderBatches(data, names)
     for batch in batches:
         for spec in specs:
             if spec.name in batch:
                 _check_layout(spec, np.shape(batch[spec.name]))
         break
     return batches
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray)
 
 
 def _check_layout(spec: TensorSpec, shape: tuple[int, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,12 @@ class FakeQuant:
     high: NDArray[np.float32]
     num_bits: int
     narrow_range: bool
+
+    @classmethod
+    def of(cls, name: str, low: Any, high: Any, num_bits: int, narrow_range: bool) -> FakeQuant:
+        """Of whatever TensorFlow has as ranges."""
+        ends = [np.asarray(end, np.float32).reshape(-1) for end in (low, high)]
+        return cls(name, ends[0], ends[1], num_bits, narrow_range)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ def int8_scales(fake: FakeQuant) -> Int8Scales:
             f"'{fake.name}' was trained with {fake.num_bits} bits, TensorRT's INT8 has 8",
             hint="train with num_bits=8, or convert the model without its FakeQuant operators and calibrate it",
         )
-    low, high = (np.asarray(side, np.float32).reshape(-1) for side in (fake.low, fake.high))
+    low, high = fake.low, fake.high
     for one, other in zip(low, high, strict=True):
         _check(fake.name, float(one), float(other))
     first = 1 if fake.narrow_range else 0

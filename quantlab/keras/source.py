@@ -23,7 +23,10 @@ _ELSEWHERE: Mapping[str, tuple[str, str]] = {
         "give the folder of a SavedModel; a frozen graph: python -m tf2onnx.convert --graphdef FILE --inputs x:0 "
         "--outputs y:0 --output model.onnx",
     ),
-    ".meta": ("is a checkpoint of TensorFlow 1", "python -m tf2onnx.convert --checkpoint FILE --inputs x:0 --outputs y:0"),
+    ".meta": (
+        "is a checkpoint of TensorFlow 1",
+        "python -m tf2onnx.convert --checkpoint FILE --inputs x:0 --outputs y:0",
+    ),
     ".index": ("is a checkpoint: weights without a model", "load it into its model, and give that"),
 }
 """Suffix -> what such a file is, and the way to go."""
@@ -125,7 +128,8 @@ def _keras(model: Any, name: str, shapes: Mapping[str, Shape]) -> Source:
     package = type(model).__module__.split(".")[0]
     if not callable(model) or not hasattr(model, "trainable_variables"):
         raise ConfigError(
-            f"model is a {type(model).__name__}", hint="give a Keras model, a .keras or .h5 file, or a SavedModel folder"
+            f"model is a {type(model).__name__}",
+            hint="give a Keras model, a .keras or .h5 file, or a SavedModel folder",
         )
     if package == "keras" or hasattr(model, "get_compile_config"):
         import keras
@@ -143,7 +147,7 @@ def _keras(model: Any, name: str, shapes: Mapping[str, Shape]) -> Source:
     else:
         raise GraphError(
             f"'{name}' does not say what goes in: it is a subclassed model without a signature",
-            hint="give shapes={'image': (None, 224, 224, 3)}, or the folder of model.export(folder, input_signature=...)",
+            hint="give shapes={'image': (None, 224, 224, 3)}, or the folder of model.export(folder)",
         )
 
     def call(*given: Any) -> Mapping[str, Any]:
@@ -191,7 +195,8 @@ def _saved_model(path: Path, signature: str) -> Source:
     tf = tensorflow()
     if not any(is_file(path / name) for name in ("saved_model.pb", "saved_model.pbtxt")):
         raise DataError(
-            f"{path} has no saved_model.pb", hint="give the folder of a SavedModel: model.export(folder), or a .keras file"
+            f"{path} has no saved_model.pb",
+            hint="give the folder of a SavedModel: model.export(folder), or a .keras file",
         )
     try:
         loaded = tf.saved_model.load(str(path))
@@ -245,7 +250,9 @@ def _checked(source: Source, shapes: Mapping[str, Shape]) -> Source:
         own = None if spec.shape.rank is None else tuple(spec.shape)
         shape = tuple(shapes.get(spec.name, own or ())) or own
         if shape is None:
-            raise GraphError(f"input '{spec.name}' has no known rank", hint=f"shapes={{'{spec.name}': (None, 224, 224, 3)}}")
+            raise GraphError(
+                f"input '{spec.name}' has no known rank", hint=f"shapes={{'{spec.name}': (None, 224, 224, 3)}}"
+            )
         if own is not None and not _fits(shape, own):
             raise ConfigError(
                 f"shape {shape} does not fit input '{spec.name}' of shape {own}", hint="only None may be chosen"
