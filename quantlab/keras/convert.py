@@ -17,6 +17,7 @@ from quantlab.errors import ConfigError, GraphError, QuantlabError, first_line
 from quantlab.keras.borders import Border, borders
 from quantlab.keras.handlers import Handled, scalars_in_sums
 from quantlab.keras.marks import write_qdq
+from quantlab.keras.names import settle_names
 from quantlab.keras.source import Shape, Source, read_source, tensorflow
 from quantlab.keras.trained import TrainedWeight, trained_graph
 from quantlab.onnx_model import all_nodes, check_model, has_qdq, save_model
@@ -93,6 +94,7 @@ def to_onnx(
     lost = write_qdq(proto, handled.marked, weights)
     _check_operators(proto, opset)
     _order_outputs(proto, source)
+    settle_names(proto)
     del proto.metadata_props[:]
     proto.graph.name = re.sub(r"\W", "_", source.name) or "model"
     check_model(proto)

@@ -136,8 +136,8 @@ def _check_layout(spec: TensorSpec, shape: tuple[int, ...]) -> None:
     if len(shape) != len(spec.shape) or len(wanted) != 3 or shape[1:] == wanted:
         return
     if any(tuple(shape[1 + k] for k in order) == wanted for order in permutations(range(3))):
-        last = wanted[2] is not None and shape[1] == wanted[2]
-        names = ("NCHW", "NHWC") if last else ("NHWC", "NCHW")
+        first, _, last = (-1 if d is None else int(d) for d in wanted)
+        names = ("NCHW", "NHWC") if last < first else ("NHWC", "NCHW")  # channels are fewer than rows
         raise DataError(
             f"input '{spec.name}': got {shape}, expected (N, {', '.join(map(str, wanted))}): these look like "
             f"{names[0]} images, and the model takes {names[1]}",

@@ -49,17 +49,20 @@ class Int8Scales:
     Attributes:
         scales: float32, as many as ranges.
         steps: TensorFlow's own, float32.
-        exact: Whether the codes are TensorFlow's own.
+        zero: TensorFlow's codes of zero: where all are those of int8, or one less, scales are steps.
     """
 
     scales: NDArray[np.float32]
     steps: NDArray[np.float32]
-    exact: bool
+    zero: NDArray[np.float32]
 
     def loss(self, fake: FakeQuant) -> str:
         """What was lost, as a line for a person; '' for nothing."""
-        if self.exact:
+        if (self.zero == MIDDLE).all():
             return ""
+        if np.array_equal(self.scales, self.steps):
+            step = float(self.steps[int(np.argmin(self.zero))])
+            return f"'{fake.name}': int8 has no code for its highest value {128 * step:.6g}, which becomes {127 * step:.6g}"
         worst = int(np.argmax(self.scales / self.steps))
         low, high = float(fake.low.flat[worst]), float(fake.high.flat[worst])
         return (
@@ -73,7 +76,8 @@ def int8_scales(fake: FakeQuant) -> Int8Scales:
     """Symmetric scales for a range that TensorFlow trained with.
 
     TensorFlow moves a range so that zero is one of its codes; where that code is the middle one, as it is for symmetric
-    ranges, int8 has the same values. Any other range gets the scale that reaches its farther end.
+    ranges, or one less, int8 has the same values but perhaps the highest. Any other range gets the scale that reaches
+    its farther end.
 
     Args:
         fake: The operator.
@@ -95,10 +99,10 @@ def int8_scales(fake: FakeQuant) -> Int8Scales:
     first = 1 if fake.narrow_range else 0
     steps = (high - low) / np.float32(LEVELS - first)
     zero = np.clip(np.floor(first - low / steps + np.float32(0.5)), first, LEVELS)
-    if (zero == MIDDLE).all():
-        return Int8Scales(steps, steps, True)
+    if np.isin(zero, (MIDDLE - 1, MIDDLE)).all():
+        return Int8Scales(steps, steps, zero)
     amax = np.maximum((zero - first) * steps, (LEVELS - zero) * steps)
-    return Int8Scales((amax / np.float32(INT8_MAX)).astype(np.float32), steps, False)
+    return Int8Scales((amax / np.float32(INT8_MAX)).astype(np.float32), steps, zero)
 
 
 def _check(name: str, low: float, high: float) -> None:

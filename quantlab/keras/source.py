@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,8 +107,10 @@ def _load_keras(path: Path) -> Any:
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras has no exception of its own for any of this
+        unknown = re.search(r"Could not locate (?:class|function) '(\w+)'|Unknown layer: '?(\w+)", str(error))
+        reason = f"it knows no '{unknown[1] or unknown[2]}'" if unknown else first_line(error)
         raise GraphError(
-            f"Keras cannot load {path}: {first_line(error)}",
+            f"Keras cannot load {path}: {reason}",
             hint="load it yourself (keras.models.load_model(path, custom_objects={...})) and give the model, or the "
             "folder of model.export(folder)",
         ) from error
@@ -135,7 +138,7 @@ def _keras(model: Any, name: str, shapes: Mapping[str, Shape]) -> Source:
         import keras
 
         _check_backend(keras)
-    tensors = tf.nest.flatten(_attribute(model, "inputs"))
+    tensors = [one for one in tf.nest.flatten(_attribute(model, "inputs")) if one is not None]
     if tensors:
         structure = getattr(model, "_inputs_struct", None) if package == "keras" else getattr(model, "input", None)
         structure = list(tensors) if structure is None else structure
