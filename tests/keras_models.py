@@ -7,12 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 import onnx
-from keras import layers as L
+from keras import layers as L  # noqa: N812
 from onnx import numpy_helper
 
 
 def lively(model: Any, seed: int = 0) -> Any:
-    """The same with weights of variance 2 / fan-in and BatchNorm that does something: a fresh model's signal dies out."""
+    """The same with weights of variance 2 / fan-in and a BatchNorm that works: a fresh model's signal dies out."""
     rng = np.random.default_rng(seed)
     for variable in model.variables:
         name, shape = variable.path.rsplit("/", 1)[-1], tuple(variable.shape)
@@ -41,7 +41,7 @@ def convolutions() -> Any:
     x = L.Conv2DTranspose(16, 3, strides=2, padding="same", activation="gelu")(x)
     y = L.Conv2D(16, 1, groups=4)(L.LeakyReLU()(x))
     x = L.Concatenate()([L.PReLU(shared_axes=[1, 2])(y), x])
-    x = L.UpSampling2D(2, interpolation="nearest")(L.MaxPooling2D(3, strides=2, padding="same")(x))
+    x = L.UpSampling2D(2, interpolation="bilinear")(L.MaxPooling2D(3, strides=2, padding="same")(x))
     x = L.Conv2D(24, (1, 5), strides=(1, 2), activation="relu")(L.ZeroPadding2D(((0, 1), (2, 0)))(x))
     x = L.AveragePooling2D(2, padding="same")(L.Cropping2D(1)(x))
     pooled = L.Concatenate()([L.GlobalAveragePooling2D()(x), L.GlobalMaxPooling2D()(x)])
@@ -78,8 +78,8 @@ def fed(model: Any, count: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
 def float_bound_db(proto: onnx.ModelProto) -> float:
     """The SQNR that two orders of float32 summation have at least.
 
-    A sum of K products has a relative rounding error of sqrt(K) units (they are independent), the errors of layers add up
-    as their squares do: noise over signal is at most eps * sqrt(sum of K over the layers).
+    A sum of K products has a relative rounding error of sqrt(K) units (they are independent), the errors of layers add
+    up as their squares do: noise over signal is at most eps * sqrt(sum of K over the layers).
     """
     shapes = {tensor.name: numpy_helper.to_array(tensor).shape for tensor in proto.graph.initializer}
     products = sum(

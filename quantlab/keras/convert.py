@@ -15,11 +15,11 @@ import onnx
 
 from quantlab.errors import ConfigError, GraphError, QuantlabError, first_line
 from quantlab.keras.borders import Border, borders
+from quantlab.keras.frozen import TrainedWeight, frozen_graph
 from quantlab.keras.handlers import Handled, scalars_in_sums
 from quantlab.keras.marks import write_qdq
 from quantlab.keras.names import settle_names
 from quantlab.keras.source import Shape, Source, read_source, tensorflow
-from quantlab.keras.trained import TrainedWeight, trained_graph
 from quantlab.onnx_model import all_nodes, check_model, has_qdq, save_model
 from quantlab.qdq import lint
 
@@ -116,22 +116,21 @@ def _converted(source: Source, opset: int, handled: Handled) -> tuple[onnx.Model
     import tf2onnx
 
     function = tf.function(source.call, input_signature=source.inputs, autograph=False)
-    ours: dict[str, Any] = {"custom_op_handlers": handled.operators(), "custom_rewriter": [scalars_in_sums]}
+    eagerly = tf.config.functions_run_eagerly()
     try:
+        # functions within are traced as part of the model: tf2onnx leaves those of Keras' grouped convolutions out
+        tf.config.run_functions_eagerly(True)
         concrete = function.get_concrete_function()
-        trained = trained_graph(concrete)
-        if trained is None:
-            proto, _ = tf2onnx.convert.from_function(function, input_signature=source.inputs, opset=opset, **ours)
-            return proto, {}
+        frozen = frozen_graph(concrete)
         names = [spec.name for spec in source.inputs]
-        renamed = dict(zip(trained.inputs, names, strict=False))  # those of weights keep theirs
-        renamed |= {f"{name}:0": name for name in trained.weights}
-        renamed |= dict(zip(trained.outputs, sorted(concrete.structured_outputs), strict=True))
+        renamed = dict(zip(frozen.inputs, names, strict=False))  # those of weights keep theirs
+        renamed |= {f"{name}:0": name for name in frozen.weights}
+        renamed |= dict(zip(frozen.outputs, sorted(concrete.structured_outputs), strict=True))
         proto, _ = tf2onnx.convert.from_graph_def(
-            trained.graph_def, name=source.name, input_names=trained.inputs, output_names=trained.outputs, opset=opset,
-            tensors_to_rename=renamed, **ours,
+            frozen.graph_def, name=source.name, input_names=frozen.inputs, output_names=frozen.outputs, opset=opset,
+            tensors_to_rename=renamed, custom_op_handlers=handled.operators(), custom_rewriter=[scalars_in_sums],
         )  # fmt: skip
-        return proto, trained.weights
+        return proto, frozen.weights
     except QuantlabError:
         raise
     except Exception as error:  # whatever the layers of the model raise while they are traced, or tf2onnx
@@ -139,6 +138,8 @@ def _converted(source: Source, opset: int, handled: Handled) -> tuple[onnx.Model
             f"'{source.name}' cannot be converted: {type(error).__name__}: {first_line(error)}",
             hint="does tf.function(model) run? python -m tf2onnx.convert --saved-model FOLDER --verbose says more",
         ) from error
+    finally:
+        tf.config.run_functions_eagerly(eagerly)
 
 
 def _check_operators(proto: onnx.ModelProto, opset: int) -> None:
@@ -149,7 +150,7 @@ def _check_operators(proto: onnx.ModelProto, opset: int) -> None:
         raise GraphError(
             f"tf2onnx converts no {', '.join(sorted(left))} (of '{name}')" if len(left) > 1
             else f"tf2onnx converts no {op} ('{name}')",
-            hint="write the layer with other operators, or export the part of the model before it",
+            hint="give the Keras model itself if this is a SavedModel of it; else write the layer with other operators",
         )  # fmt: skip
 
 

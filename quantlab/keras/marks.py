@@ -10,8 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from quantlab.keras.frozen import TrainedWeight
 from quantlab.keras.ranges import FakeQuant, int8_scales
-from quantlab.keras.trained import TrainedWeight
 from quantlab.onnx_model import attribute
 
 

@@ -1,26 +1,35 @@
-"""Names that are the same in every conversion: tf2onnx numbers what it makes through the whole process, and a table or a
-calibration cache of one conversion would not fit the next."""
+"""Names that are the same in every conversion: tf2onnx numbers what it makes through the whole process, and a table or
+a calibration cache of one conversion would not fit the next."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import prod
 
 import onnx
 
 from quantlab.onnx_model import all_nodes
 
 BATCH = "N"
+SMALL = 64
+"""Values of a constant that is no weight."""
 _NUMBER = re.compile(r"(?<=__)\d+")
 
 
 def settle_names(proto: onnx.ModelProto) -> None:
-    """Number what tf2onnx made from 0 on, in the order of the network, and call the batch N; in this very model.
+    """Number what tf2onnx made from 0 on, in the order of the network, list no constant as an input, and call the batch
+    N; in this very model.
 
     Args:
         proto: As tf2onnx made it.
     """
     graph = proto.graph
+    constant = {tensor.name for tensor in graph.initializer}
+    fed = [value for value in graph.input if value.name not in constant]
+    del graph.input[:]
+    graph.input.extend(fed)
+    _name_small_constants(graph)
     fixed = {value.name for value in (*graph.input, *graph.output)}
     numbers: dict[str, str] = {}
 
@@ -38,6 +47,18 @@ def settle_names(proto: onnx.ModelProto) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = ""
+
+
+def _name_small_constants(graph: onnx.GraphProto) -> None:
+    """Equal constants are merged under the name of any of them: they are called after the first that reads them."""
+    small = {t.name for t in graph.initializer if prod(t.dims) <= SMALL}
+    names: dict[str, str] = {}
+    for node in all_nodes(graph):
+        for place, read in enumerate(node.input):
+            if read in small and node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+                names.setdefault(read, f"{node.name or node.output[0]}/constant_{place}")
+    outputs = {value.name for value in graph.output}
+    _rename(graph, lambda name: name if name in outputs else names.get(name, name))
 
 
 def _rename(graph: onnx.GraphProto, renamed: Callable[[str], str]) -> None:

@@ -61,8 +61,8 @@ class Int8Scales:
         if (self.zero == MIDDLE).all():
             return ""
         if np.array_equal(self.scales, self.steps):
-            step = float(self.steps[int(np.argmin(self.zero))])
-            return f"'{fake.name}': int8 has no code for its highest value {128 * step:.6g}, which becomes {127 * step:.6g}"
+            top = float(self.steps[int(np.argmin(self.zero))]) * INT8_MAX
+            return f"'{fake.name}': int8 has no code for its highest value, which becomes {top:.6g}"
         worst = int(np.argmax(self.scales / self.steps))
         low, high = float(fake.low.flat[worst]), float(fake.high.flat[worst])
         return (

@@ -1,4 +1,4 @@
-"""The frozen graph of a model that was trained with FakeQuant operators, with its weights as inputs.
+"""The frozen graph of a model, with the weights behind FakeQuant operators as inputs.
 
 tf2onnx computes what is constant, a FakeQuant operator of a weight included: its range would be gone. An input is never
 computed, and everything that is done to a kernel on its way to its convolution stays in sight.
@@ -32,7 +32,7 @@ class TrainedWeight:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainedGraph:
+class FrozenGraph:
     """A graph for tf2onnx.
 
     Attributes:
@@ -48,21 +48,19 @@ class TrainedGraph:
     weights: Mapping[str, TrainedWeight]
 
 
-def trained_graph(concrete: Any) -> TrainedGraph | None:
-    """Freeze a function that has FakeQuant operators.
+def frozen_graph(concrete: Any) -> FrozenGraph:
+    """Freeze a function. What it has captured, constants included, is no input of it.
 
     Args:
         concrete: The concrete function of the model.
 
     Returns:
-        The graph; None if there is no such operator.
+        The graph.
 
     Raises:
-        GraphError: One is inside of a loop or branch.
+        GraphError: A FakeQuant operator is inside of a loop or branch.
     """
     tf = tensorflow()
-    if not _has_fake(concrete.graph.as_graph_def()):
-        return None
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
@@ -76,12 +74,7 @@ def trained_graph(concrete: Any) -> TrainedGraph | None:
     fed = [tensor.name for tensor in frozen.inputs if tensor.dtype != tf.resource]
     weights = _cut_weights(tf, graph_def)
     inputs = [*fed, *(f"{name}:0" for name in weights)]
-    return TrainedGraph(graph_def, inputs, [tensor.name for tensor in frozen.outputs], weights)
-
-
-def _has_fake(graph_def: Any) -> bool:
-    functions = (node for function in graph_def.library.function for node in function.node_def)
-    return any(node.op in FAKE for nodes in (graph_def.node, functions) for node in nodes)
+    return FrozenGraph(graph_def, inputs, [tensor.name for tensor in frozen.outputs], weights)
 
 
 def _cut_weights(tf: Any, graph_def: Any) -> dict[str, TrainedWeight]:
