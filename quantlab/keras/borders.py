@@ -89,11 +89,12 @@ def _cost(shape: Sequence[int | None] | None, perm: Sequence[int]) -> tuple[int 
     return (prod(rest) if len(rest) == len(shape) - 1 else None), order != sorted(order)
 
 
-_VALUES_STAY = ("QuantizeLinear", "DequantizeLinear", "Identity", "Cast")
+def _quantizes(node: onnx.NodeProto) -> bool:
+    return node.op_type == "QuantizeLinear" or node.op_type == "DequantizeLinear"
 
 
 def _before(name: str, makers: dict[str, onnx.NodeProto]) -> str:
-    while name in makers and makers[name].op_type in _VALUES_STAY:
+    while name in makers and _quantizes(makers[name]):
         name = makers[name].input[0]
     return name
 
@@ -101,6 +102,6 @@ def _before(name: str, makers: dict[str, onnx.NodeProto]) -> str:
 def _behind(name: str, readers: dict[str, list[onnx.NodeProto]]) -> set[str]:
     found = {name}
     for node in readers.get(name, []):
-        if node.op_type in _VALUES_STAY and node.input[0] == name:
+        if _quantizes(node) and node.input[0] == name:
             found |= _behind(node.output[0], readers)
     return found

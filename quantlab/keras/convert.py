@@ -86,8 +86,8 @@ def to_onnx(
     if opset not in OPSETS:
         raise ConfigError(f"opset {opset}", hint=f"choose one from {OPSETS[0]} to {OPSETS[-1]}")
     source = read_source(model, _shapes(shapes), signature)
-    handled, said = Handled(), _Said()
-    with said.listening():
+    handled, heard = Handled(), _Heard()
+    with heard.listening():
         proto, weights = _converted(source, opset, handled)
     if handled.errors:
         raise handled.errors[0]
@@ -98,7 +98,7 @@ def to_onnx(
     del proto.metadata_props[:]
     proto.graph.name = re.sub(r"\W", "_", source.name) or "model"
     check_model(proto)
-    notes = [*said.notes(), *lost, *_findings(proto)]
+    notes = [*heard.notes(), *lost, *_findings(proto)]
     return Converted(proto, borders(proto), tuple(notes), has_qdq(proto))
 
 
@@ -171,7 +171,7 @@ def _findings(proto: onnx.ModelProto) -> list[str]:
     return [f"the Q/DQ stand where the training had them, and lint finds {text}: quantlab repair places them anew"]
 
 
-class _Said(logging.Handler):
+class _Heard(logging.Handler):
     """What tf2onnx says while it goes on."""
 
     def __init__(self) -> None:

@@ -48,7 +48,12 @@ def scalars_in_sums(graph: Any, nodes: Any) -> Any:
     """A scalar that is added becomes a vector of one: with a scalar beside a convolution tf2onnx 1.17 gives up moving
     Transposes out of the whole model.
 
-    For `custom_rewriter` of tf2onnx.
+    Args:
+        graph: Of tf2onnx, which takes this as a `custom_rewriter`.
+        nodes: All of it.
+
+    Returns:
+        The nodes.
     """
     for node in nodes:
         if node.type in ("Add", "AddV2") and node.inputs[1].is_const() and (graph.get_rank(node.input[0]) or 0) > 0:

@@ -128,11 +128,11 @@ def _dequantized(
         graph.graph.node.remove(reader)
         found += _dequantized(graph, reader.output[0], moved(codes), moved(scales), f"{base}_{len(found)}")
     if left:
-        axis, own = _axis_of(scales)
+        axis, values = _axis_of(scales)
         parameters = [
             graph.constant(f"{base}_quantized", codes),
-            graph.constant(f"{base}_scale", own),
-            graph.constant(f"{base}_zero_point", np.zeros(own.shape, np.int8)),
+            graph.constant(f"{base}_scale", values),
+            graph.constant(f"{base}_zero_point", np.zeros(values.shape, np.int8)),
         ]
         attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
         found.append(
@@ -147,14 +147,16 @@ def _moved(graph: _Graph, node: onnx.NodeProto) -> Callable[[NDArray[Any]], NDAr
         return lambda array: array
     if node.op_type == "Transpose":
         return lambda array: array.transpose(attribute(node, "perm", None))
-    if node.op_type not in ("Reshape", "Squeeze", "Unsqueeze") or any(n not in graph.constants for n in node.input[1:]):
+    if any(name not in graph.constants for name in node.input[1:]):
         return None
-    numbers = [tuple(numpy_helper.to_array(graph.constants[n]).tolist()) for n in node.input[1:]]
+    numbers = [tuple(numpy_helper.to_array(graph.constants[name]).tolist()) for name in node.input[1:]]
     if node.op_type == "Reshape":
         return lambda array: array.reshape(tuple(array.shape[k] if d == 0 else d for k, d in enumerate(numbers[0])))
     if node.op_type == "Squeeze":
         return lambda array: np.squeeze(array, numbers[0] if numbers else None)
-    return lambda array: np.expand_dims(array, numbers[0])
+    if node.op_type == "Unsqueeze":
+        return lambda array: np.expand_dims(array, numbers[0])
+    return None
 
 
 def _axis_of(scales: NDArray[np.float32]) -> tuple[int | None, NDArray[np.float32]]:
@@ -162,9 +164,9 @@ def _axis_of(scales: NDArray[np.float32]) -> tuple[int | None, NDArray[np.float3
     if (scales == scales.flat[0]).all():
         return None, scales.reshape(-1)[0]
     for axis in range(scales.ndim):
-        own = scales.min(axis=tuple(k for k in range(scales.ndim) if k != axis))
+        values = scales.min(axis=tuple(k for k in range(scales.ndim) if k != axis))
         shape = [1] * scales.ndim
         shape[axis] = -1
-        if (scales == own.reshape(shape)).all():
-            return axis, own
+        if (scales == values.reshape(shape)).all():
+            return axis, values
     raise AssertionError("scales per channel stay per channel")

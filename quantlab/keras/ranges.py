@@ -37,7 +37,18 @@ class FakeQuant:
 
     @classmethod
     def of(cls, name: str, low: Any, high: Any, num_bits: int, narrow_range: bool) -> FakeQuant:
-        """Of whatever TensorFlow has as ranges."""
+        """Make one of whatever TensorFlow has as ranges.
+
+        Args:
+            name: As the attribute.
+            low: A number or one per channel.
+            high: As low.
+            num_bits: As the attribute.
+            narrow_range: As the attribute.
+
+        Returns:
+            The operator.
+        """
         ends = [np.asarray(end, np.float32).reshape(-1) for end in (low, high)]
         return cls(name, ends[0], ends[1], num_bits, narrow_range)
 
@@ -57,7 +68,14 @@ class Int8Scales:
     zero: NDArray[np.float32]
 
     def loss(self, fake: FakeQuant) -> str:
-        """What was lost, as a line for a person; '' for nothing."""
+        """What was lost, as a line for a person; '' for nothing.
+
+        Args:
+            fake: The operator.
+
+        Returns:
+            The line.
+        """
         if (self.zero == MIDDLE).all():
             return ""
         if np.array_equal(self.scales, self.steps):

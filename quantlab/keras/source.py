@@ -250,15 +250,15 @@ def _checked(source: Source, shapes: Mapping[str, Shape]) -> Source:
                 f"input '{spec.name}' is {spec.dtype.name}, TensorRT takes numbers only",
                 hint="export the part of the model behind what turns it into numbers",
             )
-        own = None if spec.shape.rank is None else tuple(spec.shape)
-        shape = tuple(shapes.get(spec.name, own or ())) or own
+        given = None if spec.shape.rank is None else tuple(spec.shape)
+        shape = tuple(shapes.get(spec.name, given or ())) or given
         if shape is None:
             raise GraphError(
                 f"input '{spec.name}' has no known rank", hint=f"shapes={{'{spec.name}': (None, 224, 224, 3)}}"
             )
-        if own is not None and not _fits(shape, own):
+        if given is not None and not _fits(shape, given):
             raise ConfigError(
-                f"shape {shape} does not fit input '{spec.name}' of shape {own}", hint="only None may be chosen"
+                f"shape {shape} does not fit input '{spec.name}' of shape {given}", hint="only None may be chosen"
             )
         if None in shape[1:]:
             example = tuple(d if d is not None or k == 0 else 224 for k, d in enumerate(shape))
@@ -270,5 +270,5 @@ def _checked(source: Source, shapes: Mapping[str, Shape]) -> Source:
     return Source(source.name, source.call, tuple(inputs), source.outputs)
 
 
-def _fits(shape: Shape, own: Shape) -> bool:
-    return len(shape) == len(own) and all(o in (None, s) for s, o in zip(shape, own, strict=True))
+def _fits(shape: Shape, given: Shape) -> bool:
+    return len(shape) == len(given) and all(o in (None, s) for s, o in zip(shape, given, strict=True))
