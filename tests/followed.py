@@ -1,7 +1,7 @@
 """Following a page that needs more than quantlab: what its blocks say is done in a folder, from top to bottom.
 
 A block with the title of a file becomes that file, `bash` and `sh` run in a shell that stops at the first command that
-fails, `py` runs as one program with the `py` blocks before it. Blocks with the title 'with a GPU' run where they are
+fails, all `py` blocks before it run as one program. Blocks with the title 'with a GPU' run where they are
 asked for only. The tests in tests/docs run what is `bash` and `python`, which needs no more than the project.
 """
 
@@ -65,19 +65,23 @@ def follow(page: str, folder: Path, gpu: bool = False) -> list[str]:
     gpu: Those blocks too that need one.
     Returns what each block that ran printed.
     """
-    printed, program = [], ""
-    for language, title, text in blocks(page):
+    printed: list[str] = []
+    program, pending = "", False
+
+    def run(script: str) -> None:
+        done = shell(script, folder)
+        assert done.returncode == 0, f"{script}\n{done.stdout[-6000:]}"
+        printed.append(done.stdout)
+
+    for language, title, text in [*blocks(page), Block("sh", "", "")]:
         if title not in ("", GPU):
             (folder / title).write_text(text)
-        elif language in ("bash", "sh") and (gpu or title != GPU):
-            done = shell(text, folder)
-            assert done.returncode == 0, f"{text}\n{done.stdout[-6000:]}"
-            printed.append(done.stdout)
         elif language == "py":
-            program += text
-            (folder / "page.py").write_text(program)
-    if program:
-        done = shell(f'"{sys.executable}" page.py', folder)
-        assert done.returncode == 0, done.stdout[-6000:]
-        printed.append(done.stdout)
+            program, pending = program + text, True
+        elif language in ("bash", "sh") and (gpu or title != GPU):
+            if pending:
+                (folder / "page.py").write_text(program)
+                run(f'"{sys.executable}" page.py')
+                pending = False
+            run(text)
     return printed
