@@ -20,8 +20,6 @@ FORMAT = "quantlab.engine"
 
 MOST = 2**42
 """Bytes of an engine, which holds the weights of a network."""
-PLANS = (".engine", ".plan", ".trt")
-"""Suffixes of engines."""
 EXPLICIT = "explicit Q/DQ"
 """`EngineRecord.int8` of an engine whose scales are in the model."""
 
@@ -157,11 +155,6 @@ class Engine:
                 f"({'.'.join(map(str, compute_capability))})",
                 hint="build it again on this GPU",
             )
-
-
-def is_engine(path: Path) -> bool:
-    """Whether a file is taken for an engine: by its suffix, else by the record beside it."""
-    return path.suffix in PLANS or (path.suffix != ".onnx" and is_file(_record_path(path)))
 
 
 def _record_path(path: Path) -> Path:

@@ -501,7 +501,8 @@ for given in (model, "saved"):
     (name,) = (value.name for value in found.model.graph.input)
     (got,) = run(found.model, {name: x})
     kinds = [node.op_type for node in found.model.graph.node]
-    print(found.quantized, kinds.count("DequantizeLinear") - kinds.count("QuantizeLinear"), round(sqnr_db(want, got), 1))
+    weights = kinds.count("DequantizeLinear") - kinds.count("QuantizeLinear")
+    print(found.quantized, weights, round(sqnr_db(want, got), 1))
 """
 
 
