@@ -159,9 +159,9 @@ def test_random_calibration_data_is_told_by_convert_only(page: Followed) -> None
         "polygraphy convert sample/model.onnx --int8 --calibration-cache no.cache -o e.engine", page.folder
     )
     assert warning in converted.stdout
-    ran = run("polygraphy run sample/model.onnx --trt --int8 --calibration-cache no.cache --gen random_data.py", page.folder)
+    ran = run("polygraphy run sample/model.onnx --trt --int8 --calibration-cache no.cache --gen data.gen", page.folder)
     assert warning not in ran
-    assert "Calibrator(data_loader=DataLoader(), cache='no.cache')" in (page.folder / "random_data.py").read_text()
+    assert "Calibrator(data_loader=DataLoader(), cache='no.cache')" in (page.folder / "data.gen").read_text()
 
 
 BINDINGS = """
