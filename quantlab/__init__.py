@@ -61,6 +61,7 @@ _ROOMS = (
     "engines",
     "errors",
     "fp16",
+    "keras",
     "memory",
     "numerics",
     "observers",

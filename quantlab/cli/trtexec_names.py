@@ -51,7 +51,12 @@ OF_COMMANDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "build": {"--saveEngine": "--output"},
         "bench": {"--exportTimes": "--output"},
-        "trtexec": {"--saveEngine": "--save-engine", "--useCudaGraph": "--cuda-graph", "--maxBatch": "--batch"},
+        "trtexec": {
+            "--saveEngine": "--save-engine",
+            "--useCudaGraph": "--cuda-graph",
+            "--maxBatch": "--batch",
+            "--exportProfile": "--export-profile",
+        },
     }
 )
 """Command -> trtexec's spellings that mean something of that command only: an engine is no list of times."""

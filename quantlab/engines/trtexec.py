@@ -39,6 +39,7 @@ class TrtexecOptions:
     save_engine: Path | None = None
     timing_cache: Path | None = None
     cuda_graph: bool = False
+    export_profile: Path | None = None
 
     def __post_init__(self) -> None:
         if self.tensorrt not in TENSORRT:
@@ -91,9 +92,22 @@ def trtexec_command(
         command.append(f"--saveEngine={options.save_engine}")
     if options.timing_cache is not None:
         command.append(f"--timingCacheFile={options.timing_cache}")
-    if options.cuda_graph:
-        command.append("--useCudaGraph")
-    return command
+    return [*command, *measure_options(options)]
+
+
+def measure_options(options: TrtexecOptions) -> list[str]:
+    """The arguments that say how trtexec measures: those of builds too.
+
+    Args:
+        options: What it shall say.
+
+    Returns:
+        The arguments.
+    """
+    found = ["--useCudaGraph"] if options.cuda_graph else []
+    if options.export_profile is not None:  # without a run of its own, the times of layers are in the measured ones
+        found += [f"--exportProfile={options.export_profile}", "--separateProfileRun"]
+    return found
 
 
 def _check_cache(cache: Path, model: str | Path, proto: onnx.ModelProto, options: TrtexecOptions) -> None:

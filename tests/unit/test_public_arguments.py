@@ -21,6 +21,7 @@ ROOMS = [
     "comparison",
     "data",
     "fp16",
+    "keras",
     "memory",
     "numerics",
     "observers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from engine_double import HostRuntime
 from models import conv_net, image_batches, parse, quantized
 from quantlab.calibration import TrtCache
 from quantlab.cli.trtexec import command as trtexec_cli
+from quantlab.engines.options import BuildOptions, Profile
 from quantlab.engines.trtexec import TrtexecOptions, trtexec_command
-from quantlab.errors import ConfigError, DataError, GraphError, QuantlabError
+from quantlab.engines.trtexec_engine import trtexec_run_command
+from quantlab.errors import BuildError, ConfigError, DataError, GraphError, QuantlabError
 
 SHAPES = ["--minShapes=image:1x3x8x8", "--optShapes=image:32x3x8x8", "--maxShapes=image:32x3x8x8"]
 EIGHT = "TRT-8600-EntropyCalibration2"
@@ -196,3 +200,57 @@ def test_trtexec_command_of_a_float_model_takes_its_cache(fp32: Path) -> None:
 def test_trtexec_command_with_bad_input_raises_one_clear_error(fp32: Path) -> None:
     with pytest.raises(ConfigError, match="no Q/DQ nodes"):
         CliRunner().invoke(trtexec_cli, [str(fp32)], catch_exceptions=False)
+
+
+def engine(tmp_path: Path, *batches: int, **record: object) -> Path:
+    """An engine with a profile of 1 to each of these batches, or of the model's own where there are none."""
+    sizes = [{"image": (size, 3, 8, 8)} for size in batches]
+    options = BuildOptions(profiles=tuple(Profile({"image": (1, 3, 8, 8)}, size, size) for size in sizes))
+    built = HostRuntime().build(conv_net() if batches else conv_net("6"), options)
+    record = {"tensorrt": "10.3.0", **record}
+    replace(built, record=replace(built.record, **record)).save(tmp_path / "e.engine")
+    return tmp_path / "e.engine"
+
+
+def test_trtexec_runs_an_engine_with_shapes_that_one_of_its_profiles_holds(tmp_path: Path) -> None:
+    path = engine(tmp_path, 4, 32)
+    line = ["trtexec", f"--loadEngine={path}", "--shapes=image:4x3x8x8"]
+    assert trtexec_run_command(path) == line
+    options = TrtexecOptions(10, 16, cuda_graph=True, export_profile=Path("p.json"))
+    assert trtexec_run_command(path, options)[2:5] == ["--shapes=image:16x3x8x8", "--useProfile=1", "--useCudaGraph"]
+    assert "--exportProfile=p.json" in trtexec_run_command(path, options)
+    for flags in (["--batch", "16"], ["--shapes", "image:16x3x8x8"]):
+        result = CliRunner().invoke(trtexec_cli, [str(path), *flags], catch_exceptions=False)
+        assert shlex.split(result.output) == [*line[:2], "--shapes=image:16x3x8x8", "--useProfile=1"]
+
+
+def test_trtexec_runs_an_engine_of_fixed_shapes_without_any(tmp_path: Path) -> None:
+    path = engine(tmp_path)
+    assert trtexec_run_command(path) == ["trtexec", f"--loadEngine={path}"]
+    with pytest.raises(ConfigError, match="the shapes of the engine are fixed"):
+        trtexec_run_command(path, TrtexecOptions(batch=6))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (TrtexecOptions(batch=33), "no optimization profile holds"),
+        (TrtexecOptions(shapes={"imagee": (1, 3, 8, 8)}), "shapes name 'imagee'.*'image'"),
+        (TrtexecOptions(save_engine=Path("e")), "built already"),
+        (TrtexecOptions(8), "built by TensorRT 10.3.0, no trtexec of TensorRT 8 runs it"),
+        (TrtexecOptions(11), "built by TensorRT 10.3.0, no trtexec of TensorRT 11 runs it.*--tensorrt 10"),
+    ],
+)
+def test_trtexec_refuses_what_an_engine_cannot_do(tmp_path: Path, options: TrtexecOptions, match: str) -> None:
+    with pytest.raises(QuantlabError, match=match):
+        trtexec_run_command(engine(tmp_path, 32), options)
+
+
+def test_trtexec_of_a_later_version_runs_a_version_compatible_engine(tmp_path: Path) -> None:
+    path = engine(tmp_path, options={"version_compatible": True})
+    assert trtexec_run_command(path, TrtexecOptions(11)) == ["trtexec", f"--loadEngine={path}"]
+
+
+def test_trtexec_needs_to_know_what_goes_into_an_engine(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="does not say what goes in"):
+        trtexec_run_command(engine(tmp_path, inputs=()))
