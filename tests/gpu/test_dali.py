@@ -82,6 +82,8 @@ def test_pipeline_feeds_a_calibrator_where_its_batches_lie(
     on_host = list(stream)
     assert [len(b["image"]) for b in on_host] == [8, 8, 8, 8, 2]
     build(conv_net("8"), options, CALIBRATORS[name](on_host))  # fills the timing cache: the same kernels from here on
+    again = tmp_path / "again.cache"
+    build(conv_net("8"), options, CALIBRATORS[name](on_host, CalibratorOptions(again)))
 
     here, there = Counting(), Counting()
     caches = {}
@@ -94,7 +96,11 @@ def test_pipeline_feeds_a_calibrator_where_its_batches_lie(
         caches[where] = cache.read_bytes()
     tensors = len(TrtCache.from_bytes(caches["gpu"]).scales)
     print(f"{name}: {tensors} tensors; calls for batches of the host {dict(here.calls)}, of DALI {dict(there.calls)}")
-    assert caches["gpu"] == caches["host"]
+    # TensorRT's own sums differ in the last place from build to build, for the same batches of the host as well
+    print("the host twice", again.read_bytes() == caches["host"], "host and GPU", caches["gpu"] == caches["host"])
+    scales = {where: TrtCache.from_bytes(cache).scales for where, cache in caches.items()}
+    assert list(scales["gpu"]) == list(scales["host"])
+    np.testing.assert_allclose(list(scales["gpu"].values()), list(scales["host"].values()), rtol=2**-22)
     assert here.calls["copy_in"] == 4
     assert there.calls == Counter()  # nothing was copied, staged or even allocated
     assert stream.preprocess is not None
