@@ -39,7 +39,7 @@ def require_version(version: str) -> None:
         wanted = ".".join(map(str, OLDEST))
         raise MissingDependencyError(
             f"PyTorch {version} is too old: its exporters are others than those of {wanted} and later",
-            hint=f"pip install 'torch>={wanted}', or export to ONNX there and use quantlab.quantize",
+            hint=f"{install_command('torch')}, or export to ONNX there and use quantlab.quantize",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import ast
 import re
 import sys
 from importlib import metadata
@@ -43,7 +43,7 @@ def test_name_of_the_project_and_of_every_hint_are_one() -> None:
         spelled = f'"{DISTRIBUTION}' in path.read_text()
         assert spelled == (path.name == "version.py"), f"{path} spells the name out: install_command knows it"
         for extras in re.findall(r"install_command\(([^)]*)\)", path.read_text()):
-            assert "*" in extras or set(json.loads(f"[{extras}]")) <= set(EXTRAS), path
+            assert "*" in extras or set(ast.literal_eval(f"[{extras}]")) <= set(EXTRAS), path
 
 
 def test_version_is_that_of_the_distribution() -> None:
