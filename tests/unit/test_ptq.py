@@ -247,7 +247,7 @@ def test_configuration_of_a_file_whose_name_is_no_text_is_none() -> None:
 @pytest.mark.usefixtures("no_plots")
 def test_preprocess_is_found_by_what_fp32_gets_right(cli: Callable, work: Path) -> None:
     unpack_sample(work / "s")
-    done = cli("ptq", "s/model.onnx", "--data", "s/test", "--limit", "80", "-o", "out")
+    done = cli("ptq", "s/model.onnx", "--data", "s/test", "--limit", "50", "-o", "out")
     assert done.code in (0, 3), done.err
     (line,) = [line for line in done.err.splitlines() if line.startswith("preprocess: ")]
     assert line.startswith("preprocess: 'fashion-mnist', with which FP32 is right on ")

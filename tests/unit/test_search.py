@@ -25,8 +25,9 @@ from quantlab.tune.tuned import reason_of, tuned_from
 from search_scene import Open, Scene, given_names, recorded
 from tune_double import TimedRuntime, deep_net, images
 
+pytestmark = pytest.mark.long
 
-@pytest.mark.long
+
 def test_answer_is_the_best_of_all_choices(searching: Open, every: list[tuple[float, float]]) -> None:
     ranks = []
     for floor in (36.0, 38.0, 40.0, 43.0, 46.0):
@@ -67,7 +68,6 @@ def test_without_an_accuracy_that_of_the_default_is_kept(searching: Open) -> Non
     assert best.accuracy.sqnr_db >= search.points[DEFAULT].accuracy.sqnr_db
 
 
-@pytest.mark.long
 def test_most_accurate_within_a_latency(searching: Open, every: list[tuple[float, float]]) -> None:
     fastest = min(latency for latency, _ in every)
     for latency in (fastest * 1.02, fastest * 1.1):

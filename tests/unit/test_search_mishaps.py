@@ -30,6 +30,8 @@ from quantlab.tune.tuned import tuned_from
 from search_scene import LAYERS, Open, Scene, given_names, recorded
 from tune_double import TimedRuntime, deep_net, images, rows_and_times
 
+pytestmark = pytest.mark.long
+
 
 def plain_net() -> Any:
     """All float by default: products of one row."""
@@ -107,7 +109,6 @@ class Noisy(TimedRuntime):
         return rows
 
 
-@pytest.mark.long
 def test_engines_less_accurate_than_onnx_runtime_do_not_end_the_search(
     searching: Open, every: list[tuple[float, float]]
 ) -> None:

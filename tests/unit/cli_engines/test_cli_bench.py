@@ -77,7 +77,7 @@ def test_bench_runs_on_the_data_that_are_given(
     measured = jobs.bench
     monkeypatch.setattr(jobs, "bench", told)
     assert cli("build", work / "fixed.onnx", "-o", work / "e.engine").code == 0
-    bench = ("bench", work / "e.engine", "--iterations", "2", "--warmUp=1")
+    bench = ("bench", work / "e.engine", *QUICK)
     np.save(work / "other.npy", IMAGES + 1)
     done = cli(*bench, "--data", work / "other.npy", "--json")
     assert (done.code, json.loads(done.out)[0]["batch_size"]) == (0, 6), done.err

@@ -75,7 +75,7 @@ def test_run_of_an_engine_for_another_tensorrt_is_refused(cli: Cli, work: Path, 
     assert (done.code, "built by TensorRT 8.5.3, this is 8.6.0" in done.err) == (2, True)
 
 
-@pytest.mark.usefixtures("no_plots")
+@pytest.mark.usefixtures("no_plots", "quick")
 @pytest.mark.parametrize("name", ["e.plan", "e.trt", "e.bin"])
 def test_engine_is_compared_as_one_whatever_its_file_is_called(cli: Cli, work: Path, dynamic: Path, name: str) -> None:
     for end in ("", ".json"):
