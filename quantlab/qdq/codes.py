@@ -102,5 +102,11 @@ CODES: dict[str, Code] = {
         "computes something else (8.6.0; of others it is not known)",
         f"{_REPAIR}, which writes it as Relu and Min",
     ),
+    "Q25": Code(
+        WARNING,
+        "a Reduce operator has its axes as an input, as from opset 18 on",
+        "reduces over every axis, the batch included, and does not say so (8, in trtexec and whatever parses the file)",
+        "export with opset 17, or build with quantlab build, which hands the axes over as TensorRT 8 reads them",
+    ),
 }
 """Every finding of `lint`, by its code."""

@@ -31,6 +31,7 @@ CHECKS: tuple[Callable[[GraphView], Iterator[Finding]], ...] = (
     lint_fusion.unfused_activations,
     lint_fusion.weights_dequantized,
     lint_fusion.clips_of_float_layers,
+    lint_structure.axes_as_inputs,
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from quantlab.onnx_model import QDQ_OPS, GraphView, inner_nodes, node_label
+from quantlab.onnx_model import QDQ_OPS, GraphView, all_nodes, has_axes_as_input, inner_nodes, node_label
 from quantlab.qdq.finding import Finding
 from quantlab.qdq.rules import QdqRule, row_of, weighted_nodes
 
@@ -148,3 +148,10 @@ def subgraphs(view: GraphView) -> Iterator[Finding]:
         for node in inner_nodes(outer):
             if node.op_type in QDQ_OPS:
                 yield Finding("Q19", node_label(node), "in a subgraph")
+
+
+def axes_as_inputs(view: GraphView) -> Iterator[Finding]:
+    """Q25: Reduce operators of opset 18."""
+    for node in all_nodes(view.proto.graph):
+        if has_axes_as_input(node):
+            yield Finding("Q25", node_label(node), f"{node.op_type} of opset 18 or later")

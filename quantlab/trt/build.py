@@ -16,6 +16,7 @@ from quantlab.engines.int8 import Int8Source, ParsedNetwork, build_with
 from quantlab.engines.messages import Messages, build_hint
 from quantlab.engines.options import BuildOptions
 from quantlab.engines.parse_errors import parse_error
+from quantlab.engines.reduce_axes import axes_as_attributes
 from quantlab.errors import BuildError, ConfigError
 from quantlab.memory import open_driver
 from quantlab.onnx_model import LIMIT, Model, as_file, load_model, model_bytes, model_hash
@@ -124,6 +125,8 @@ def _parse(builder: Any, proto: onnx.ModelProto, options: BuildOptions) -> tuple
             raise ConfigError(f"TensorRT {VERSION} has no strongly typed networks", hint="use TensorRT 10 or newer")
         if "STRONGLY_TYPED" in known:
             flags |= 1 << int(known["STRONGLY_TYPED"])
+    if MAJOR < 10:
+        proto = axes_as_attributes(proto)
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, LOGGER)
     with as_file(proto) if model_bytes(proto) > LIMIT else nullcontext() as file:

