@@ -12,7 +12,7 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,10 +59,11 @@ def shell(script: str, folder: Path, timeout: float = 300) -> subprocess.Complet
     )  # fmt: skip
 
 
-def follow(page: str, folder: Path, gpu: bool = False) -> list[str]:
+def follow(page: str, folder: Path, gpu: bool = False, instead: Mapping[str, str] | None = None) -> list[str]:
     """Do what a page says.
 
     gpu: Those blocks too that need one.
+    instead: Words of the page -> others in their stead.
     Returns what each block that ran printed.
     """
     printed: list[str] = []
@@ -74,6 +75,8 @@ def follow(page: str, folder: Path, gpu: bool = False) -> list[str]:
         printed.append(done.stdout)
 
     for language, title, text in [*blocks(page), Block("sh", "", "")]:
+        for word, other in (instead or {}).items():
+            text = text.replace(word, other)
         if title not in ("", GPU):
             (folder / title).write_text(text)
         elif language == "py":

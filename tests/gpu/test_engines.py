@@ -168,7 +168,7 @@ def test_engine_file_round_trip_and_every_way_to_break_it(tmp_path: Path, timing
 
 
 def test_axes_of_opset_18_are_not_all_axes(timing_cache: Path) -> None:
-    """The parser of TensorRT 8 does not read them where they are: a float32 engine would subtract the mean of the batch."""
+    """The parser of TensorRT 8 does not read them where they are: an engine would subtract the mean of the batch."""
     text = "m (float[2,3,8] x) => (float[2,3,8] y) { m = ReduceMean (x, a)  y = Sub (x, m) }"
     model = parse(text, {"a": np.array([-1], np.int64)}, '<ir_version: 8, opset_import: ["" : 18]>')
     x = floats(2, 3, 8)

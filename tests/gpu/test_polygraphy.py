@@ -23,6 +23,12 @@ SHAPES = (
 )
 PROFILE = Profile({"image": (1, 1, 28, 28)}, {"image": (32, 1, 28, 28)}, {"image": (32, 1, 28, 28)})
 COMPARE = "--data-loader-script loader.py --load-outputs fp32.json --compare snr --snr-threshold 20"
+LEVEL = "--builder-optimization-level 0"
+QUICKLY = {
+    "--int8 --fp16": f"--int8 --fp16 {LEVEL}",
+    "fp16=True, profiles": "fp16=True, builder_optimization_level=0, profiles",
+}
+"""In the page and here; at its own level a build of the sample takes minutes on a Hopper."""
 EIGHT = int(trt.__version__.split(".")[0]) == 8
 pytestmark = pytest.mark.skipif(not EIGHT, reason="the page writes a cache of TensorRT 8.6")
 
@@ -31,7 +37,7 @@ pytestmark = pytest.mark.skipif(not EIGHT, reason="the page writes a cache of Te
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Somebody who has followed the page to its end, blocks with a GPU included."""
     folder = tmp_path_factory.mktemp("page")
-    printed = follow(PAGE, folder, gpu=True)
+    printed = follow(PAGE, folder, gpu=True, instead=QUICKLY)
     (folder / "printed.json").write_text(json.dumps(printed))
     return folder
 
@@ -76,7 +82,7 @@ def test_engine_of_polygraphy_computes_what_the_float_model_does(page: Path, nam
 
 def test_calibrator_of_ours_wrote_the_cache_that_tensorrt_calibrates(page: Path) -> None:
     run(
-        "polygraphy convert sample/model.onnx --int8 --fp16 --calibration-cache their.cache "
+        f"polygraphy convert sample/model.onnx --int8 --fp16 {LEVEL} --calibration-cache their.cache "
         f"--data-loader-script loader.py {SHAPES} -o their.engine",
         page,
     )
@@ -103,7 +109,7 @@ def test_bad_batch_leaves_no_cache(page: Path, tmp_path: Path) -> None:
 
 
 def test_engine_of_quantlab_runs_in_polygraphy(page: Path) -> None:
-    engine = build(page / "model.qdq.onnx", BuildOptions("best", profiles=(PROFILE,)))
+    engine = build(page / "model.qdq.onnx", BuildOptions("best", profiles=(PROFILE,), optimization_level=0))
     engine.save(page / "ours.engine")
     assert min(snr_db(run(f"polygraphy run ours.engine --model-type engine --trt {COMPARE}", page))) > 20
     found = run("polygraphy inspect model ours.engine --model-type engine --show layers", page)
@@ -119,5 +125,5 @@ def test_calibrator_reports_from_polygraphys_python(page: Path) -> None:
     bad = [{"image": np.full((32, 1, 28, 28), 1 if k != 1 else np.nan, np.float32)} for k in range(3)]
     shapes = Profile().add("image", min=(1, 1, 28, 28), opt=(32, 1, 28, 28), max=(32, 1, 28, 28))
     with pytest.raises(DataError, match="batch 1"), EntropyCalibrator2(bad) as calibrator:
-        config = CreateConfig(int8=True, profiles=[shapes], calibrator=calibrator)
+        config = CreateConfig(int8=True, builder_optimization_level=0, profiles=[shapes], calibrator=calibrator)
         engine_from_network(network_from_onnx_path(str(page / "sample" / "model.onnx")), config)
