@@ -13,6 +13,7 @@ from quantlab.errors import ConfigError, GraphError, first_line
 
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 """Classes that only hold a module -> the attribute that it is in."""
+_CONVERTED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
 
 
 def unwrapped(module: Any) -> torch.nn.Module:
@@ -47,9 +48,16 @@ def check_module(module: torch.nn.Module) -> None:
         module: What is to be exported.
 
     Raises:
-        ConfigError: It is in training mode, on no device, not float32, or has observers that still change scales.
+        ConfigError: It is in training mode, on no device, not dense float32, converted to INT8, or has
+            observers that still change scales.
         GraphError: A parameter is not finite.
     """
+    for name, part in module.named_modules():
+        if type(part).__module__.startswith(_CONVERTED) and type(part).__name__ != "FloatFunctional":
+            raise ConfigError(
+                f"'{name}' is a {type(part).__name__} of {type(part).__module__}: PyTorch's own INT8 for the CPU",
+                hint="give the float module, or the one with fake-quantize, before convert or quantize_dynamic",
+            )
     # a graph of torch.export has no mode: what it does in either is written in it, and its `eval` refuses to be called
     training = [name or "the module itself" for name, part in module.named_modules() if part.training]
     if training and "eval" not in vars(module):
@@ -68,6 +76,11 @@ def check_module(module: torch.nn.Module) -> None:
             raise ConfigError(
                 f"'{name}' is {str(tensor.dtype).removeprefix('torch.')}, expected float32",
                 hint="module.float(); TensorRT chooses FP16 when it builds",
+            )
+        if tensor.layout is not torch.strided or tensor.is_quantized:
+            raise ConfigError(
+                f"'{name}' is a tensor of {tensor.dtype}, {tensor.layout}, expected dense float32",
+                hint="give the module before it was made sparse or quantized, or use x.to_dense(), x.dequantize()",
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()) and name in _weights(module):
             raise GraphError(f"parameter '{name}' has NaN or infinity", hint="load other weights")

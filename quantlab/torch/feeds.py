@@ -56,9 +56,13 @@ def signature_of(module: torch.nn.Module, element: Any, inputs: Sequence[str] | 
         DataError: The element is of a kind that no module takes.
     """
     parameters = list(inspect.signature(module.forward).parameters.values())
+    if inputs is not None and (not inputs or len(set(inputs)) < len(inputs)):
+        raise ConfigError(f"inputs is {tuple(inputs)!r}", hint="name every input that is fed once")
     if isinstance(element, Mapping):
         return _by_name(parameters, element, inputs)
     parts = list(element) if isinstance(element, (tuple, list)) else [element]
+    if not parts:
+        raise DataError("it is empty", hint="give the inputs of the module", batch=0)
     places = [p.name for p in parameters if p.kind in _POSITIONAL]
     if inputs is not None:
         if len(parts) not in (len(inputs), len(inputs) + 1):
@@ -76,7 +80,8 @@ def signature_of(module: torch.nn.Module, element: Any, inputs: Sequence[str] | 
         return Signature((places[0] if places else "input",), False, False)
     required = [p.name for p in parameters if p.kind in _POSITIONAL and p.default is Parameter.empty]
     named = places[len(parts) - 1 : len(parts)]
-    if (len(parts) == len(places) and named[0] not in LABELS) or len(parts) == max(1, len(required)):
+    is_open = len(parts) > max(1, len(required)) and _may_be_labels(parts)
+    if (len(parts) == len(places) and named[0] not in LABELS and not is_open) or len(parts) == max(1, len(required)):
         return Signature(tuple(places[: len(parts)]), False, False)
     if len(parts) == len(required) + 1 == len(places) + 1:
         return Signature(tuple(places), False, True)
@@ -87,6 +92,13 @@ def signature_of(module: torch.nn.Module, element: Any, inputs: Sequence[str] | 
         "feeds what",
         hint=f"inputs={tuple(places[: max(1, len(parts) - 1)])!r} names them; one element more is taken as the labels",
     )
+
+
+def _may_be_labels(parts: list[Any]) -> bool:
+    """Whether the last element is a whole number for every sample, as the classes of a data set are."""
+    last, first = parts[-1], parts[0]
+    is_classes = isinstance(last, torch.Tensor) and last.ndim == 1 and not last.is_floating_point()
+    return is_classes and not (isinstance(first, torch.Tensor) and first.shape == last.shape)
 
 
 def _of_names(parameters: list[Parameter], places: list[str], inputs: tuple[str, ...], labelled: bool) -> Signature:
@@ -165,11 +177,17 @@ class ModuleBatches:
 
     def labeled(self) -> Iterator[tuple[Batch, Labels | None]]:
         """Batches with the labels of their samples, where the loader gives any."""
+        number = -1
         for number, element in enumerate(self._loader):
             with in_batch(number):
                 split = self.split(element)
                 self._require_shapes(split[0])
             yield split
+        if number < 0:  # it gave a batch before
+            raise DataError(
+                "the loader gave batches and now gives none: it can be read only once, and batches are missing",
+                hint="let __iter__ (of an IterableDataset too) begin anew every time, or give a list of batches",
+            )
 
     def split(self, element: Any) -> tuple[Batch, Labels | None]:
         """Take an element of the loader apart.
@@ -199,6 +217,8 @@ class ModuleBatches:
             values, given = parts[: len(names)], parts[-1] if self.signature.labelled else None
         batch = {name: _array(value, name) for name, value in zip(names, values, strict=True)}
         samples = next(iter(batch.values())).shape[0]
+        if not samples:
+            raise DataError(f"input '{names[0]}' has no samples", hint="leave empty batches out")
         return batch, None if given is None else _labels(given, samples)
 
     def _require_shapes(self, batch: Batch) -> None:

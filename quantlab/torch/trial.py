@@ -78,6 +78,13 @@ def named_outputs(result: Any) -> dict[str, torch.Tensor]:
                 f"output '{name}' of the module is a {type(value).__name__}, expected tensors",
                 hint="wrap the module in one whose forward returns tensors only",
             )
+        if value.dtype is torch.bfloat16 or value.is_complex() or value.is_sparse or value.is_quantized:
+            raise GraphError(
+                f"output '{name}' of the module is a tensor of {value.dtype}, {value.layout}, expected dense float32",
+                hint="no autocast in forward: TensorRT chooses the precision when it builds; else convert it there",
+            )
+        if name in named:
+            raise GraphError(f"two outputs of the module are called '{name}'", hint="rename a key that forward returns")
         named[name] = value
     if not named:
         raise GraphError("the module gives no tensor", hint="let forward return its outputs")
@@ -113,6 +120,11 @@ def try_batch(
         again = _called(module, signature, batch)
         one = _first_sample(module, signature, batch, outputs) if dynamic else {}
     for name, value in outputs.items():
+        if name in batch:
+            raise GraphError(
+                f"'{name}' is an input and an output of the module: ONNX has one tensor of a name",
+                hint="rename the argument of forward, or the key that it returns",
+            )
         if not np.array_equal(value, again[name], equal_nan=True):
             raise GraphError(
                 f"output '{name}' is another one every time: the module draws random numbers or keeps a state",

@@ -54,6 +54,7 @@ def quantize(
 ) -> QuantizedModule:
     """See `quantlab.torch.quantize`."""
     table = calibrate(exported.model, exported.batches, algorithm)
+    next(iter(exported.batches))  # a loader that can be read only once has lost its first batch, and gives none now
     return QuantizedModule(exported, table, quantize_onnx(exported.model, table, selection=selection, weights=weights))
 
 

@@ -5,6 +5,7 @@ Run with `python -m pytest tests/ways` where PyTorch is installed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,16 @@ def test_saved_model_is_the_model(tmp_path: Path) -> None:
     assert quantlab.quantize(tmp_path / "m.onnx", result.table).model.graph == result.model.graph
 
 
+class Once:
+    """What can be read only once and does not look it."""
+
+    def __init__(self) -> None:
+        self.batches = iter(images(3))
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.batches
+
+
 class Bad:
     """Modules and loaders that are refused."""
 
@@ -209,6 +220,38 @@ class Bad:
 
         def forward(self, x: Any) -> Any:
             return self.fc(x)
+
+    class Optional(nn.Module):  # type: ignore[misc]
+        def forward(self, x: Any, targets: Any = None) -> Any:
+            return x if targets is None else x * targets[:, None, None, None]
+
+    class Named(nn.Module):  # type: ignore[misc]
+        def forward(self, x: Any) -> Any:
+            return {"x": x + 1}
+
+    class Twice(nn.Module):  # type: ignore[misc]
+        def forward(self, x: Any) -> Any:
+            return {"a_0": x + 1, "a": [x * 2]}
+
+    class Autocast(Residual):
+        def forward(self, x: Any) -> Any:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return super().forward(x)
+
+    class Complex(nn.Module):  # type: ignore[misc]
+        def forward(self, x: Any) -> Any:
+            return torch.fft.fft(x)
+
+    class Sparse(Residual):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mask", torch.eye(3).to_sparse())
+
+
+def dynamic() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(Residual().eval()).eval()
 
 
 def samples() -> Any:
@@ -253,6 +296,16 @@ def generated() -> Iterator[Any]:
         (lambda: Bad.Random().eval(), lambda: images(1), GraphError, "is another one every time"),
         (lambda: Bad.Fixed().eval(), lambda: images(1), DataError, "dynamic_batch=False"),
         (lambda: Bad.Across().eval(), lambda: images(1), DataError, "samples depend on each other"),
+        (lambda: Residual().eval(), Once, DataError, "read only once, and batches are missing"),
+        (lambda: Residual().eval(), lambda: [x[:0] for x, _ in images(1)], DataError, "'x' has no samples"),
+        (lambda: Residual().eval(), lambda: [()], DataError, "it is empty"),
+        (lambda: Bad.Optional().eval(), lambda: images(1), ConfigError, r"takes \(x, targets\): it cannot be told"),
+        (lambda: Bad.Named().eval(), lambda: images(1), GraphError, "'x' is an input and an output"),
+        (lambda: Bad.Twice().eval(), lambda: images(1), GraphError, "two outputs of the module are called 'a_0'"),
+        (lambda: Bad.Autocast().eval(), lambda: images(1), GraphError, "tensor of torch.bfloat16"),
+        (lambda: Bad.Complex().eval(), lambda: images(1), GraphError, "tensor of torch.complex64"),
+        (lambda: Bad.Sparse().eval(), lambda: images(1), ConfigError, "'mask' is a tensor of torch.float32, torch.sp"),
+        (dynamic, lambda: images(1), ConfigError, "'fc' is a Linear of .*INT8 for the CPU"),
         (lambda: Residual().eval(), lambda: [torch.full((2, 3, 16, 16), float("nan"))], QuantlabError, "NaN"),
     ],
 )  # fmt: skip
@@ -263,6 +316,12 @@ def test_what_cannot_be_quantized_is_refused_in_one_sentence(
     with pytest.raises(error, match=said) as caught:
         quantlab.torch.quantize(module(), loader(), "minmax", exporter=exporter)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("inputs", [(), ("x", "x")])
+def test_inputs_are_named_once(inputs: Any) -> None:
+    with pytest.raises(ConfigError, match="inputs is .* Hint: name every input"):
+        quantlab.torch.export(Residual().eval(), [x for x, _ in images(1)], inputs=inputs)
 
 
 @BOTH
