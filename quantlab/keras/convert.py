@@ -25,6 +25,8 @@ from quantlab.qdq import lint
 
 OPSETS = range(13, 19)
 """From the first with Q/DQ per channel to the last that tf2onnx writes."""
+_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
+_WEIGHTED = ("Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul", "BatchMatMulV2", "Einsum")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def _converted(source: Source, opset: int, handled: Handled) -> tuple[onnx.Model
         tf.config.run_functions_eagerly(True)
         concrete = function.get_concrete_function()
         frozen = frozen_graph(concrete)
+        _check_precision(tf, frozen.graph_def, source.name)
         names = [spec.name for spec in source.inputs]
         renamed = dict(zip(frozen.inputs, names, strict=False))  # those of weights keep theirs
         renamed |= {f"{name}:0": name for name in frozen.weights}
@@ -134,17 +137,46 @@ def _converted(source: Source, opset: int, handled: Handled) -> tuple[onnx.Model
     except QuantlabError:
         raise
     except Exception as error:  # whatever the layers of the model raise while they are traced, or tf2onnx
+        if isinstance(error, tf.errors.OperatorNotAllowedInGraphError):
+            raise GraphError(
+                f"what '{source.name}' does depends on its data, which no engine can follow: {_said(error)}",
+                hint="write the branch with tf.where, or give the part of the model without it",
+            ) from error
         raise GraphError(
-            f"'{source.name}' cannot be converted: {type(error).__name__}: {first_line(error)}",
+            f"'{source.name}' cannot be converted: {type(error).__name__}: {_said(error)}",
             hint="does tf.function(model) run? python -m tf2onnx.convert --saved-model FOLDER --verbose says more",
         ) from error
     finally:
         tf.config.run_functions_eagerly(eagerly)
 
 
+def _said(error: Exception) -> str:
+    """What was raised in a layer: Keras puts a line above it and colours it."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()
+    told = [line for line in lines if line.strip() and not line.startswith("Exception encountered when calling")]
+    return told[0] if told else first_line(error)
+
+
+def _check_precision(tf: Any, graph_def: Any, name: str) -> None:
+    """An error for what tf2onnx would write in another precision than the model has, and no calibration could use."""
+    for node in graph_def.node:
+        kind = node.attr["T"].type if "T" in node.attr else 0
+        if kind and tf.as_dtype(kind) in (tf.float16, tf.bfloat16, tf.float64) and node.op in _WEIGHTED:
+            raise GraphError(
+                f"'{name}' computes in {tf.as_dtype(kind).name} ({node.op} '{node.name}'), expected float32",
+                hint="build the model under keras.mixed_precision.set_global_policy('float32') and load its weights; "
+                "TensorRT chooses FP16 when it builds",
+            )
+
+
 def _check_operators(proto: onnx.ModelProto, opset: int) -> None:
     """An error for operators that tf2onnx has left as they were."""
     nodes = list(all_nodes(proto.graph))
+    if drawn := [n for n in nodes if n.op_type in _RANDOM]:
+        raise GraphError(
+            f"the model draws random numbers ({drawn[0].op_type} '{drawn[0].name}'): its outputs are others every time",
+            hint="draw none where training is False, or give them as an input",
+        )
     if left := {n.op_type: n.name for n in nodes if n.domain or not onnx.defs.has(n.op_type, opset, "")}:
         (op, name), *_ = left.items()
         raise GraphError(

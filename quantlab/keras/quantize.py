@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -67,7 +67,7 @@ def quantize(
     Args:
         model: As `to_onnx`, without FakeQuant operators.
         data: What the model is fed with, in its own layout: an array, arrays by input name, a `tf.data.Dataset` of
-            batches (with or without labels), or any stream of quantlab.
+            batches (with or without labels; several inputs as a tuple or by name), or any stream of quantlab.
         algorithm: As `quantlab.calibrate`.
         shapes: As `to_onnx`.
         signature: As `to_onnx`.
@@ -90,6 +90,11 @@ def quantize(
     specs = input_specs(converted.model)
     batches = keras_batches(data, specs)
     table = calibrate(converted.model, batches, algorithm)
+    if next(iter(batches), None) is None:
+        raise DataError(
+            "data can be read only once: the batches that the layout was seen in are missing in the calibration",
+            hint="let them begin anew with every iteration, or give a list of batches",
+        )
     return QuantizedKeras(converted, table, quantize_model(converted.model, table))
 
 
@@ -121,13 +126,32 @@ def keras_batches(data: Any, specs: list[TensorSpec]) -> Batches:
         require_stream(data)
         first = next(iter(data), None)
         ready = isinstance(first, Mapping) and all(isinstance(x, np.ndarray) for x in first.values())
-        batches = data if ready else LoaderBatches(data, names)
+        batches = data if ready else LoaderBatches(_Flat(data) if _is_nested(first) else data, names)
     for batch in batches:
         for spec in specs:
             if spec.name in batch:
                 _check_layout(spec, np.shape(batch[spec.name]))
         break
     return batches
+
+
+def _is_nested(element: Any) -> bool:
+    """Whether it is (inputs, labels) with several inputs, as Keras takes them."""
+    return isinstance(element, tuple) and len(element) == 2 and isinstance(element[0], (tuple, Mapping))
+
+
+class _Flat:
+    """A data set of (inputs, labels) as inputs by name, or as one tuple."""
+
+    def __init__(self, data: Iterable[Any]) -> None:
+        self._data = data
+
+    def __iter__(self) -> Iterator[Any]:
+        for number, element in enumerate(self._data):
+            if not _is_nested(element):
+                raise DataError("it is not what the first batch was", hint="give the same in every batch", batch=number)
+            inputs, labels = element
+            yield inputs if isinstance(inputs, Mapping) else (*inputs, labels)
 
 
 def _check_layout(spec: TensorSpec, shape: tuple[int, ...]) -> None:

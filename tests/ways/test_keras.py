@@ -29,6 +29,8 @@ from followed import follow
 from keras_models import application, convolutions, fed, float_bound_db, lively, recurrent
 from models import run, sqnr_db
 from quantlab.errors import ConfigError, DataError, GraphError, QuantlabError
+from quantlab.keras.quantize import keras_batches
+from quantlab.onnx_model import input_specs
 from quantlab.qdq import lint
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]
@@ -442,7 +444,58 @@ def test_layer_that_raises_is_one_error() -> None:
             model = keras.Model(image, Bad()(image))
         except Exception:
             pytest.skip("this Keras does not even build it")
-    raises(model, GraphError, "cannot be converted")
+    raises(model, GraphError, "depends on its data")
+
+
+def test_branch_on_data_is_refused() -> None:
+    class Branchy(keras.Model):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return x * 2 if tf.reduce_sum(x) > 0 else x
+
+    with pytest.raises(GraphError, match=r"depends on its data, which no engine can follow: .*Hint: .*tf\.where"):
+        quantlab.keras.to_onnx(Branchy(), shapes={"x": (None, 4)})
+
+
+def test_random_numbers_are_refused() -> None:
+    class Noisy(keras.Model):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return x + tf.random.normal([4])
+
+    with pytest.raises(GraphError, match="draws random numbers \\(RandomNormal"):
+        quantlab.keras.to_onnx(Noisy(), shapes={"x": (None, 4)})
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
+def test_another_precision_is_refused(policy: str) -> None:
+    image = L.Input((8, 8, 3))
+    model = keras.Model(image, L.Conv2D(4, 3, dtype=policy)(image))
+    kind = policy.removeprefix("mixed_")
+    with pytest.raises(GraphError, match=f"computes in {kind} .*expected float32 Hint: .*'float32'"):
+        quantlab.keras.to_onnx(model)
+
+
+def test_data_that_can_be_read_only_once_and_do_not_look_it_are_refused() -> None:
+    class Once:
+        def __init__(self) -> None:
+            self.batches = iter(np.zeros((4, 2, 16, 16, 3), np.float32))
+
+        def __iter__(self) -> Any:
+            return self.batches
+
+    with pytest.raises(DataError, match="data can be read only once"):
+        quantlab.keras.quantize(small(), Once(), "minmax")
+
+
+@pytest.mark.parametrize("form", ["tuple", "mapping"])
+def test_several_inputs_with_labels_as_keras_takes_them(form: str) -> None:
+    left, right = L.Input((4,), name="left"), L.Input((4,), name="right")
+    model = keras.Model([right, left], L.Dense(3)(right - left))
+    a, b = np.full((6, 4), 2, np.float32), np.full((6, 4), 5, np.float32)
+    inputs = (b, a) if form == "tuple" else {"left": a, "right": b}
+    data = tf.data.Dataset.from_tensor_slices((inputs, np.arange(6))).batch(3)
+    specs = input_specs(quantlab.keras.to_onnx(model).model)
+    fed = list(keras_batches(data, specs))
+    assert [(x["left"].tolist(), x["right"].tolist()) for x in fed] == [([[2] * 4] * 3, [[5] * 4] * 3)] * 2
 
 
 def test_array_for_two_inputs_and_an_iterator_are_refused() -> None:
