@@ -30,7 +30,8 @@ class InputFile(FileType):
         """The file and those beside it."""
         path = Path(value)
         yield path
-        yield from (other for suffix in self.beside if is_file(other := path.with_name(path.name + suffix)))
+        if path.name:  # '.' and '/' have none
+            yield from (other for suffix in self.beside if is_file(other := path.with_name(path.name + suffix)))
 
 
 class InputPreprocess(InputFile):
@@ -127,7 +128,8 @@ class OutputFile(FileType):
         """The file and those beside it."""
         path = Path(value)
         yield path
-        yield from (path.with_name(path.name + suffix) for suffix in self.beside)
+        if path.name:
+            yield from (path.with_name(path.name + suffix) for suffix in self.beside)
 
     def check(self, value: Any) -> None:
         """ConfigError if a file cannot be written."""

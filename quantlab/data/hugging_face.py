@@ -63,6 +63,8 @@ _MODELS = {
     "segformer": "Segformer", "clip": "CLIP", "dinov2": "Bit", "bit": "Bit", "siglip": "Siglip", "pvt": "Pvt",
 }  # fmt: skip
 """`model_type` in config.json -> the class, for files that name none."""
+_LARGEST = 2**16
+"""Pixels of a side that nobody resizes to."""
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _OF_NO_PIXEL = {
     "image_processor_type", "feature_extractor_type", "processor_class", "_valid_processor_keys", "return_tensors",
@@ -128,8 +130,8 @@ def _resize(config: _Config, kind: Processor) -> dict[str, Any]:
     if height >= 384:
         return filtered | _sized(height, height)
     share = config.number("crop_pct", None)
-    if not 0 < share <= 1:
-        raise config.cannot(f"crop_pct {share} is not in (0, 1]")
+    if not height / _LARGEST < share <= 1:
+        raise config.cannot(f"crop_pct {share} is no share of an image of {height} pixels, expected (0, 1]")
     return filtered | _sized(int(height / share), None) | {"crop": (height, height)}
 
 
@@ -152,6 +154,8 @@ def _scaling(config: _Config, kind: Processor) -> dict[str, Any]:
     """The arguments of a preprocess for the values."""
     rescales, normalizes = config.flag("do_rescale", True), config.flag("do_normalize", True)
     scale = config.number("rescale_factor", 1 / 255) if rescales else 1.0
+    if not scale:
+        raise config.cannot("rescale_factor is 0: every pixel would be the same")
     mean = config.numbers("image_mean") if normalizes else (0.0,)
     std = config.numbers("image_std") if normalizes else (1.0,)
     if kind.efficient:

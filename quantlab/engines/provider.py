@@ -19,7 +19,7 @@ from quantlab.calibration.ep_table import is_ep_flatbuffers
 from quantlab.calibration.trt_cache import TrtCache
 from quantlab.engines.trtexec import TrtexecOptions, profile_texts
 from quantlab.errors import ConfigError
-from quantlab.files import read_bytes
+from quantlab.files import is_file, read_bytes
 from quantlab.onnx_model import has_qdq, load_model, model_hash, require_float
 
 PROVIDER = "TensorrtExecutionProvider"
@@ -83,6 +83,8 @@ def provider(model: str | Path, table: str | Path | None = None, options: Provid
         GraphError: A table was given for a Q/DQ model.
     """
     options, model = options or ProviderOptions(), Path(model)
+    if options.engine_cache is not None and is_file(options.engine_cache):
+        raise ConfigError(f"engine cache {options.engine_cache} is a file", hint="--engine-cache FOLDER")
     proto = load_model(model)
     made: dict[str, str] = {"trt_int8_enable": "1"}
     if table is not None:

@@ -120,6 +120,19 @@ def test_what_the_provider_would_ignore_or_misread_is_an_error(
         provider(model, table, ProviderOptions(**options))
 
 
+def test_engine_cache_that_is_a_file_is_refused(folder: Path, cli: Cli) -> None:
+    done = cli("provider", "q.onnx", "--engine-cache", "m.onnx")
+    assert done.code == 2 and "engine cache m.onnx is a file" in done.err
+
+
+@pytest.mark.parametrize("path", [".", "/"])
+def test_folder_without_a_name_is_no_table_and_no_output(path: str, folder: Path, cli: Cli) -> None:
+    read = cli("provider", "m.onnx", "--table", path)
+    written = cli("quantize", "m.onnx", "--table", "t.json", "-o", path)
+    assert (read.code, written.code) == (2, 2)
+    assert "cannot be read" in read.err and "is a folder" in written.err
+
+
 def test_table_of_another_model_and_names_with_a_colon_are_refused(folder: Path) -> None:
     onnx.save(parse("m (float[N,3] x) => (float[N,3] y) { y = Relu (x) }"), "o.onnx")
     with pytest.raises(DataError, match="of another model"):
