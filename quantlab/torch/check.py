@@ -91,6 +91,12 @@ def check_module(module: torch.nn.Module) -> None:
                 f"the observer of '{name}' still changes its scale with every batch",
                 hint="module.apply(torch.ao.quantization.disable_observer)",
             )
+        if type(part).__name__ == "FusedMovingAvgObsFakeQuantize":
+            raise ConfigError(
+                f"'{name}' is a {type(part).__name__}, which no exporter of PyTorch can write",
+                hint="prepare the module with torch.ao.quantization.FakeQuantize in its QConfig, and load the "
+                "state_dict of this one: the names are the same",
+            )
 
 
 def _weights(module: torch.nn.Module) -> frozenset[str]:

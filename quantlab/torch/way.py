@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ from quantlab.errors import ConfigError, DataError, GraphError, in_batch
 from quantlab.numerics import sqnr_db
 from quantlab.onnx_model import has_qdq
 from quantlab.ort import Session, beyond
-from quantlab.qdq import MIN_SQNR_DB, Selection, WeightStyle
+from quantlab.qdq import CODES, MIN_SQNR_DB, Selection, WeightStyle, lint
+from quantlab.qdq.codes import ERROR
 from quantlab.torch.check import check_module, on_cpu, quantizers_of, unwrapped
 from quantlab.torch.exported import Exported
 from quantlab.torch.exporting import ExportOptions, write_onnx
@@ -44,7 +46,7 @@ def export(module: Any, loader: Any, inputs: Sequence[str] | None, options: Expo
             f"the module has quantizers (first: '{quantizers[0]}'), the export of them has no Q/DQ nodes",
             hint="export it by the package that made them, as the page on PyTorch says",
         )
-    warned = (*warned, *_differences(proto, trial))
+    warned = (*warned, *_differences(proto, trial), *_refused(proto))
     names = module_names(proto, {name for name, _ in copied.named_modules()}, set(copied.state_dict()))
     return Exported(proto, names, batches, warned, copied, options, trial)
 
@@ -91,6 +93,15 @@ def _differences(proto: Any, trial: Trial) -> tuple[str, ...]:
                 f"output '{name}' of the export has {sqnr:.1f} dB SQNR against the module's: ties of rounding"
             )
     return tuple(warned)
+
+
+def _refused(proto: Any) -> tuple[str, ...]:
+    """What TensorRT will not take of the Q/DQ that a training has left."""
+    found = Counter(finding.code for finding in lint(proto)) if has_qdq(proto) else Counter[str]()
+    told = [f"{n} {code} ({CODES[code].meaning})" for code, n in sorted(found.items()) if CODES[code].severity == ERROR]
+    if not told:
+        return ()
+    return (f"TensorRT refuses the Q/DQ of the training: {', '.join(told)}; quantlab.qdq.repair places them anew",)
 
 
 def _sqnr_db(found: NDArray[Any], wanted: NDArray[Any]) -> float:

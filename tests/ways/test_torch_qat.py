@@ -149,10 +149,29 @@ def test_fx_qat_with_symmetric_ranges_keeps_its_scales() -> None:
     assert close_outputs(exported.model, repaired.model) > 20
 
 
+def test_scales_of_zero_are_told() -> None:
+    module = fx_qat(symmetric=True).apply(torch.ao.quantization.disable_observer)
+    module.activation_post_process_0.scale.fill_(0)
+    exported = quantlab.torch.export(module, batches(), exporter="torchscript")
+    assert any("TensorRT refuses" in note and "Q13 (a scale is zero" in note for note in exported.warnings)
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_fused_fake_quantize_that_no_exporter_writes_is_refused(exporter: str) -> None:
+    module = torch.nn.Sequential(torch.ao.quantization.QuantStub(), torch.nn.Conv2d(3, 4, 3)).train()
+    module.qconfig = torch.ao.quantization.get_default_qat_qconfig("x86")
+    torch.ao.quantization.prepare_qat(module, inplace=True)(batches()[0])
+    module.eval().apply(torch.ao.quantization.disable_observer)
+    with pytest.raises(ConfigError, match=r"no exporter of PyTorch can write Hint: .*FakeQuantize in its QConfig"):
+        quantlab.torch.export(module, batches(), exporter=exporter)
+
+
 def test_fx_qat_of_x86_has_what_tensorrt_refuses_and_the_repair_says_what_changes() -> None:
     module = fx_qat(symmetric=False).apply(torch.ao.quantization.disable_observer)
     exported = quantlab.torch.export(module, batches(), exporter="torchscript")
     assert {"Q01", "Q02"} <= {f.code for f in lint(exported.model)}
+    (refused,) = (note for note in exported.warnings if "TensorRT refuses" in note)
+    assert "Q01 (zero point is not 0)" in refused and "repair" in refused
     repaired = repair(exported.model, exported.batches)
     assert not {f.code for f in lint(repaired.model)} & {"Q01", "Q02"}
     assert any("asymmetric ranges became symmetric" in note for note in repaired.notes)
