@@ -13,12 +13,6 @@ QDQ_OPS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 STANDARD_DOMAINS = frozenset({None, "", "ai.onnx"})
 """The names of the default ONNX operator domain; onnx-graphsurgeon gives None for it."""
 
-AXES_MOVED = frozenset(
-    {"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-     "ReduceSumSquare"}
-)  # fmt: skip
-"""The operators whose axes are an attribute until opset 17, and an input from 18 on."""
-
 
 def subgraphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The graphs in the attributes of a node (If, Loop, Scan), and the graphs inside those."""
@@ -81,9 +75,9 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 
 def has_axes_as_input(node: onnx.NodeProto) -> bool:
-    """Whether a Reduce operator has the form of opset 18: its axes, if any, as an input."""
-    moved = node.op_type in AXES_MOVED and node.domain in STANDARD_DOMAINS
-    return moved and (len(node.input) > 1 or bool(attribute(node, "noop_with_empty_axes", 0)))
+    """Whether a Reduce operator has the form of opset 18, its axes as an input. (ReduceSum has it from 13 on.)"""
+    reduces = node.op_type.startswith("Reduce") and node.op_type != "ReduceSum" and node.domain in STANDARD_DOMAINS
+    return reduces and (len(node.input) > 1 or bool(attribute(node, "noop_with_empty_axes", 0)))
 
 
 def node_attributes(node: onnx.NodeProto) -> dict[str, Any]:

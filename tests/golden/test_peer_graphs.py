@@ -39,8 +39,8 @@ CODES = {
     # reads that in INT8 (Q08). The residual Add does not read a convolution: a Div and a BatchNorm are between (no Q07)
     "torch_qat_conv": {"Q06", "Q08"},
     # the same, but BatchNorm is folded and the Add would be fused (Q07); a Clip of int8 codes stands between the two
-    # nodes of every weight, so that neither is one half of a pair (Q11)
-    "torch_fx_conv": {"Q06", "Q07", "Q08", "Q11"},
+    # nodes of every weight, so that neither is one half of a pair (Q11); the mean is that of opset 18 (Q25)
+    "torch_fx_conv": {"Q06", "Q07", "Q08", "Q11", "Q25"},
 }
 
 

@@ -113,7 +113,7 @@ def test_encoder_is_as_close_as_flipped_codes_allow(fused: bool) -> None:
     # 8 pairs per layer; 20 roundings: a LayerNorm of nine steps, a product, bias, Softmax or GELU of five
     assert sqnr_db(run(model, batch)[0], run(result.model, batch)[0]) > flip_bound_db(16, 20)
     assert_pairs_are_adjacent(result.model)
-    assert lint(result.model) == []
+    assert {finding.code for finding in lint(result.model)} <= {"Q25"}  # the means of opset 18
     # the square in an unfused LayerNorm exceeds FP16 from 256 on: from it to the root everything is float32
     ops = Counter(name.rsplit("_", 1)[1] for name in kept(result))
     assert ops == ({} if fused else dict.fromkeys(("Pow", "ReduceMean", "Add", "Sqrt"), 5))
