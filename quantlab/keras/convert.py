@@ -25,8 +25,8 @@ from quantlab.qdq import lint
 
 OPSETS = range(13, 19)
 """From the first with Q/DQ per channel to the last that tf2onnx writes."""
-_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
-_WEIGHTED = ("Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul", "BatchMatMulV2", "Einsum")
+_RANDOM = re.compile("Random|Multinomial|Bernoulli")
+_WEIGHTED = re.compile("(Depthwise)?Conv[23]D|(Batch)?MatMul|Einsum")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +153,15 @@ def _converted(source: Source, opset: int, handled: Handled) -> tuple[onnx.Model
 def _said(error: Exception) -> str:
     """What was raised in a layer: Keras puts a line above it and colours it."""
     lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()
-    told = [line for line in lines if line.strip() and not line.startswith("Exception encountered when calling")]
-    return told[0] if told else first_line(error)
+    lines = [line for line in lines if line.strip() and not line.startswith("Exception encountered when calling")]
+    return lines[0] if lines else first_line(error)
 
 
 def _check_precision(tf: Any, graph_def: Any, name: str) -> None:
     """An error for what tf2onnx would write in another precision than the model has, and no calibration could use."""
     for node in graph_def.node:
         kind = node.attr["T"].type if "T" in node.attr else 0
-        if kind and tf.as_dtype(kind) in (tf.float16, tf.bfloat16, tf.float64) and node.op in _WEIGHTED:
+        if kind and tf.as_dtype(kind) in (tf.float16, tf.bfloat16, tf.float64) and _WEIGHTED.match(node.op):
             raise GraphError(
                 f"'{name}' computes in {tf.as_dtype(kind).name} ({node.op} '{node.name}'), expected float32",
                 hint="build the model under keras.mixed_precision.set_global_policy('float32') and load its weights; "
@@ -172,7 +172,7 @@ def _check_precision(tf: Any, graph_def: Any, name: str) -> None:
 def _check_operators(proto: onnx.ModelProto, opset: int) -> None:
     """An error for operators that tf2onnx has left as they were."""
     nodes = list(all_nodes(proto.graph))
-    if drawn := [n for n in nodes if n.op_type in _RANDOM]:
+    if drawn := [n for n in nodes if _RANDOM.match(n.op_type)]:
         raise GraphError(
             f"the model draws random numbers ({drawn[0].op_type} '{drawn[0].name}'): its outputs are others every time",
             hint="draw none where training is False, or give them as an input",

@@ -98,10 +98,12 @@ def _differences(proto: Any, trial: Trial) -> tuple[str, ...]:
 def _refused(proto: Any) -> tuple[str, ...]:
     """What TensorRT will not take of the Q/DQ that a training has left."""
     found = Counter(finding.code for finding in lint(proto)) if has_qdq(proto) else Counter[str]()
-    told = [f"{n} {code} ({CODES[code].meaning})" for code, n in sorted(found.items()) if CODES[code].severity == ERROR]
-    if not told:
+    findings = [
+        f"{n} {code} ({CODES[code].meaning})" for code, n in sorted(found.items()) if CODES[code].severity == ERROR
+    ]
+    if not findings:
         return ()
-    return (f"TensorRT refuses the Q/DQ of the training: {', '.join(told)}; quantlab.qdq.repair places them anew",)
+    return (f"TensorRT refuses the Q/DQ of the training: {', '.join(findings)}; quantlab.qdq.repair places them anew",)
 
 
 def _sqnr_db(found: NDArray[Any], wanted: NDArray[Any]) -> float:
