@@ -18,6 +18,9 @@ from quantlab.strict_json import parse_json
 _INDEX = re.compile(r"\d{1,9}")
 _HINT = "one name per line in the order of the classes; lines of 'n01440764 tench'; a JSON list or {name: number}"
 
+MOST = 10**9
+"""Class numbers are below, as in a text, where a number has nine digits at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassMap:
@@ -114,7 +117,7 @@ def _of_json(content: Any) -> Iterator[Row]:
         raise ValueError("it is no list and no object")
     if isinstance(content.get("id2label"), dict):  # the configuration of a model of Hugging Face
         content = content["id2label"]
-    by_name = all(type(value) is int and value >= 0 for value in content.values())
+    by_name = all(type(value) is int and 0 <= value < MOST for value in content.values())
     if not by_name and all(_INDEX.fullmatch(key) for key in content):
         yield from ((int(key), _called(value)) for key, value in content.items())
         return

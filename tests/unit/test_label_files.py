@@ -163,6 +163,7 @@ def test_class_lists_of_every_kind(tmp_path: Path, name: str) -> None:
         ("tench\n\nshark\n", "line 2 is empty, which leaves open"),
         ('{"a": "b"}', "neither its keys nor its values"),
         ('{"a": 0, "b": 0.5}', "neither its keys nor its values"),
+        ('{"a": 0, "b": 10000000000}', "neither its keys nor its values"),
         ('["a", 3]', "'3' is no name of a class"),
         ("index,name\n1,a\n1,b\n", "is there twice"),
         ("{", "Expecting"),
