@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import onnx
+import onnx_graphsurgeon as gs
 
 from quantlab.onnx_model import GraphView
-from quantlab.qdq.measured import BEHIND, NECK, RECURRENT
+from quantlab.qdq.activations import activation_of, kind_of
+from quantlab.qdq.graph import import_graph
+from quantlab.qdq.measured import BEHIND, DEPTHWISE, HARD, MANY_DEPTHWISE, NECK, RECURRENT
 from quantlab.qdq.rules import row_of
 
 
@@ -32,6 +35,14 @@ def _kinds(prepared: onnx.ModelProto) -> Iterator[str]:
         yield NECK
     if any(row_of(node.op_type, node.domain).recurrent for node in prepared.graph.node):
         yield RECURRENT
+    if _is_hard(import_graph(prepared)):
+        yield HARD
+
+
+def _is_hard(graph: gs.Graph) -> bool:
+    """Whether there are many depthwise convolutions, and HardSwish behind each."""
+    found = [activation_of(graph, node.outputs[0]) for node in graph.nodes if kind_of(node) == DEPTHWISE]
+    return len(found) >= MANY_DEPTHWISE and all(one is not None and one.name == "HardSwish" for one in found)
 
 
 def _joins_enlarged(view: GraphView, concat: onnx.NodeProto) -> bool:

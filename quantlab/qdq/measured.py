@@ -78,10 +78,14 @@ ISOLATED_MACS = 2**33
 """Multiplications below which a layer between float ones is not expected to earn the conversion of its input (10 us).
 An estimate, which `probe_fusions.py --isolated` can replace."""
 
-NECK, RECURRENT = "neck", "recurrent"
+NECK, RECURRENT, HARD = "neck", "recurrent", "hard"
+MANY_DEPTHWISE = 8
+"""Depthwise convolutions, all with HardSwish behind them, from which a network is taken for one of LCNet's kind."""
 BEHIND: Mapping[str, str] = {
     NECK: "a detector with a Concat of enlarged maps took 0.97 to 1.08 of the time of the fastest of FP16, implicit "
     "INT8 and ModelOpt's placement, in five pairs of builds",
+    HARD: "LCNet, with HardSwish behind every depthwise convolution, took 1.14 of the time of implicit INT8 in one pair "
+    "of builds, though both have the same layers in INT8",
     RECURRENT: "a text recogniser with LSTM took 1.09 to 1.16 of the time of implicit INT8, in FP16 as in Q/DQ",
 }
 """Kind of network -> by how much the default placement was behind, in builds of `tests/bench/bench_latency.py`."""

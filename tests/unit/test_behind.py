@@ -8,7 +8,7 @@ import pytest
 from models import floats, parse
 from quantlab.qdq import prepare
 from quantlab.qdq.behind import behind_notices
-from quantlab.qdq.measured import BEHIND, NECK, RECURRENT
+from quantlab.qdq.measured import BEHIND, HARD, MANY_DEPTHWISE, NECK, RECURRENT
 
 WEIGHTS = {"w": floats(4, 4, 1, 1), "double": np.array([1, 1, 2, 2], np.float32),
            "half": np.array([1, 1, 0.5, 0.5], np.float32)}  # fmt: skip
@@ -38,3 +38,17 @@ def test_recurrent_network_is_told() -> None:
     (line,) = behind_notices(prepared)
     assert line.startswith(BEHIND[RECURRENT])
     assert "quantlab tune" in line
+
+
+@pytest.mark.parametrize(
+    ("count", "last", "is_told"),
+    [(MANY_DEPTHWISE, "HardSwish", True), (MANY_DEPTHWISE, "Relu", False), (MANY_DEPTHWISE - 1, "HardSwish", False)],
+)
+def test_hardswish_behind_every_depthwise_convolution_is_told(count: int, last: str, is_told: bool) -> None:
+    ops = ["HardSwish"] * (count - 1) + [last]
+    lines = [f"c{k} = Conv <group = 4, pads = [1,1,1,1]> (a{k}, w)  a{k + 1} = {op} (c{k})" for k, op in enumerate(ops)]
+    text = (
+        f"m (float[1,4,8,8] x) => (float[1,4,8,8] y) {{ a0 = Identity (x)  {'  '.join(lines)}  y = Relu (a{count}) }}"
+    )
+    prepared = prepare(parse(text, {"w": floats(4, 1, 3, 3)}, '<ir_version: 8, opset_import: ["" : 17]>'))
+    assert [line.startswith(BEHIND[HARD]) for line in behind_notices(prepared)] == [True] * is_told
