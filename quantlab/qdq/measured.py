@@ -84,7 +84,7 @@ MANY_DEPTHWISE = 8
 BEHIND: Mapping[str, str] = {
     NECK: "a detector with a Concat of enlarged maps took 0.97 to 1.08 of the time of the fastest of FP16, implicit "
     "INT8 and ModelOpt's placement, in five pairs of builds",
-    HARD: "LCNet, with HardSwish behind every depthwise convolution, took 1.14 of the time of implicit INT8 in one pair "
+    HARD: "LCNet (HardSwish behind every depthwise convolution) took 1.14 of the time of implicit INT8, in one pair "
     "of builds, though both have the same layers in INT8",
     RECURRENT: "a text recogniser with LSTM took 1.09 to 1.16 of the time of implicit INT8, in FP16 as in Q/DQ",
 }
