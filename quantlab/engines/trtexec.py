@@ -171,6 +171,11 @@ def profile_texts(proto: onnx.ModelProto, options: TrtexecOptions) -> dict[str, 
                 hint="leave out --batch, or export the model with a dynamic batch",
             )
         return {}
+    if options.batch is not None and set(names) == set(options.shapes):
+        raise ConfigError(
+            f"batch {options.batch} does nothing: every dynamic input has a shape of its own",
+            hint="leave out --batch, or the shapes",
+        )
     ranges = {spec.name: _range(spec, options) for spec in dynamic}
     return {
         kind: ",".join(f"{name}:{'x'.join(map(str, three[k]))}" for name, three in ranges.items())

@@ -118,6 +118,10 @@ def test_trtexec_shapes_of_several_inputs_are_in_one_flag(tmp_path: Path) -> Non
         (TrtexecOptions(11, 4, {"x": (2, 3, 8)}), "does not fit"),
         (TrtexecOptions(11, 4, {"x": (0, 3, 8, 8)}), "does not fit"),
         (TrtexecOptions(11, None, {"x": (2, 3, 8, 8)}), "input 'z' has a dynamic batch.*--batch 32"),
+        (
+            TrtexecOptions(11, 4, {"x": (2, 3, 8, 8), "z": (2, 2)}),
+            "batch 4 does nothing: every dynamic input has a shape",
+        ),
         (TrtexecOptions(11, 4, {"fixed": (4,)}), "shapes name 'fixed', which is no dynamic input.*x, z"),
     ],
 )
