@@ -17,8 +17,8 @@ def axes_as_attributes(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Give Reduce operators their axes as TensorRT 8 reads them.
 
     From opset 18 on they are an input (of ReduceSum from 13 on, which TensorRT 8 knows). TensorRT 8 does not read it:
-    it reduces over every axis, the batch included, and says nothing (issue 3467 of NVIDIA/TensorRT; seen with 8.6.0 in
-    the shape of what follows). The attribute of earlier opsets is what it reads.
+    it reduces over every axis, the batch included, and says nothing (github.com/NVIDIA/TensorRT/issues/3467; seen with
+    8.6.0 in the shape of what follows). The attribute of earlier opsets is what it reads.
 
     Args:
         proto: The model, for the parser; it is not changed.
