@@ -1,74 +1,28 @@
-"""Model repositories for Triton: what is written, for which models, and what is refused.
+"""Model repositories for Triton: what is written, for which models.
 
 The package `tritonclient` reads the configurations where it is installed; the tests of what they say need it.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import re
-import subprocess
-import sys
-import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 
 import quantlab
 from conftest import CliResult
-from engine_double import HostRuntime
 from models import conv_net, floats, image_batches, parse
-from quantlab.data import ImageBatches, Preprocess
 from quantlab.engines.engine import Engine
-from quantlab.engines.options import BuildOptions, Profile
-from quantlab.errors import QuantlabError
 from quantlab.triton import Ensemble, Scheduling, TritonOptions, write_repository
 from quantlab.triton.text import Word, message_text
-from quantlab.triton.validate import schema
+from triton_parts import ADD, EIGHT, MODEL, config_of, contents, engine, qdq, saved
 
 Cli = Callable[..., CliResult]
-EIGHT = Preprocess("exact", (8, 8), scale=1 / 255, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.1))
-ADD = "m (float[N,4] x) => (float[N,4] y) { y = Add (x, x) }"
-MODEL = TritonOptions(name="net", batch=8)
-
-
-def config_of(folder: Path, name: str = "net") -> Any:
-    """A configuration as Triton's schema reads it."""
-    pytest.importorskip("tritonclient", reason="the extra 'triton' is not installed")
-    from google.protobuf import text_format
-
-    message_class, problem = schema()
-    assert message_class is not None, problem
-    return text_format.Parse((folder / name / "config.pbtxt").read_text(), message_class())
-
-
-def saved(tmp_path: Path, model: onnx.ModelProto | str, weights: dict[str, np.ndarray] | None = None) -> Path:
-    path = tmp_path / "given.onnx"
-    onnx.save(parse(model, weights) if isinstance(model, str) else model, path)
-    return path
-
-
-def engine(tmp_path: Path, *batches: tuple[int, int, int], model: onnx.ModelProto | None = None) -> Path:
-    profiles = tuple(Profile(*({"image": (size, 3, 8, 8)} for size in three)) for three in batches)
-    HostRuntime().build(model or conv_net(), BuildOptions(profiles=profiles)).save(tmp_path / "e.engine")
-    return tmp_path / "e.engine"
-
-
-def qdq(preprocess: Preprocess) -> onnx.ModelProto:
-    images = np.random.default_rng(0).integers(0, 256, (8, 9, 12, 3), np.uint8)
-    batches = ImageBatches(images, preprocess, input_name="image", batch_size=4)
-    return quantlab.quantize(conv_net(), quantlab.calibrate(conv_net(), batches, "minmax")).model
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def test_model_is_copied_and_described_by_its_own_shapes_and_types(tmp_path: Path) -> None:
@@ -232,105 +186,6 @@ def test_labels_belong_to_the_output_with_as_many_scores(tmp_path: Path) -> None
         assert config_of(tmp_path / "r", name).output[0].label_filename == "labels.txt"
 
 
-class _Tensor:
-    """As that of `triton_python_backend_utils`."""
-
-    def __init__(self, name: str, array: np.ndarray) -> None:
-        self.name, self.array = name, array
-
-    def as_numpy(self) -> np.ndarray:
-        return self.array
-
-
-def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[np.ndarray], Any]:
-    """The model.py of a folder as Triton's Python backend runs it: images to a response."""
-    backend = types.ModuleType("triton_python_backend_utils")
-    for name, value in {
-        "Tensor": _Tensor,
-        "TritonError": str,
-        "InferenceResponse": lambda output_tensors, error=None: SimpleNamespace(tensors=output_tensors, error=error),
-        "get_input_tensor_by_name": lambda request, name: next(t for t in request if t.name == name),
-    }.items():
-        setattr(backend, name, value)
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
-    monkeypatch.syspath_prepend(str(folder / "1"))
-    spec = importlib.util.spec_from_file_location("served_model", folder / "1" / "model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    model = module.TritonPythonModel()
-    model.initialize({"model_config": json.dumps({"input": [{"name": "images"}], "output": [{"name": "image"}]})})
-    for name in [name for name in sys.modules if name.startswith("quantlab_preprocess")]:
-        monkeypatch.delitem(sys.modules, name)
-    return lambda images: model.execute([[_Tensor("images", images)]])[0]
-
-
-@pytest.mark.parametrize(
-    "preprocess",
-    [
-        EIGHT,
-        replace(EIGHT, resize="letterbox", size=(8, 8), color="bgr"),
-        replace(EIGHT, resize="short_side", size=(10, 10), crop=(8, 8), interpolation="bicubic"),
-    ],
-    ids=lambda p: p.resize,
-)
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_preprocess_model_makes_what_quantlab_makes_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preprocess: Preprocess, channels: int
-) -> None:
-    write_repository(saved(tmp_path, conv_net()), tmp_path / "r", replace(MODEL, ensemble=Ensemble(preprocess)))
-    images = np.random.default_rng(1).integers(0, 256, (3, 11, 9, channels), np.uint8)
-    (want,) = ImageBatches(images, preprocess, input_name="image", batch_size=3)
-    response = served(tmp_path / "r" / "net_preprocess", monkeypatch)(images)
-    got = response.tensors[0].array
-    assert (response.error, response.tensors[0].name, got.dtype) == (None, "image", np.float32)
-    assert got.tobytes() == want["image"].tobytes()
-
-
-def test_images_that_cannot_be_used_are_an_error_of_their_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_repository(saved(tmp_path, conv_net()), tmp_path / "r", replace(MODEL, ensemble=Ensemble(EIGHT)))
-    ask = served(tmp_path / "r" / "net_preprocess", monkeypatch)
-    assert "image array is uint8 (8, 8, 2), expected" in ask(np.zeros((1, 8, 8, 2), np.uint8)).error
-    assert "there are no images" in ask(np.zeros((0, 8, 8, 3), np.uint8)).error
-
-
-def test_preprocess_model_needs_numpy_and_pillow_only(tmp_path: Path) -> None:
-    write_repository(saved(tmp_path, conv_net()), tmp_path / "r", replace(MODEL, ensemble=Ensemble(EIGHT)))
-    script = (
-        "import sys, types; sys.modules.update(dict.fromkeys(('quantlab', 'onnx', 'onnxruntime')));"
-        "sys.modules['triton_python_backend_utils'] = types.ModuleType('x'); import model; print(model.Preprocess())"
-    )
-    folder = tmp_path / "r" / "net_preprocess" / "1"
-    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True)
-    assert done.stdout.startswith("Preprocess("), done.stderr
-
-
-def test_ensemble_connects_the_recorded_preprocess_with_the_network(tmp_path: Path) -> None:
-    written = write_repository(saved(tmp_path, qdq(EIGHT)), tmp_path / "r", replace(MODEL, ensemble=Ensemble()))
-    recorded = json.loads((tmp_path / "r/net_preprocess/1/preprocess.json").read_text())
-    assert Preprocess.from_dict(recorded) == EIGHT
-    assert (tmp_path / "r/net_ensemble/1").is_dir()
-    assert "--shape=images:8,8,3" in written.models[2].perf
-    config = config_of(tmp_path / "r", "net_ensemble")
-    first, second = config.ensemble_scheduling.step
-    assert (config.platform, config.max_batch_size, config.input[0].name) == ("ensemble", 8, "images")
-    assert (first.model_name, second.model_name) == ("net_preprocess", "net")
-    assert dict(first.input_map) == {"images": "images"}
-    assert first.output_map["image"] == second.input_map["image"]
-    assert dict(second.output_map) == {"logits": "logits"}
-    made = config_of(tmp_path / "r", "net_preprocess")
-    assert (made.backend, list(made.output[0].dims), list(made.input[0].dims)) == ("python", [3, 8, 8], [-1, -1, -1])
-
-
-def test_other_preprocess_than_that_of_the_calibration_is_told(tmp_path: Path) -> None:
-    other = replace(EIGHT, color="bgr")
-    written = write_repository(saved(tmp_path, qdq(EIGHT)), tmp_path / "r", replace(MODEL, ensemble=Ensemble(other)))
-    assert any("color is bgr, there rgb" in fact for fact in written.facts)
-
-
 def test_names_of_tensors_survive_the_text(tmp_path: Path) -> None:
     name = 'a "quoted" \\ name\n\tö 図'
     proto = parse(ADD)
@@ -366,169 +221,6 @@ def test_other_versions_that_the_configuration_does_not_fit_are_told(tmp_path: P
     ):
         options = TritonOptions(name="net", version=2, scheduling=Scheduling(versions=versions))
         assert re.search(said, write_repository(path, tmp_path / "r", options).facts[-1]), versions
-
-
-SCALAR = "m (float x) => (float y) { y = Add (x, x) }"
-FIXED = "m (float[2,4] x) => (float[2,4] y) { y = Add (x, x) }"
-SEQUENCE = "m (float[N,4] x) => (seq(float[N,4]) y) { y = SequenceConstruct (x) }"
-RANKLESS = "m (float[N,4] x) => (float y) { y = Unknown.Op (x) }"
-TWO = "m (float[N,3,8,8] x, float[N,3,8,8] z) => (float[N,3,8,8] y) { y = Add (x, z) }"
-NHWC = "m (float[N,8,8,3] x) => (float[N,8,8,3] y) { y = Add (x, x) }"
-BYTES = "m (uint8[N,3,8,8] x) => (uint8[N,3,8,8] y) { y = Identity (x) }"
-
-
-def with_ensemble(preprocess: Preprocess | None = EIGHT) -> dict[str, Any]:
-    return {"batch": 8, "ensemble": Ensemble(preprocess)}
-
-
-@pytest.mark.parametrize(
-    ("model", "options", "said"),
-    [
-        (ADD, {}, "input 'x' has a dynamic batch"),
-        (FIXED, {"batch": 4}, "batch 4, but the first dimension of 'x' is not dynamic"),
-        (SCALAR, {}, "'x' is a scalar"),
-        (SEQUENCE, {"batch": 4}, "'y' is a sequence, and Triton takes tensors only"),
-        (ADD, {"batch": 4, "shapes": {"z": (1, 4)}}, "shapes name 'z', the model has x"),
-        (ADD, {"batch": 4, "shapes": {"x": (1, 5)}}, r"shape \(1, 5\) does not fit input 'x'"),
-        (ADD, {"batch": 0, "warmup": "zero"}, "of which shape is a request"),
-        (ADD, {"batch": 4, "scheduling": Scheduling(preferred=(8,))}, "preferred batch size 8 is more than"),
-        (FIXED, {"scheduling": Scheduling(preferred=(8,))}, "the largest batch is 0"),
-        (ADD, {"batch": 4, "accelerator": "tensorrt", "scheduling": Scheduling(kind="cpu")}, "not run on the CPU"),
-        (ADD, {"batch": 4, "fp16": True, "accelerator": "none"}, "without the accelerator does nothing"),
-        (ADD, with_ensemble(None), "does not say how its images are preprocessed"),
-        (TWO, with_ensemble(), "feeds one input with images, the network has 2"),
-        (NHWC, with_ensemble(), r"makes FP32 \[3, 8, 8\] \(nchw\) of an image, input x FP32 \[8, 8, 3\] is another"),
-        (BYTES, with_ensemble(), "input x UINT8"),
-        (ADD, with_ensemble(), r"input x FP32 \[4\] is another"),
-    ],
-)
-def test_what_does_not_go_together_is_one_error_and_nothing_is_written(
-    tmp_path: Path, model: str, options: dict[str, Any], said: str
-) -> None:
-    given = saved(tmp_path, model)
-    with pytest.raises(QuantlabError, match=said) as raised:
-        write_repository(given, tmp_path / "r", TritonOptions(**options))
-    assert raised.value.hint
-    assert [p.name for p in tmp_path.iterdir()] == ["given.onnx"]
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: TritonOptions(name="../up"), "cannot be the name of a model"),
-        (lambda: TritonOptions(name=".hidden"), "cannot be the name of a model"),
-        (lambda: TritonOptions(name="n" * 201), "cannot be the name of a model"),
-        (lambda: TritonOptions(name="a b"), "cannot be the name of a model"),
-        (lambda: TritonOptions(name=""), "cannot be the name of a model"),
-        (lambda: TritonOptions(version=0), "version 0, expected at least 1"),
-        (lambda: TritonOptions(batch=-1), "batch -1"),
-        (lambda: TritonOptions(warmup="hot"), "warm-up 'hot' is not known"),
-        (lambda: TritonOptions(scheduling=Scheduling(versions="specific:2")), "specific:2 does not serve it"),
-        (lambda: Scheduling(versions="newest"), "'newest' is no version policy"),
-        (lambda: Scheduling(kind="tpu"), "kind 'tpu' is not known"),
-        (lambda: Scheduling(kind="cpu", gpus=(0,)), "GPUs are given for instances on the CPU"),
-        (lambda: Scheduling(gpus=(-1,)), "GPU -1, expected at least 0"),
-        (lambda: Scheduling(instances=0), "number of instances 0"),
-        (lambda: Scheduling(dynamic=False, preferred=(4,)), "without dynamic batching does nothing"),
-    ],
-)
-def test_option_that_means_nothing_is_refused(make: Callable[[], object], said: str) -> None:
-    with pytest.raises(QuantlabError, match=said):
-        make()
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"scheduling": Scheduling(kind="cpu")}, "an engine does not run on the CPU"),
-        ({"batch": 32}, "batch 32, but the engine takes at most 8"),
-        ({"batch": 1}, "batch 1, but the engine takes at least 2"),
-        ({"scheduling": Scheduling(preferred=(1,))}, "preferred batch size 1 is less than the engine takes"),
-        ({"accelerator": "tensorrt"}, "an accelerator is for ONNX models"),
-        ({"table": Path("t.json")}, "a table is for ONNX models"),
-    ],
-)
-def test_what_an_engine_cannot_do_is_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(QuantlabError, match=said):
-        write_repository(engine(tmp_path, (2, 4, 8)), tmp_path / "r", TritonOptions(**options))
-
-
-def test_engine_whose_record_says_nothing_of_its_inputs_is_refused(tmp_path: Path) -> None:
-    path = engine(tmp_path, (1, 2, 4))
-    record = json.loads((tmp_path / "e.engine.json").read_text())
-    del record["record"]["inputs"]
-    (tmp_path / "e.engine.json").write_text(json.dumps(record))
-    with pytest.raises(QuantlabError, match="does not say what goes in and out"):
-        write_repository(path, tmp_path / "r")
-    (tmp_path / "e.engine.json").unlink()
-    with pytest.raises(QuantlabError, match="has no record"):
-        write_repository(path, tmp_path / "r")
-
-
-def test_class_list_of_another_model_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "c.txt").write_text("cat\ndog\n")
-    with pytest.raises(QuantlabError, match="has 2 classes, and no output has as many scores: logits FP32"):
-        write_repository(saved(tmp_path, conv_net()), tmp_path / "r", replace(MODEL, classes=tmp_path / "c.txt"))
-    for number in (2, 999_999_999):  # counting up to it would take minutes
-        (tmp_path / "c.txt").write_text(json.dumps({"cat": 0, "dog": number}))
-        with pytest.raises(QuantlabError, match=r"has no class 1"):
-            write_repository(saved(tmp_path, conv_net()), tmp_path / "r", replace(MODEL, classes=tmp_path / "c.txt"))
-
-
-def test_table_and_qdq_nodes_exclude_each_other(tmp_path: Path) -> None:
-    table = quantlab.calibrate(conv_net(), image_batches(2), "minmax")
-    table.save(tmp_path / "t.json")
-    with pytest.raises(QuantlabError, match="a calibration table needs the FP32 model"):
-        write_repository(saved(tmp_path, qdq(EIGHT)), tmp_path / "r", replace(MODEL, table=tmp_path / "t.json"))
-
-
-def test_no_input_is_ever_replaced_and_no_half_of_a_repository_stays(tmp_path: Path) -> None:
-    given = saved(tmp_path, conv_net())
-    write_repository(given, tmp_path / "r", MODEL)
-    before = contents(tmp_path)
-    with pytest.raises(QuantlabError, match="is the input"):
-        write_repository(tmp_path / "r/net/1/model.onnx", tmp_path / "r", replace(MODEL, ensemble=Ensemble(EIGHT)))
-    preprocess = tmp_path / "r/other_preprocess/1/preprocess.json"
-    preprocess.parent.mkdir(parents=True)
-    preprocess.write_text("precious")
-    options = replace(MODEL, name="other", ensemble=Ensemble(EIGHT, preprocess))
-    with pytest.raises(QuantlabError, match="is the input"):
-        write_repository(given, tmp_path / "r", options)
-    assert preprocess.read_text() == "precious"
-    assert {name: text for name, text in contents(tmp_path).items() if "other" not in name} == before
-
-
-def test_without_tritonclient_it_is_written_and_said_that_nothing_was_validated(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "tritonclient", None)
-    done = cli("triton", saved(tmp_path, conv_net()), "--batch", 4, "-o", tmp_path / "r")
-    assert (done.code, "not compared with Triton's schema" in done.err) == (0, True)
-    assert "[triton]'" in done.err
-    assert (tmp_path / "r/given/config.pbtxt").is_file()
-
-
-def test_configuration_that_the_schema_refuses_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from google.protobuf.struct_pb2 import Struct
-
-    monkeypatch.setattr("quantlab.triton.repository.schema", lambda: (Struct, ""))
-    with pytest.raises(QuantlabError, match="Triton's schema refuses the configuration"):
-        write_repository(saved(tmp_path, conv_net()), tmp_path / "r", MODEL)
-    assert not (tmp_path / "r").exists()
-
-
-def test_schema_that_cannot_be_used_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "tritonclient" / "grpc"
-    package.mkdir(parents=True)
-    for folder in (package.parent, package):
-        (folder / "__init__.py").touch()
-    (package / "model_config_pb2.py").write_text("raise RuntimeError('made by another protobuf')")
-    for name in [name for name in sys.modules if name.split(".")[0] == "tritonclient"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert schema() == (None, "the schema of tritonclient cannot be used: made by another protobuf")
-    for name in [name for name in sys.modules if name.split(".")[0] == "tritonclient"]:
-        monkeypatch.delitem(sys.modules, name)
 
 
 def test_command_prints_what_serves_and_measures(cli: Cli, tmp_path: Path) -> None:
