@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
+
+import quantlab
+
+BOTH = pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+EVERYTHING = quantlab.Selection(include=("*",))
+MARKS = [
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 
 def images(count: int, size: int = 16) -> list[Any]:

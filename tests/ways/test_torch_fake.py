@@ -18,15 +18,10 @@ import quantlab.torch  # noqa: E402
 from quantlab.errors import GraphError  # noqa: E402
 from quantlab.ort import ActivationReader, Session  # noqa: E402
 from quantlab.torch.fake_quantize import FakeQuantize  # noqa: E402
-from torch_modules import Attention, Residual, Tokens, images  # noqa: E402
+from torch_modules import BOTH, EVERYTHING, MARKS, Attention, Residual, Tokens, images  # noqa: E402
 
 nn: Any = torch.nn
-BOTH = pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
-EVERYTHING = quantlab.Selection(include=("*",))
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
-]
+pytestmark = MARKS
 
 
 def qdq_nodes(channels: bool) -> onnx.ModelProto:
