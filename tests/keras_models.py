@@ -7,8 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 import onnx
+import pytest
 from keras import layers as L  # noqa: N812
 from onnx import numpy_helper
+
+import quantlab.keras
+from quantlab.errors import QuantlabError
 
 
 def lively(model: Any, seed: int = 0) -> Any:
@@ -88,3 +92,17 @@ def float_bound_db(proto: onnx.ModelProto) -> float:
         if node.op_type in ("Conv", "MatMul", "Gemm", "ConvTranspose") and node.input[1] in shapes
     )
     return float(-20 * np.log10(np.finfo(np.float32).eps * products**0.5))
+
+
+def small(batch_norm: bool = True) -> Any:
+    image = x = L.Input((16, 16, 3), name="image")
+    x = L.Conv2D(16, 3, padding="same", strides=2)(x)
+    x = L.ReLU()(L.BatchNormalization()(x) if batch_norm else x)
+    x = L.Conv2D(24, 3, padding="same", activation="relu")(x)
+    return lively(keras.Model(image, L.Dense(5, name="scores")(L.GlobalAveragePooling2D()(x)), name="small"))
+
+
+def raises(model: Any, kind: type[QuantlabError], match: str, **options: Any) -> None:
+    with pytest.raises(kind, match=match) as caught:
+        quantlab.keras.to_onnx(model, **options)
+    assert caught.value.hint

@@ -2,73 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 pytest.importorskip("nvidia.dali", reason="the extra 'dali' is not installed")
 
 import nvidia.dali.fn as fn
 import nvidia.dali.types as types
-from nvidia.dali import Pipeline, pipeline_def
+from nvidia.dali import Pipeline
 
 import quantlab
 from conftest import CliResult
+from dali_pipelines import COUNT, MARKS, expected, images, made, source, whole
 from models import conv_net, floats
 from quantlab.dali import PipelineBatches
 from quantlab.data import stream_facts
-from quantlab.data.sample import PARTS, read_sample, sample_folder
-from quantlab.errors import ConfigError, DataError, DeviceError
+from quantlab.errors import ConfigError, DataError
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:nvidia", "ignore:DALI support:Warning")
-COUNT, SIZE, PAGE = 10, 4, Path(__file__).parents[2] / ".docs/pages/how-to/dali.md"
+pytestmark = MARKS
+PAGE = Path(__file__).parents[2] / ".docs/pages/how-to/dali.md"
 Cli = Callable[..., CliResult]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten images of 8x8 in two classes."""
-    root = tmp_path_factory.mktemp("images")
-    for k in range(COUNT):
-        (root / "ab"[k % 2]).mkdir(exist_ok=True)
-        pixels = np.random.default_rng(k).integers(0, 256, (8, 8, 3), np.uint8)
-        Image.fromarray(pixels).save(root / "ab"[k % 2] / f"{k}.png")
-    return root
-
-
-def expected(folder: Path) -> np.ndarray:
-    """What `images` makes, computed by Pillow and NumPy: the pixels as they are, divided by a power of two."""
-    files = sorted(folder.rglob("*.png"))
-    return np.stack([np.asarray(Image.open(f)).transpose(2, 0, 1).astype(np.float32) / 256 for f in files])
-
-
-@pipeline_def(batch_size=SIZE, num_threads=1, device_id=None)
-def images(  # type: ignore[no-untyped-def]
-    folder, pad=False, shuffle=False, divisor=256.0, layout="CHW", dtype=types.FLOAT, shards=1, shard=0, stick=False
-):
-    files, classes = fn.readers.file(
-        file_root=str(folder), name="files", pad_last_batch=pad, random_shuffle=shuffle,
-        num_shards=shards, shard_id=shard, stick_to_shard=stick,
-    )  # fmt: skip
-    pixels = fn.decoders.image(files, device="cpu")
-    return fn.crop_mirror_normalize(pixels, dtype=dtype, output_layout=layout, mean=[0.0], std=[divisor]), classes
-
-
-def made(graph: Callable[[], Any], size: int = SIZE, **more: Any) -> Pipeline:
-    return pipeline_def(graph)(batch_size=size, num_threads=1, device_id=None, **more)
-
-
-def whole(batches: PipelineBatches, name: str = "image") -> np.ndarray:
-    return np.concatenate([batch[name] for batch in batches])
 
 
 def test_every_sample_comes_once_in_every_pass_with_its_label(folder: Path) -> None:
@@ -143,10 +103,10 @@ def test_hash_is_the_same_in_another_process(folder: Path) -> None:
 import sys, warnings
 warnings.simplefilter("ignore")
 sys.path.insert(0, {str(Path(__file__).parent)!r}); sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-import test_dali
+import dali_pipelines
 from quantlab.dali import PipelineBatches
-test_dali.images("/nowhere")  # moves DALI's counters
-print(PipelineBatches(test_dali.images("/elsewhere"), ["image", None]).preprocess.pipeline)
+dali_pipelines.images("/nowhere")  # moves DALI's counters
+print(PipelineBatches(dali_pipelines.images("/elsewhere"), ["image", None]).preprocess.pipeline)
 """
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     here = PipelineBatches(images(folder), ["image", None]).preprocess
@@ -181,10 +141,6 @@ def test_reader_that_does_not_say_how_many_samples_it_has_needs_a_number(
 
 
 # --- pipelines that Python feeds
-
-
-def source(arrays: list[np.ndarray], **more: Any) -> Callable[[], Pipeline]:
-    return lambda: made(lambda: fn.external_source(arrays, **more))
 
 
 def test_source_that_ends_ends_the_pass_whatever_its_batches(folder: Path) -> None:
@@ -254,147 +210,4 @@ def test_several_inputs_and_outputs_in_any_order() -> None:
 # --- bad input
 
 
-def build_error() -> Pipeline:
-    return made(lambda: tuple(fn.readers.file(file_root="/nowhere/at/all")))
-
-
-@pytest.mark.parametrize(
-    ("given", "outputs", "more", "match"),
-    [
-        (7, ["image"], {}, "pipeline is a int, expected a pipeline of DALI"),
-        (lambda: 7, ["image"], {}, "returned a int, expected a pipeline"),
-        (lambda: 1 / 0, ["image"], {}, "the function that makes the pipeline failed: division by zero"),
-        (images, ["image"], {}, "the function that makes the pipeline failed: .*missing .*folder"),
-        ("images", ["image"], {}, "the pipeline has 2 outputs, 1 are named"),
-        ("images", ["image", "image"], {}, "do not name different inputs"),
-        ("images", [], {}, "do not name different inputs"),
-        ("images", ["class", None], {"labels": "class"}, "do not name different inputs"),
-        ("images", ["image", "class"], {"labels": "other"}, "labels 'other' is none of the outputs"),
-        ("images", ["image", None], {"samples": 0}, "samples 0 is less than 1"),
-        ("images", ["image", None], {"samples": 11}, "samples 11, but the reader of the pipeline has 10"),
-        ("images", ["image", None], {"reader": "other"}, "no reader 'other' Hint: its readers: files"),
-        ("images", ["image", "class"], {"labels": "image"}, r"output 'image' \(labels\): got float32 \(4, 3, 8, 8\)"),
-        (build_error, ["image", None], {}, "the pipeline cannot be built: .*nowhere"),
-    ],
-)  # fmt: skip
-def test_misuse_is_one_clear_error(given: Any, outputs: Any, more: Any, match: str, folder: Path) -> None:
-    given = images(folder) if given == "images" else given
-    with pytest.raises((ConfigError, DataError), match=match):
-        for _ in PipelineBatches(given, outputs, **more).labeled():
-            pass
-
-
-def test_pipeline_that_python_feeds_has_to_be_made_by_a_function() -> None:
-    with pytest.raises(ConfigError, match="Python feeds the pipeline .*pass the function that makes the pipeline"):
-        PipelineBatches(source([floats(4, 3)])(), ["image"])
-    same = source([floats(4, 3)])()
-    batches = PipelineBatches(lambda: same, ["image"])
-    list(batches)
-    with pytest.raises(ConfigError, match="returned the same pipeline again"):
-        list(batches)
-
-
-def test_pipeline_that_fails_in_the_middle_says_where() -> None:
-    def one(info: Any) -> np.ndarray:
-        if info.idx_in_epoch == 9:
-            raise OSError("the disk is on fire")
-        return floats(3, 8, 8, seed=info.idx_in_epoch)
-
-    batches = PipelineBatches(lambda: made(lambda: fn.external_source(one, batch=False)), ["image"])
-    with pytest.raises(DataError, match="the pipeline failed: .*disk is on fire"):
-        list(batches)
-
-
-def test_samples_of_different_shapes_are_an_error() -> None:
-    ragged = [[floats(3, 8, 8), floats(3, 8, 9), floats(3, 8, 8), floats(3, 8, 8)]]
-    with pytest.raises(
-        DataError, match=r"batch 0, output 'image': its samples have different shapes: \(3, 8, 8\), \(3"
-    ):
-        list(PipelineBatches(source(ragged), ["image"]))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("changed", "match"),
-    [({"layout": "HWC"}, r"float32 \(4, 8, 8, 3\)"), ({"dtype": types.UINT8, "divisor": 1.0}, r"uint8 \(4, 3, 8, 8\)")],
-)
-def test_layout_and_dtype_of_another_model_are_an_error(folder: Path, changed: dict[str, Any], match: str) -> None:
-    with pytest.raises(DataError, match=rf"batch 0, input 'image': got {match}, expected float32"):
-        quantlab.calibrate(conv_net(), PipelineBatches(images(folder, **changed), ["image", None]))
-
-
-@pytest.mark.parametrize("form", [lambda make: make(), lambda make: make])
-def test_pipeline_in_debug_mode_is_refused(form: Callable[[Any], Any], folder: Path) -> None:
-    from nvidia.dali.pipeline.experimental import pipeline_def as experimental
-
-    make = experimental(lambda: fn.readers.file(file_root=str(folder))[0], debug=True)
-    with pytest.raises(ConfigError, match=r"debug mode.*without debug=True"):
-        PipelineBatches(form(lambda: make(batch_size=4, num_threads=1, device_id=None)), ["image"])
-
-
-@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
-def test_pipeline_for_a_gpu_says_that_there_is_none(folder: Path) -> None:
-    def graph() -> Any:
-        return fn.decoders.image(fn.readers.file(file_root=str(folder))[0], device="cpu").gpu()
-
-    make = pipeline_def(graph)
-    with pytest.raises(DeviceError, match=r"made for a GPU, and there is none.*device_id=None"):
-        list(PipelineBatches(make(batch_size=4, num_threads=1, device_id=0), ["image"]))
-
-
-def test_iterator_of_a_framework_is_refused_with_the_way_out(folder: Path) -> None:
-    from nvidia.dali.plugin.base_iterator import _DaliBaseIterator
-
-    iterator = _DaliBaseIterator.__new__(_DaliBaseIterator)
-    iterator._pipes = [images(folder)]
-    with pytest.raises(ConfigError, match="expected a pipeline of DALI Hint: pass the pipeline that the iterator"):
-        PipelineBatches(iterator, ["image"])
-
-
 # --- the page
-
-
-@pytest.fixture
-def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of somebody who follows the page, with some images of the sample."""
-    for part in PARTS:
-        found = read_sample(part)
-        for file, image in zip(found.files[:64], found.images[:64], strict=True):
-            (tmp_path / "sample" / part / file).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(tmp_path / "sample" / part / file)
-    (tmp_path / "sample" / "model.onnx").write_bytes((sample_folder() / "model.onnx").read_bytes())
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
-
-
-def blocks(language: str) -> Iterator[str]:
-    return iter(re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE))
-
-
-def test_page_runs_as_it_is_written(reader: Path, cli: Cli) -> None:
-    data, python = blocks("py")
-    (reader / "dali_data.py").write_text(data)
-    (commands,) = blocks("sh")
-    for line in commands.replace("\\\n", " ").splitlines():
-        code, out, err = cli(*shlex.split(line)[1:])
-        assert code == 0, (line, err)
-    assert "top-1" in out
-    names: dict[str, Any] = {}
-    exec(compile(python, str(PAGE), "exec"), names)
-    assert (
-        json.loads(Path("table.json").read_text())["provenance"]["preprocess"] == names["table"].provenance.preprocess
-    )
-    assert names["comparison"].results[1].top1 > 0.8
-
-
-def test_pages_pipeline_gives_the_presets_numbers(reader: Path) -> None:
-    data, _ = blocks("py")
-    names: dict[str, Any] = {"__name__": "page"}
-    exec(compile(data, str(PAGE), "exec"), names)
-    got = np.concatenate([b["image"] for b in names["load_data"]()])
-    folder = reader / "sample" / "calibration"
-    want = np.concatenate(
-        [quantlab.PRESETS["fashion-mnist"].apply(Image.open(f))[None] for f in sorted(folder.rglob("*.png"))]
-    )
-    # both round a handful of times; the numerator may cancel, so the bound is of the pixel's size, 255 / 90
-    assert np.abs(got - want).max() <= 4 * 2.0**-24 * 255 / 90

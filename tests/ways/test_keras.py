@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -26,9 +25,9 @@ with warnings.catch_warnings():  # what TensorFlow and its libraries warn of one
 
 import quantlab.keras
 from followed import follow
-from keras_models import application, convolutions, fed, float_bound_db, lively, recurrent
+from keras_models import application, convolutions, fed, float_bound_db, lively, recurrent, small
 from models import run, sqnr_db
-from quantlab.errors import ConfigError, DataError, GraphError, QuantlabError
+from quantlab.errors import DataError
 from quantlab.keras.quantize import keras_batches
 from quantlab.onnx_model import input_specs
 from quantlab.qdq import lint
@@ -49,14 +48,6 @@ MODELS: dict[str, Callable[[], Any]] = {
 def outputs_of(model: Any, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
     """Of Keras, in the model's order."""
     return [np.asarray(y) for y in tf.nest.flatten(model(list(arrays.values()), training=False))]
-
-
-def small(batch_norm: bool = True) -> Any:
-    image = x = L.Input((16, 16, 3), name="image")
-    x = L.Conv2D(16, 3, padding="same", strides=2)(x)
-    x = L.ReLU()(L.BatchNormalization()(x) if batch_norm else x)
-    x = L.Conv2D(24, 3, padding="same", activation="relu")(x)
-    return lively(keras.Model(image, L.Dense(5, name="scores")(L.GlobalAveragePooling2D()(x)), name="small"))
 
 
 @cache
@@ -186,304 +177,7 @@ def test_nhwc_data_for_a_channels_first_model_is_refused() -> None:
 # ---- quantization-aware training
 
 
-class Trained(tf.Module):
-    """Convolution, depthwise convolution and matrix product with FakeQuant as QAT leaves it."""
-
-    def __init__(self, ends: tuple[float, float] = (-4.0, 4.0), weight: str = "narrow", bits: int = 8) -> None:
-        super().__init__()
-        rng = np.random.default_rng(3)
-        self.ends, self.weight, self.bits = ends, weight, bits
-        self.kernel = tf.Variable(rng.normal(0, 0.3, (3, 3, 3, 16)).astype(np.float32))
-        self.depthwise = tf.Variable(rng.normal(0, 0.4, (3, 3, 16, 2)).astype(np.float32))
-        self.dense = tf.Variable(rng.normal(0, 0.2, (32, 5)).astype(np.float32))
-
-    def activation(self, x: Any, low: float, high: float) -> Any:
-        return tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=self.bits)
-
-    def quantized(self, w: Any) -> Any:
-        if self.weight == "tensor":
-            top = tf.reduce_max(tf.abs(w))
-            return tf.quantization.fake_quant_with_min_max_vars(w, -top, top, narrow_range=True)
-        top = tf.reduce_max(tf.abs(w), axis=list(range(len(w.shape) - 1)))
-        narrow = self.weight == "narrow"
-        return tf.quantization.fake_quant_with_min_max_vars_per_channel(w, -top, top, narrow_range=narrow)
-
-    @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3), tf.float32, name="image")])
-    def serve(self, image: Any) -> dict[str, Any]:
-        x = self.activation(image, *self.ends)
-        x = tf.nn.relu6(tf.nn.conv2d(x, self.quantized(self.kernel), 2, "SAME"))
-        x = self.activation(x, *((-6.0, 6.0) if self.ends[0] == -self.ends[1] else (0.0, 6.0)))
-        x = tf.nn.relu(tf.nn.depthwise_conv2d(x, self.quantized(self.depthwise), (1, 1, 1, 1), "SAME"))
-        x = self.activation(tf.reduce_mean(x, (1, 2)), -4.0, 4.0)
-        return {"scores": tf.matmul(x, self.quantized(self.dense))}
-
-    def saved(self, path: Path) -> Path:
-        tf.saved_model.save(self, str(path), signatures={"serving_default": self.serve})
-        return path
-
-
-IMAGES = np.random.default_rng(5).standard_normal((16, 16, 16, 3)).astype(np.float32)
-
-
-def steps_apart(trained: Trained, found: quantlab.keras.Converted) -> tuple[np.ndarray, np.ndarray]:
-    want = trained.serve(tf.constant(IMAGES))["scores"].numpy()
-    return want, run(found.model, {"image": IMAGES})[0]
-
-
-@pytest.mark.parametrize("weight", ["narrow", "full", "tensor"])
-def test_symmetric_ranges_are_kept_exactly(weight: str, tmp_path: Path) -> None:
-    trained = Trained(weight=weight)
-    found = quantlab.keras.to_onnx(trained.saved(tmp_path / "qat"))
-    assert found.quantized
-    assert not [note for note in found.notes if "symmetric" in note]
-    want, got = steps_apart(trained, found)
-    # every code is TensorFlow's but where float32 sums fall on either side of half a step
-    assert sqnr_db(want, got) > 35
-    kinds = Counter(node.op_type for node in found.model.graph.node)
-    assert (kinds["QuantizeLinear"], kinds["DequantizeLinear"], kinds["Transpose"]) == (3, 6, 1)
-    weights = {t.name: onnx.numpy_helper.to_array(t) for t in found.model.graph.initializer}
-    codes = [w for name, w in weights.items() if name.endswith("_quantized")]
-    assert sorted(w.shape for w in codes) == [(16, 3, 3, 3), (32, 1, 3, 3), (32, 5)]
-    assert all(w.dtype == np.int8 for w in codes)
-
-
-def test_weights_are_the_values_that_tensorflow_computes_with(tmp_path: Path) -> None:
-    trained = Trained()
-    found = quantlab.keras.to_onnx(trained.saved(tmp_path / "qat"))
-    (node,) = (n for n in found.model.graph.node if n.op_type == "MatMul")
-    makers = {n.output[0]: n for n in found.model.graph.node}
-    dequantize = makers[node.input[1]]
-    constants = {t.name: onnx.numpy_helper.to_array(t) for t in found.model.graph.initializer}
-    codes, scale, zero = (constants[name] for name in dequantize.input)
-    assert not zero.any()
-    got = codes.astype(np.float32) * scale
-    want = trained.quantized(trained.dense).numpy()
-    # the code times the step, once rounded; TensorFlow adds the low end, which rounds once more
-    assert np.abs(got - want).max() <= 2 * np.finfo(np.float32).eps * np.abs(want).max()
-
-
-def test_asymmetric_ranges_are_converted_and_what_is_lost_is_said(tmp_path: Path) -> None:
-    trained = Trained(ends=(-1.0, 3.0))
-    found = quantlab.keras.to_onnx(trained.saved(tmp_path / "qat"))
-    said = [note for note in found.notes if "not symmetric" in note]
-    assert len(said) == 2
-    assert any("the range -1 to 3" in note and "1.5 times" in note for note in said), said
-    assert any("the range 0 to 6" in note and "2.01 times" in note for note in said), said
-    want, got = steps_apart(trained, found)
-    assert 15 < sqnr_db(want, got) < 60
-
-
-def test_model_of_qat_is_repaired_for_tensorrt(tmp_path: Path) -> None:
-    from quantlab.qdq import repair
-
-    trained = Trained()
-    found = quantlab.keras.to_onnx(trained.saved(tmp_path / "qat"))
-    done = repair(found.model, [{"image": IMAGES}])
-    assert not done.after
-    want, _ = steps_apart(trained, found)
-    assert sqnr_db(want, run(done.model, {"image": IMAGES})[0]) > 25
-
-
-@pytest.mark.parametrize(
-    ("make", "match"),
-    [
-        (lambda: Trained(bits=4), "was trained with 4 bits, TensorRT's INT8 has 8"),
-        (lambda: Trained(ends=(1.0, 3.0)), "the range 1 to 3, which does not hold zero"),
-        (lambda: Trained(ends=(2.0, 2.0)), "the range 2 to 2, which holds no values"),
-    ],
-)
-def test_range_that_int8_cannot_have_is_refused(make: Callable[[], Trained], match: str, tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match=match):
-        quantlab.keras.to_onnx(make().saved(tmp_path / "qat"))
-
-
-def test_activation_per_channel_is_refused() -> None:
-    class Fake(L.Layer):
-        def call(self, x: Any) -> Any:
-            top = tf.ones(3) * 2.0
-            return tf.quantization.fake_quant_with_min_max_vars_per_channel(x, -top, top)
-
-    image = L.Input((8, 8, 3), name="image")
-    with pytest.raises(GraphError, match="quantizes an activation per channel"):
-        quantlab.keras.to_onnx(keras.Model(image, L.Conv2D(4, 3)(Fake()(image))))
-
-
-def test_model_with_its_own_ranges_is_not_calibrated(tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match="has ranges of its own.*to_onnx"):
-        quantlab.keras.quantize(Trained().saved(tmp_path / "qat"), IMAGES)
-
-
 # ---- what cannot be
-
-
-def subclassed() -> Any:
-    class Own(keras.Model):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = L.Conv2D(4, 3)
-
-        def call(self, x: Any) -> Any:
-            return self.layer(x)
-
-    return Own()
-
-
-def raises(model: Any, kind: type[QuantlabError], match: str, **options: Any) -> None:
-    with pytest.raises(kind, match=match) as caught:
-        quantlab.keras.to_onnx(model, **options)
-    assert caught.value.hint
-
-
-def test_subclassed_model_needs_shapes() -> None:
-    raises(subclassed(), GraphError, "does not say what goes in: it is a subclassed model without a signature")
-    model = subclassed()
-    found = quantlab.keras.to_onnx(model, shapes={"pixels": (None, 8, 8, 3)})
-    x = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float32)
-    assert sqnr_db(model(x).numpy(), run(found.model, {"pixels": x})[0]) > float_bound_db(found.model)
-
-
-def test_dynamic_size_needs_shapes() -> None:
-    image = L.Input((None, None, 3), name="image")
-    model = keras.Model(image, L.GlobalAveragePooling2D()(L.Conv2D(4, 3)(image)))
-    raises(model, GraphError, r"input 'image' of shape \(None, None, None, 3\) leaves more open than the batch")
-    raises(model, ConfigError, "shapes name 'imagee'.*image", shapes={"imagee": (None, 8, 8, 3)})
-    raises(model, ConfigError, "does not fit input 'image'", shapes={"image": (None, 8, 8, 4)})
-    raises(model, ConfigError, r"shape \(None, 0, 8, 3\)", shapes={"image": (None, 0, 8, 3)})
-    assert quantlab.keras.to_onnx(model, shapes={"image": (None, 8, 8, 3)}).model.graph.input[0].name == "image"
-
-
-def test_strings_are_refused() -> None:
-    text = L.Input((1,), dtype="string", name="text")
-    raises(keras.Model(text, L.Identity()(text)), GraphError, "input 'text' is string, TensorRT takes numbers only")
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "match"),
-    [
-        ("missing.keras", DataError, "does not exist"),
-        ("a.txt", DataError, "does not exist"),
-        ("frozen.pb", ConfigError, "a graph of TensorFlow 1"),
-        ("model.meta", ConfigError, "a checkpoint of TensorFlow 1"),
-        ("model.tflite", ConfigError, "TensorFlow Lite"),
-        ("model.onnx", ConfigError, "an ONNX model already"),
-        (".", DataError, "has no saved_model.pb"),
-    ],
-)
-def test_path_of_something_else_says_what_it_is(
-    name: str, kind: type[QuantlabError], match: str, tmp_path: Path
-) -> None:
-    raises(tmp_path / name, kind, match)
-
-
-def test_broken_and_unknown_files_are_one_error(tmp_path: Path) -> None:
-    (tmp_path / "m.keras").write_bytes(b"no archive")
-    raises(tmp_path / "m.keras", GraphError, "Keras cannot load")
-    (tmp_path / "sm").mkdir()
-    (tmp_path / "sm" / "saved_model.pb").write_bytes(b"\xff\xff nothing")
-    raises(tmp_path / "sm", GraphError, "TensorFlow cannot load")
-    raises(7, ConfigError, "model is a int")
-    raises(small(), ConfigError, "opset 9", opset=9)
-
-
-def test_custom_object_that_is_not_known_is_named(tmp_path: Path) -> None:
-    class Twice(L.Layer):
-        def call(self, x: Any) -> Any:
-            return 2 * x
-
-    image = L.Input((8, 8, 3), name="image")
-    model = keras.Model(image, Twice()(L.Conv2D(4, 3)(image)))
-    model.save(tmp_path / "m.keras")
-    raises(tmp_path / "m.keras", GraphError, "(?s)Keras cannot load.*Twice")
-    assert quantlab.keras.to_onnx(model).model.graph.node
-
-
-def test_saved_model_without_signature_or_of_another_name(tmp_path: Path) -> None:
-    tf.saved_model.save(tf.Module(), str(tmp_path / "none"))
-    raises(tmp_path / "none", GraphError, "has no signatures")
-    small().export(str(tmp_path / "one"), verbose=False)
-    raises(
-        tmp_path / "one", ConfigError, "has no signature 'serve_default'.*serving_default", signature="serve_default"
-    )
-
-
-def test_tensorflow_1_saved_model_is_converted_or_one_error(tmp_path: Path) -> None:
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        x = tf.compat.v1.placeholder(tf.float32, (None, 8, 8, 3), name="x")
-        w = tf.compat.v1.get_variable("w", (3, 3, 3, 4), initializer=tf.compat.v1.ones_initializer())
-        y = tf.identity(tf.nn.conv2d(x, w, 1, "SAME"), name="y")
-        session.run(tf.compat.v1.global_variables_initializer())
-        tf.compat.v1.saved_model.simple_save(session, str(tmp_path / "v1"), {"x": x}, {"y": y})
-    found = quantlab.keras.to_onnx(tmp_path / "v1")
-    array = np.ones((1, 8, 8, 3), np.float32)
-    assert run(found.model, {"x": array})[0].max() == 27
-
-
-def test_operator_that_onnx_does_not_have_is_named() -> None:
-    class Odd(L.Layer):
-        def call(self, x: Any) -> Any:
-            return tf.math.betainc(2.0, 3.0, tf.clip_by_value(x, 0.1, 0.9))
-
-    image = L.Input((4,), name="x")
-    raises(keras.Model(image, Odd()(image)), GraphError, r"tf2onnx converts no Betainc \('.*Betainc'\)")
-
-
-def test_layer_that_raises_is_one_error() -> None:
-    class Bad(L.Layer):
-        def call(self, x: Any) -> Any:
-            if tf.reduce_sum(x) > 0:  # depends on data: no graph
-                return x
-            raise ValueError("no graph for this")
-
-        def compute_output_shape(self, shape: Any) -> Any:
-            return shape
-
-    image = L.Input((4,), name="x")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            model = keras.Model(image, Bad()(image))
-        except Exception:
-            pytest.skip("this Keras does not even build it")
-    raises(model, GraphError, "depends on its data")
-
-
-def test_branch_on_data_is_refused() -> None:
-    class Branchy(keras.Model):  # type: ignore[misc]
-        def call(self, x: Any) -> Any:
-            return x * 2 if tf.reduce_sum(x) > 0 else x
-
-    with pytest.raises(GraphError, match=r"depends on its data, which no engine can follow: .*Hint: .*tf\.where"):
-        quantlab.keras.to_onnx(Branchy(), shapes={"x": (None, 4)})
-
-
-def test_random_numbers_are_refused() -> None:
-    class Noisy(keras.Model):  # type: ignore[misc]
-        def call(self, x: Any) -> Any:
-            return x + tf.random.normal([4])
-
-    with pytest.raises(GraphError, match="draws random numbers \\(RandomNormal"):
-        quantlab.keras.to_onnx(Noisy(), shapes={"x": (None, 4)})
-
-
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
-def test_another_precision_is_refused(policy: str) -> None:
-    image = L.Input((8, 8, 3))
-    model = keras.Model(image, L.Conv2D(4, 3, dtype=policy)(image))
-    kind = policy.removeprefix("mixed_")
-    with pytest.raises(GraphError, match=f"computes in {kind} .*expected float32 Hint: .*'float32'"):
-        quantlab.keras.to_onnx(model)
-
-
-def test_data_that_can_be_read_only_once_and_do_not_look_it_are_refused() -> None:
-    class Once:
-        def __init__(self) -> None:
-            self.batches = iter(np.zeros((4, 2, 16, 16, 3), np.float32))
-
-        def __iter__(self) -> Any:
-            return self.batches
-
-    with pytest.raises(DataError, match="data can be read only once"):
-        quantlab.keras.quantize(small(), Once(), "minmax")
 
 
 @pytest.mark.parametrize("form", ["tuple", "mapping"])
@@ -496,14 +190,6 @@ def test_several_inputs_with_labels_as_keras_takes_them(form: str) -> None:
     specs = input_specs(quantlab.keras.to_onnx(model).model)
     fed = list(keras_batches(data, specs))
     assert [(x["left"].tolist(), x["right"].tolist()) for x in fed] == [([[2] * 4] * 3, [[5] * 4] * 3)] * 2
-
-
-def test_array_for_two_inputs_and_an_iterator_are_refused() -> None:
-    model = lively(recurrent())
-    with pytest.raises(ConfigError, match="data are one array, the model has the inputs words, extra"):
-        quantlab.keras.quantize(model, np.zeros((2, 12, 16), np.float32))
-    with pytest.raises(ConfigError, match="read only once"):
-        quantlab.keras.quantize(small(), iter([np.zeros((2, 16, 16, 3), np.float32)]))
 
 
 def test_page_runs_as_it_is_written(tmp_path: Path) -> None:
@@ -530,49 +216,3 @@ def test_names_are_the_same_in_every_conversion() -> None:
         assert one == other
     assert {t.name for t in first.graph.initializer} == {t.name for t in second.graph.initializer}
     assert first.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
-
-
-TFMOT = """
-import numpy as np, tensorflow as tf, tensorflow_model_optimization as tfmot
-import quantlab.keras
-from models import run, sqnr_db
-L = tf.keras.layers
-model = tf.keras.Sequential([
-    L.InputLayer((16, 16, 3), name="image"), L.Conv2D(8, 3, padding="same", use_bias=False), L.BatchNormalization(),
-    L.ReLU(6.0), L.DepthwiseConv2D(3, strides=2, padding="same"), L.BatchNormalization(), L.ReLU(),
-    L.Conv2D(12, 1, activation="relu"), L.GlobalAveragePooling2D(), L.Dense(5),
-])
-model = tfmot.quantization.keras.quantize_model(model)
-x = np.random.default_rng(0).standard_normal((32, 16, 16, 3)).astype(np.float32)
-for variable in model.variables:  # the ranges that a training finds
-    if variable.name.endswith(("min:0", "max:0")) and variable.shape.rank == 0:
-        variable.assign(-2.0 if variable.name.endswith("min:0") else 2.0)
-model.save("saved")
-want = model(x, training=False).numpy()
-for given in (model, "saved"):
-    found = quantlab.keras.to_onnx(given)
-    (name,) = (value.name for value in found.model.graph.input)
-    (got,) = run(found.model, {name: x})
-    kinds = [node.op_type for node in found.model.graph.node]
-    weights = kinds.count("DequantizeLinear") - kinds.count("QuantizeLinear")
-    print(found.quantized, weights, round(sqnr_db(want, got), 1))
-"""
-
-
-def test_model_of_tfmot_comes_in_with_its_scales(tmp_path: Path) -> None:
-    """In a process of its own: tfmot needs the Keras of before version 3."""
-    import subprocess
-    import sys
-
-    pytest.importorskip("tensorflow_model_optimization", reason="tfmot is not installed")
-    pytest.importorskip("tf_keras", reason="tf_keras is not installed")
-    paths = os.pathsep.join(sys.path)
-    done = subprocess.run(
-        [sys.executable, "-c", TFMOT], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"TF_USE_LEGACY_KERAS": "1", "PYTHONPATH": paths},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    for line in done.stdout.splitlines()[-2:]:
-        quantized, weights, sqnr = line.split()
-        assert (quantized, weights) == ("True", "4")
-        assert float(sqnr) > 20, done.stdout  # of random weights: 24.6 and 26 in two environments
