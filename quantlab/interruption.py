@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _frozen_importlib_external import ExtensionFileLoader  # of importlib.machinery, which would be loaded for it
 
 TYPE_CHECKING = False  # as in typing, which takes time
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ else:
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 and the number of the signal. 143 after SIGTERM."""
+UNFINISHED = "interrupted: unfinished results were not written"
+"""What is said then, in one line."""
 _received: list[Any] = []
+_AGAIN_S = 0.01
 
 
 class Terminated(KeyboardInterrupt):
@@ -37,7 +41,7 @@ def exit_at_once() -> None:
 
 
 def raise_in_place() -> None:
-    """From here on a signal raises KeyboardInterrupt wherever the main thread is."""
+    """From here on a signal raises KeyboardInterrupt wherever the main thread is; where it must not, soon after."""
     _received.clear()
     _handle(_raise)
     sys.unraisablehook = _pass_on
@@ -73,16 +77,46 @@ def _exit(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         os._exit(128 + number)
 
 
-def _raise(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+def _raise(number: int, frame: FrameType | None) -> None:
     _received.append(number)
-    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+    if not (_must_not_raise(frame) and _comes_again(number)):
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def _must_not_raise(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code not in _NO_PLACES:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _comes_again(number: Any) -> bool:
+    """Whether the signal can be had again in a moment."""
+    import _thread
+    import time
+
+    def send() -> None:
+        time.sleep(_AGAIN_S)
+        _thread.interrupt_main(number)
+
+    try:
+        _thread.start_new_thread(send, ())
+    except RuntimeError:  # no more threads may be started
+        return False
+    return True
 
 
 def _pass_on(problem: Any) -> None:
-    """An interruption that came where Python cannot raise, as in a destructor, comes again at the next line."""
+    """An interruption that came where Python cannot raise, as in a destructor, comes again soon after."""
     if issubclass(problem.exc_type, KeyboardInterrupt) and _received:
-        import _thread
-
-        _thread.interrupt_main(_received[-1])
+        _comes_again(_received[-1])
     else:
         sys.__unraisablehook__(problem)
+
+
+_NO_PLACES = (
+    ExtensionFileLoader.create_module.__code__,
+    ExtensionFileLoader.exec_module.__code__,
+    _pass_on.__code__,
+)
+"""Where nothing may be raised. A native module that sets itself up calls Python (enum, numpy) without a thought of
+interruptions: many end the process then, or it crashes when it ends. What `_pass_on` raises Python prints and drops."""

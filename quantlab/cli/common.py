@@ -6,14 +6,14 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from quantlab.cli import say
 from quantlab.cli.file_types import OUTPUT
-from quantlab.files import check_output
+from quantlab.cli.log_file import LogFile
+from quantlab.errors import ConfigError
 from quantlab.plain_text import printable
 from quantlab.threads import set_threads
 from quantlab.version import __version__
@@ -33,7 +33,7 @@ def common_options() -> list[click.Parameter]:
 
 
 _LOG = logging.getLogger("quantlab.cli")
-_undo: list[Callable[[], None]] = []
+_undo: list[Callable[[], str | None]] = []
 
 
 def apply_common(values: dict[str, Any]) -> None:
@@ -43,43 +43,56 @@ def apply_common(values: dict[str, Any]) -> None:
         values: Of all parameters, by name; those of the common options are taken out.
 
     Raises:
-        ConfigError: There are fewer threads than one.
+        ConfigError: There are fewer threads than one, or the log file cannot be written.
     """
     quiet, verbose, log_file, threads = (values.pop(name) for name in NAMES)
     set_threads(threads)
     say.QUIET[:] = [True] if quiet else []
     logger = logging.getLogger("quantlab")
-    before, handlers = logger.level, _handlers(verbose, log_file)
+    before = logger.level
+    written = None if log_file is None else LogFile(log_file)
+    handlers = _handlers(verbose, written)
     for handler in handlers:
         logger.addHandler(handler)
     if handlers:
         logger.setLevel(min(handler.level for handler in handlers))
 
-    _LOG.info("quantlab %s: %s", __version__, shlex.join(sys.argv[1:]))
-
-    def undo() -> None:
+    def undo() -> str | None:
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()
         logger.setLevel(before)
         set_threads(None)
         say.QUIET.clear()
+        return None if written is None else written.lost()
 
     _undo.append(undo)
+    _LOG.info("quantlab %s: %s", __version__, shlex.join(sys.argv[1:]))
+    if written is not None:
+        try:
+            written.check()
+        except ConfigError:
+            _undo.pop()()
+            raise
 
 
-def finish_common(code: int | None) -> None:
+def finish_common(code: int | None) -> str | None:
     """Take back what the common options did, when all is said.
 
     Args:
         code: With which the command ends; None for a bug, whose traceback is logged.
+
+    Returns:
+        What of the log file could not be written; None if all of it was, or there is none.
     """
     if code is None:
         _LOG.info("a bug", exc_info=True)
     else:
         _LOG.info("exit code %d", code)
+    lost = None
     while _undo:
-        _undo.pop()()
+        lost = _undo.pop()() or lost
+    return lost
 
 
 class _Lines(logging.Formatter):
@@ -89,17 +102,15 @@ class _Lines(logging.Formatter):
         return "\n".join(map(printable, super().format(record).split("\n")))
 
 
-def _handlers(verbose: int, log_file: Path | None) -> list[logging.Handler]:
+def _handlers(verbose: int, written: LogFile | None) -> list[logging.Handler]:
     handlers: list[logging.Handler] = []
-    if verbose or log_file is not None:  # without handlers Python would show warnings, and no others
+    if verbose or written is not None:  # without handlers Python would show warnings, and no others
         shown = logging.StreamHandler(sys.stderr)
         shown.setLevel(_LEVELS[min(verbose, 2)])
         shown.setFormatter(_Lines("%(name)s: %(message)s" if verbose else "%(message)s"))
         shown.addFilter(lambda record: record.name != say.LOGGER)  # that is printed anyway
         handlers.append(shown)
-    if log_file is not None:
-        check_output(log_file)
-        written = logging.FileHandler(log_file, "w", encoding="utf-8")
+    if written is not None:
         written.setLevel(logging.DEBUG)
         written.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handlers.append(written)

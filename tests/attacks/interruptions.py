@@ -53,8 +53,8 @@ SETS = {
     "quantize": [{"out.onnx", "out.txt"}],
     "sensitivity": [{"out.json", "out.csv", "out.png"}],
 }
-KEPT = ("out/work/*",)
-"""What is done and is kept for the next run."""
+KEPT = ("out/work/*", "out.log")
+"""What is done and is kept for the next run; a log says why a run failed."""
 MOMENTS_S = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0, 3.0)
 KILLS = 200
 AFTER = {signal.SIGINT: (0, 130, -signal.SIGINT), signal.SIGTERM: (0, 143, -signal.SIGTERM)}
