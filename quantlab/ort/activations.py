@@ -97,7 +97,10 @@ class ActivationReader:
                 dtype: np.dtype[Any] = self._session.output_dtypes[name]
                 self._buffers[name] = np.empty((size, *self._sample_shapes[name]), dtype)
         computed = {name: self._buffers[name][:size] for name in self._outputs}
-        self._session.run_into(batch, computed)
+        try:
+            self._session.run_into(batch, computed)
+        except GraphError:  # how many rows a tensor has may depend on the values: one per sample in the first two only
+            return self.read_one(batch)
         return self._to_float32(batch, computed)
 
     def read_one(self, batch: Batch) -> dict[str, NDArray[np.float32]]:

@@ -15,8 +15,9 @@ from onnx import numpy_helper
 from quantlab.data.batches import Batch
 from quantlab.data.check import check_batch
 from quantlab.errors import GraphError, first_line
-from quantlab.onnx_model import LIMIT, copy_model, input_specs, model_bytes
+from quantlab.onnx_model import copy_model, input_specs, serialized
 from quantlab.ort.part import runnable_part
+from quantlab.ort.stored_codes import with_stored_codes
 from quantlab.threads import chosen_threads
 
 _LOG = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ class Session:
 
     Args:
         proto: The model.
-        optimize: Let ONNX Runtime rewrite the graph; without it the graph runs as it is written.
+        optimize: Let ONNX Runtime rewrite the graph; without it the graph runs as it is written, but for
+            weights whose codes are computed once.
         gives_back: Return the memory of activations after every run, so that many sessions can live side by side.
         shares_cores: Between runs other threads want the cores, on which ONNX Runtime's would wait busily.
         providers: What runs it, by ONNX Runtime's names.
@@ -73,6 +75,7 @@ class Session:
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self.inputs = input_specs(proto)
         proto = runnable_part(proto)
+        proto = proto if optimize else with_stored_codes(proto)
         try:
             content, self._weights = _content(proto, options)  # the weights live as long as the session
             self._session = onnxruntime.InferenceSession(content, options, providers=list(providers))
@@ -99,15 +102,30 @@ class Session:
             GraphError: The model fails on it.
         """
         check_batch(batch, self.inputs)
+        return self.resume(batch, outputs)
+
+    def resume(self, values: Batch, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Run a part of a network on inner tensors, which may well be empty or infinite where samples may not.
+
+        Args:
+            values: Input name -> array.
+            outputs: As `run`.
+
+        Returns:
+            Outputs by name.
+
+        Raises:
+            GraphError: The model fails on it.
+        """
         names = list(self.outputs if outputs is None else outputs)
         if not names:
             return {}  # ONNX Runtime would take an empty list for all outputs
         try:
-            fed = {spec.name: batch[spec.name] for spec in self.inputs}
-            values = self._session.run(names, fed, self._run_options)
+            fed = {spec.name: values[spec.name] for spec in self.inputs}
+            made = self._session.run(names, fed, self._run_options)
         except Exception as error:
             raise GraphError(f"ONNX Runtime failed: {first_line(error)}", hint="does the shape fit?") from error
-        return dict(zip(names, values, strict=True))
+        return dict(zip(names, made, strict=True))
 
     def run_into(self, batch: Batch, outputs: Mapping[str, NDArray[Any]]) -> None:
         """Run one batch into arrays that are there already.
@@ -137,8 +155,8 @@ class Session:
 
 def _content(proto: onnx.ModelProto, options: onnxruntime.SessionOptions) -> tuple[bytes, list[onnxruntime.OrtValue]]:
     """The serialized model. Above protobuf's limit the weights are given to the session beside it, by reference."""
-    if model_bytes(proto) <= LIMIT:
-        return bytes(proto.SerializeToString()), []
+    if (content := serialized(proto)) is not None:
+        return content, []
     light = copy_model(proto, with_weights=False)
     aside = {t.name: t for t in proto.graph.initializer if t.name not in {i.name for i in light.graph.initializer}}
     fed = {s.name for s in input_specs(proto)}

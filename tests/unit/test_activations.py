@@ -48,7 +48,7 @@ def test_model_above_protobufs_limit_runs_with_its_weights_beside_it(monkeypatch
     model.graph.input.extend(
         onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in model.graph.initializer
     )
-    monkeypatch.setattr("quantlab.ort.session.LIMIT", 128)
+    monkeypatch.setattr("quantlab.onnx_model.large.LIMIT", 128)
     monkeypatch.setattr("quantlab.onnx_model.large.BIG", 64)
     session = Session(model, optimize=False)
     assert [spec.name for spec in session.inputs] == ["image"]
