@@ -35,7 +35,7 @@ def observer_by_name(name: str) -> Observer:
             pass
     if name == "auto":
         raise ConfigError(
-            "auto is none of the algorithms but chooses among them by held-back samples, which is not to be had here",
+            "auto is none of the algorithms but chooses among them by the outputs, which is not to be had here",
             hint="name one of them; quantlab calibrate --algorithm auto makes a table",
         )
     raise ConfigError(

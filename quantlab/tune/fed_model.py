@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -64,19 +65,41 @@ class FedModel:
     """
 
     def __init__(self, fp32: onnx.ModelProto, qdq: onnx.ModelProto, fed: Collection[str]) -> None:
-        self._reference = Session(fp32, optimize=False)
-        self._outputs = self._reference.float_outputs
+        self._fp32 = fp32
+        self._session = Session(_with_inputs(qdq, set(fed)), optimize=False)
+        self._outputs = self._session.float_outputs
         if not self._outputs:
             raise DataError(
                 "the model has no floating point output to measure an error at", hint="choose one algorithm"
             )
         self._size = BatchSize.of(input_specs(fp32))
-        self._session = Session(_with_inputs(qdq, set(fed)), optimize=False)
         self.forwards = 0
+
+    @cached_property
+    def _reference(self) -> Session:
+        """FP32, where it is asked: others may know its outputs already."""
+        return Session(self._fp32, optimize=False)
 
     def samples(self, batches: Sequence[Batch]) -> Samples:
         """What `errors` measures on."""
         return Samples(self._reference, self._outputs, self._size, batches)
+
+    def squared_errors(self, values: Mapping[str, NDArray[np.float32]], samples: Samples) -> NDArray[np.float64]:
+        """The squared error of every output, sample by sample.
+
+        Args:
+            values: Of the constants that are fed.
+            samples: What to measure on.
+
+        Returns:
+            float64 (samples, outputs), see `worst_share`.
+        """
+        found = []
+        for batch, wanted, count in samples.batches:
+            got = self._session.run({**batch, **values}, self._outputs)
+            found.append(_per_unit(wanted, got, count))
+        self.forwards += samples.forwards
+        return np.concatenate(found)
 
     def errors(self, values: Mapping[str, NDArray[np.float32]], samples: Samples) -> NDArray[np.float64]:
         """The share of every sample in the error of the outputs.
@@ -86,20 +109,27 @@ class FedModel:
             samples: What to measure on.
 
         Returns:
-            float64 (samples,), whose sum is squared error over power of the worst output (`10 ** (-SQNR / 10)`), by
-            which reports judge too; infinity where it is not finite. A batch whose outputs have no row per sample
-            counts as one.
+            As `worst_share`.
         """
-        found = []
-        for batch, wanted, count in samples.batches:
-            got = self._session.run({**batch, **values}, self._outputs)
-            found.append(_per_unit(wanted, got, count))
-        self.forwards += samples.forwards
-        error = np.concatenate(found)
-        power = np.array([samples.power[name] for name in self._outputs])
-        share = np.where(power > 0, error / np.where(power > 0, power, 1.0), (error > 0) / len(error))
-        share = np.nan_to_num(share, nan=np.inf, posinf=np.inf)
-        return np.asarray(share[:, share.sum(axis=0).argmax()], np.float64)
+        return worst_share([self.squared_errors(values, samples)], [samples])
+
+
+def worst_share(errors: Sequence[NDArray[np.float64]], parts: Sequence[Samples]) -> NDArray[np.float64]:
+    """The share of every sample in the error of the output that is worst over all parts of the data.
+
+    Args:
+        errors: Squared errors of the samples of every part, (samples, outputs).
+        parts: The parts.
+
+    Returns:
+        float64 (samples,), whose sum is squared error over power of the worst output (`10 ** (-SQNR / 10)`), by which
+        reports judge too; infinity where it is not finite. A batch whose outputs have no row per sample counts as one.
+    """
+    error = np.concatenate(errors)
+    power = np.array([sum(part.power[name] for part in parts) for name in parts[0].power])
+    share = np.where(power > 0, error / np.where(power > 0, power, 1.0), (error > 0) / len(error))
+    share = np.nan_to_num(share, nan=np.inf, posinf=np.inf)
+    return np.asarray(share[:, share.sum(axis=0).argmax()], np.float64)
 
 
 def _per_unit(

@@ -90,6 +90,11 @@ class Split(DerivedBatches):
                 yield _rows(batch, part == 0)
         self.search, self.proof = (_merged(pieces) if self._in_rows else pieces for pieces in kept)
 
+    def collect(self) -> None:
+        """Fill `search` and `proof` where nobody reads the rest."""
+        for _ in self:
+            pass
+
     def _parts(self, start: int, size: int) -> NDArray[np.int8]:
         """Where the samples of a batch belong, or the batch as a whole; a stream that has grown has no more of them."""
         part = self._part[start : start + (size if self._in_rows else 1)]
@@ -106,14 +111,19 @@ def _rows(batch: Batch, chosen: NDArray[np.bool_] | None) -> dict[str, NDArray[n
     return {name: np.array(x if chosen is None else x[chosen]) for name, x in batch.items()}
 
 
-def _merged(pieces: Sequence[Batch], most: int = 32) -> list[Batch]:
+MERGED, MERGED_BYTES = 32, 2**22
+"""Samples in a batch, and bytes of inputs: the tensors inside of a network take some hundred times as much."""
+
+
+def _merged(pieces: Sequence[Batch]) -> list[Batch]:
     """Single samples of one shape after the other as batches: ONNX Runtime is slow on many small ones."""
     groups: list[list[Batch]] = []
     for piece in pieces:
         shape = {name: x.shape[1:] for name, x in piece.items()}
         last = groups[-1] if groups else []
         fits = bool(last) and {name: x.shape[1:] for name, x in last[0].items()} == shape
-        if not fits or sum(len(next(iter(p.values()))) for p in last) >= most:
+        count = sum(len(next(iter(p.values()))) for p in last)
+        if not fits or count >= MERGED or sum(x.nbytes for p in last for x in p.values()) >= MERGED_BYTES:
             groups.append([])
         groups[-1].append(piece)
     return [{name: np.concatenate([p[name] for p in group]) for name in group[0]} for group in groups]

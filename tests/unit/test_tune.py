@@ -23,17 +23,27 @@ class Narrow(quantlab.MinMax):
         return super().compute_amax() / np.float32(100)
 
 
+class Third(quantlab.MinMax):
+    """Worse than all, better than a hundredth."""
+
+    name = "third"
+
+    def compute_amax(self) -> np.ndarray:
+        return super().compute_amax() / np.float32(3)
+
+
 def test_auto_is_no_worse_than_any_single_algorithm_but_by_chance() -> None:
-    result = calibrate_auto(conv_net(), image_batches(10))
+    result = calibrate_auto(conv_net(), image_batches(20))
     assert set(result.sqnr_db) == {*OBSERVERS, "auto"}
     assert result.sqnr_db["auto"] >= result.sqnr_db[result.base]
     assert result.sqnr_db["auto"] > max(result.sqnr_db.values()) - 1
-    assert (result.table.provenance.algorithm, result.table.provenance.samples) == ("auto", 60)
-    assert result.held_back == 40
-    assert 0 < result.forwards <= 5 * 60
+    assert (result.table.provenance.algorithm, result.table.provenance.samples) == ("auto", 120)
+    assert (result.judged, result.held_back) == (80, 40)
+    assert 0 < result.forwards <= 8 * 120
     said = [w for w in result.table.warnings if w.kind == "choice"]
     assert said[0].startswith(f"auto: {result.base} for ")
-    assert said[-1] == f"auto: took 3 calibrations and {result.forwards} samples through the INT8 network"
+    assert f"{result.sqnr_db[result.base]:.2f} dB on 80 of the samples" in said[0]
+    assert said[-1] == f"auto: took 2 calibrations and {result.forwards} samples through the INT8 network"
     model = quantlab.quantize(conv_net(), result.table).model
     assert quantlab.compare(conv_net(), {"auto": model}, image_batches(2, seed=60)).results[1].worst_sqnr_db > 25
 
@@ -69,10 +79,33 @@ def test_auto_mixes_algorithms_where_that_is_proven_to_help() -> None:
     assert result.sqnr_db["auto"] > max(result.sqnr_db["small"], result.sqnr_db["large"]) + 3
 
 
-def test_auto_with_too_few_samples_to_hold_back_says_so() -> None:
+class OfAllOrNothing(quantlab.MinMax):
+    """Right once it has seen that many samples, else for nothing."""
+
+    def __init__(self, samples: int) -> None:
+        super().__init__()
+        self.wanted, self.seen = samples, 0
+
+    def observe(self, x: np.ndarray) -> None:
+        super().observe(x)
+        self.seen += len(x)
+
+    def compute_amax(self) -> np.ndarray:
+        return super().compute_amax() / np.float32(1 if self.seen >= self.wanted else 100)
+
+
+@pytest.mark.parametrize("count", [4, 20], ids=["all are judged by", "some are held back"])
+def test_auto_judges_the_scales_that_it_gives_not_those_of_a_part_of_the_samples(count: int) -> None:
+    observers = {"all": OfAllOrNothing(6 * count), "third": Third()}
+    result = calibrate_auto(conv_net(), image_batches(count), observers)
+    assert (result.base, result.choices) == ("all", ())
+    assert result.sqnr_db["all"] > result.sqnr_db["third"]
+
+
+def test_auto_with_few_samples_judges_by_all_of_them() -> None:
     result = calibrate_auto(conv_net(), image_batches(1))
-    assert (result.held_back, result.choices) == (0, ())
-    assert any("the samples themselves: too few to hold any back" in w for w in result.table.warnings)
+    assert (result.judged, result.held_back, result.choices) == (6, 0, ())
+    assert any("dB on 6 of the samples" in w for w in result.table.warnings)
     assert result.table.amax == quantlab.calibrate(conv_net(), image_batches(1), result.base).amax
 
 
@@ -83,13 +116,10 @@ def test_auto_tells_what_it_is_at() -> None:
         stages.append((label, total, []))
         return stages[-1][2].append
 
-    result = calibrate_auto(conv_net(), image_batches(10), on_stage=on_stage)
-    assert [label for label, _, _ in stages] == [
-        *["calibrating without those held back"] * 2,
-        "comparing scales",
-    ]
+    result = calibrate_auto(conv_net(), image_batches(20), on_stage=on_stage)
+    assert [label for label, _, _ in stages] == ["calibrating without those held back", "comparing scales"]
     assert all(done and done == sorted(done) and done[-1] <= total for _, total, done in stages)
-    assert 0 < stages[2][2][-1] < result.forwards  # the others are judged by others
+    assert stages[1][2][-1] == result.forwards
 
 
 def test_auto_from_the_command_line(cli, tmp_path) -> None:  # type: ignore[no-untyped-def]

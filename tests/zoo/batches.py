@@ -16,6 +16,8 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from quantlab.ort import with_stored_codes
+
 Batch = dict[str, NDArray[Any]]
 SAMPLES = 32
 """Of each part, unless the list of models says fewer."""
@@ -28,11 +30,11 @@ def _maker(name: str, cache: Path) -> onnxruntime.InferenceSession:
 
 
 def session(model: Path | onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """A model to run as it is written."""
+    """A model to run as it is written; only that the codes of its weights are computed once, not in every run."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    given = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
+    given = with_stored_codes(model).SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
     return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
 
