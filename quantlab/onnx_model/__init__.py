@@ -12,6 +12,7 @@ from quantlab.onnx_model.large import (
     infer_shapes,
     model_bytes,
     save_model,
+    serialized,
     set_shapes,
     why_invalid,
 )
@@ -42,6 +43,7 @@ from quantlab.onnx_model.quantized import (
     require_qdq,
 )
 from quantlab.onnx_model.specs import TensorSpec, input_specs, output_specs
+from quantlab.onnx_model.unread import drop_unread
 from quantlab.onnx_model.view import GraphView
 from quantlab.onnx_model.weight_files import weight_files
 
@@ -64,6 +66,7 @@ __all__ = [
     "code_type",
     "constant_qdq_notices",
     "copy_model",
+    "drop_unread",
     "has_axes_as_input",
     "has_float_weights",
     "has_qdq",
@@ -85,6 +88,7 @@ __all__ = [
     "require_float",
     "require_qdq",
     "save_model",
+    "serialized",
     "set_shapes",
     "subgraphs_of",
     "tensor_names",

@@ -40,6 +40,14 @@ def model_bytes(proto: onnx.ModelProto) -> int:
     return total if total > LIMIT else int(proto.ByteSize())
 
 
+def serialized(proto: onnx.ModelProto) -> bytes | None:
+    """A model as one message; None above LIMIT. To ask for its size first would serialize it twice."""
+    if sum(weight_bytes(t) for t in proto.graph.initializer) > LIMIT:
+        return None
+    content = bytes(proto.SerializeToString())
+    return content if len(content) <= LIMIT else None
+
+
 def copy_model(proto: onnx.ModelProto, with_weights: bool = True) -> onnx.ModelProto:
     """Copy a model.
 

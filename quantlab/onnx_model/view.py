@@ -27,6 +27,11 @@ class GraphView:
     proto: onnx.ModelProto
 
     @cached_property
+    def named(self) -> dict[str, onnx.NodeProto]:
+        """Node by its name."""
+        return {node.name: node for node in self.proto.graph.node}
+
+    @cached_property
     def producer(self) -> dict[str, onnx.NodeProto]:
         """Tensor -> the node that makes it."""
         return {name: node for node in self.proto.graph.node for name in node.output if name}

@@ -19,7 +19,6 @@ def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every weight counts as big and every model as too big for one file."""
     monkeypatch.setattr(large, "BIG", 64)
     monkeypatch.setattr(large, "LIMIT", 128)
-    monkeypatch.setattr("quantlab.ort.session.LIMIT", 128)
 
 
 def test_shapes_and_checks_are_those_of_onnx(small_limit: None) -> None:
