@@ -70,6 +70,7 @@ _ROOMS = (
     "qdq",
     "report",
     "torch",
+    "transforms",
     "triton",
     "trt",
     "tune",

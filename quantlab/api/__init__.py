@@ -8,6 +8,7 @@ from quantlab.api.models import compare, migrate, quantize
 from quantlab.api.sensitivity import sensitivity
 from quantlab.api.tuning import TuningRequest, record_latencies, tune
 from quantlab.arguments import guard
+from quantlab.tune import quantize_closest
 
 __all__ = [
     "TuningRequest",
@@ -19,6 +20,7 @@ __all__ = [
     "compare",
     "migrate",
     "quantize",
+    "quantize_closest",
     "record_latencies",
     "sensitivity",
     "tune",

@@ -13,8 +13,17 @@ from quantlab.data import Batches
 from quantlab.errors import ConfigError
 from quantlab.files import check_output, together, write_text
 from quantlab.onnx_model import Model, load_model, save_model
-from quantlab.qdq import EVERYTHING, Placement, Selection, WeightError, WeightStyle, quantize_model, requantize
-from quantlab.tune import correct_bias
+from quantlab.qdq import (
+    EVERYTHING,
+    Placement,
+    Quantized,
+    Selection,
+    WeightError,
+    WeightStyle,
+    quantize_model,
+    requantize,
+)
+from quantlab.tune import Closest, correct_bias, quantize_closest
 from quantlab.tune.stage import Stages, no_stages
 
 PER_CHANNEL = WeightStyle()
@@ -30,7 +39,8 @@ class QuantizationRequest:
         selection: Which nodes to quantize or to leave in float.
         weights: How weights are quantized.
         correct_bias: Whether the mean shift of every layer is taken back in its bias.
-        batches: Data for that.
+        closest: Whether scales, ranges, codes, rounding and biases are chosen together, from the data alone.
+        batches: Data for either.
         placement_file: Where every decision is written as text, if anywhere.
     """
 
@@ -39,19 +49,28 @@ class QuantizationRequest:
     selection: Selection = EVERYTHING
     weights: WeightStyle = PER_CHANNEL
     correct_bias: bool = False
+    closest: bool = False
     batches: Batches | None = None
     placement_file: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.correct_bias != (self.batches is not None) or (self.correct_bias and self.requantize):
+        if self.closest and (self.table is not None or self.requantize or self.correct_bias):
             raise ConfigError(
-                "--correct-bias needs --data and an FP32 model; --data serves nothing else here",
+                "--closest makes its own scales and corrects biases itself, from an FP32 model",
+                hint="leave out --table, --requantize and --correct-bias",
+            )
+        if self.closest and self.batches is None:
+            raise ConfigError("--closest needs --data", hint="--closest --data images/ --preset imagenet")
+        measures = self.correct_bias or self.closest
+        if measures != (self.batches is not None) or (self.correct_bias and self.requantize):
+            raise ConfigError(
+                "--correct-bias needs --data and an FP32 model; --data serves --correct-bias and --closest only",
                 hint="--correct-bias --data images/ --preset imagenet",
             )
         if self.requantize and self.weights != PER_CHANNEL:
             raise ConfigError("--requantize writes weights with a scale per channel", hint="leave out the weight style")
-        if self.table is None and not self.requantize:
-            raise ConfigError("no scales were given", hint="--table FILE; quantlab calibrate makes one")
+        if self.table is None and not self.requantize and not self.closest:
+            raise ConfigError("no scales were given", hint="--table FILE; quantlab calibrate makes one, or --closest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +82,14 @@ class WrittenModel:
         warnings: Facts that a user of the model must know.
         weight_errors: What every weight lost, the one with the worst channel first; empty for a model that had Q/DQ.
         cost_db: What sharing a scale costs a tensor, in dB of resolution; empty for a model that had Q/DQ.
+        closest: What each step brought, of a request for that.
     """
 
     placement: Placement
     warnings: tuple[str, ...]
     weight_errors: tuple[WeightError, ...] = ()
     cost_db: Mapping[str, float] = field(default_factory=dict)
+    closest: Closest | None = None
 
 
 def quantize_to_file(
@@ -102,7 +123,8 @@ def quantize_to_file(
     with together():
         save_model(made, path)
         if request.placement_file is not None:
-            write_text(request.placement_file, "\n".join(written.placement.describe()) + "\n")
+            lines = [*written.placement.describe(), *(written.closest.describe() if written.closest else ())]
+            write_text(request.placement_file, "\n".join(lines) + "\n")
     return written
 
 
@@ -112,12 +134,18 @@ def _made(
     if request.requantize:
         redone = requantize(proto, request.table, request.selection)
         return redone.model, WrittenModel(redone.placement, redone.notes)
+    if request.closest:
+        assert request.batches is not None
+        found = quantize_closest(proto, request.batches, request.selection, request.weights, on_batch, on_stage)
+        return found.quantized.model, _written(found.quantized, found.table, found)
     assert request.table is not None
     quantized = quantize_model(proto, request.table, request.selection, request.weights)
     if request.batches is not None:
         quantized = correct_bias(proto, quantized, request.batches, on_batch, on_stage)
-    placement = quantized.placement
+    return quantized.model, _written(quantized, request.table, None)
+
+
+def _written(quantized: Quantized, table: CalibrationTable, closest: Closest | None) -> WrittenModel:
     errors = sorted(quantized.weight_errors, key=lambda e: e.sqnr_db.min())
-    warnings, costs = quantized.warnings, placement.cost_db(request.table.amax)
-    written = WrittenModel(placement, warnings, tuple(errors), costs)
-    return quantized.model, written
+    costs = quantized.placement.cost_db(table.amax)
+    return WrittenModel(quantized.placement, quantized.warnings, tuple(errors), costs, closest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -110,6 +110,16 @@ def write_correction(model: onnx.ModelProto, samples_hash: str, samples: int, pr
     """
     made = {"samples_hash": samples_hash, "samples": samples, "preprocess": preprocess}
     _keep(model, read_origin(model) | {"biases_corrected": made})
+
+
+def write_steps(model: onnx.ModelProto, steps: Sequence[str]) -> None:
+    """Let a Q/DQ model say what was done to it to bring it closer to FP32, and where.
+
+    Args:
+        model: The model; its metadata are changed.
+        steps: A line for every step and every place.
+    """
+    _keep(model, read_origin(model) | {"closest": list(steps)})
 
 
 def keep_origin(model: onnx.ModelProto, given: onnx.ModelProto) -> None:

@@ -18,7 +18,7 @@ from quantlab.cli.common import finish_common
 from quantlab.cli.noise import counted_noise
 from quantlab.cli.say import echo
 from quantlab.errors import ConfigError, QuantlabError
-from quantlab.interruption import INTERRUPTED, received
+from quantlab.interruption import INTERRUPTED, UNFINISHED, received
 from quantlab.nearest import nearest
 from quantlab.plain_text import printable
 from quantlab.version import __version__
@@ -154,12 +154,14 @@ def main() -> None:
 
 def run_command() -> int:
     """Run the command of `sys.argv`; its exit code. Only a bug raises."""
-    code = None
+    code = lost = None
     try:
         code = _run()
     finally:
-        finish_common(code)
-    return code
+        lost = finish_common(code)
+    if lost is not None:
+        echo(f"{'warning' if code else 'error'}: {lost}", err=True)  # one error: that of a command that failed is said
+    return code or (0 if lost is None else 2)
 
 
 def _run() -> int:
@@ -220,7 +222,7 @@ def _shortage(error: Exception) -> tuple[str, str] | None:
 
 
 def _interrupted() -> int:
-    echo("interrupted: unfinished results were not written", err=True)
+    echo(UNFINISHED, err=True)
     return received() or INTERRUPTED
 
 

@@ -16,8 +16,8 @@ from quantlab.cli.progress import next_stage, progress
 from quantlab.cli.say import echo
 
 ALGORITHM = (
-    "minmax, entropy, percentile-P, mse; file.py:Name, an observer of your own; or auto: the best of quantlab's on "
-    "held-back samples, 4 to 10 times slower."
+    "minmax, entropy, percentile-P, mse; file.py:Name, an observer of your own; or auto: the best of quantlab's by the "
+    "error at the outputs, 4 to 10 times slower."
 )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from quantlab.cli.file_types import CODE, FILE, PREPROCESS, SHARED, TEXT, named_path
+from quantlab.cli.file_types import CODE, FILE, PREPROCESS, SHARED, TABLE, TEXT, named_path
 from quantlab.cli.say import echo
 from quantlab.errors import ConfigError
 from quantlab.files import is_file
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from quantlab.data import ArrayBatches, ImageBatches, ScriptBatches
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+full_table_option = click.option(
+    "--table",
+    "table_file",
+    type=TABLE,
+    required=True,
+    help="As of quantize, with every tensor (calibrate --tensors all).",
+)
+"""The table of a command that asks for every placement."""
 
 
 def data_options(function: F) -> F:

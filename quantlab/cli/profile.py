@@ -8,21 +8,15 @@ from typing import Any
 import click
 
 from quantlab.cli.as_json import json_option, print_json
-from quantlab.cli.file_types import MODEL, OUTPUT, TABLE, WORK_FOLDER
-from quantlab.cli.options import build_options, refuse_idle
+from quantlab.cli.file_types import MODEL, OUTPUT, WORK_FOLDER
+from quantlab.cli.options import build_options, full_table_option, refuse_idle
 from quantlab.cli.say import echo, note
 from quantlab.cli.trtexec_names import EngineCommand
 
 
 @click.command("profile", cls=EngineCommand)
 @click.argument("model", type=MODEL)
-@click.option(
-    "--table",
-    "table_file",
-    type=TABLE,
-    required=True,
-    help="As of quantize, with every tensor (calibrate --tensors all).",
-)
+@full_table_option
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Of a model that takes any."
 )

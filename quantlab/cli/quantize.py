@@ -18,6 +18,7 @@ from quantlab.cli.tables import print_float_nodes
 
 if TYPE_CHECKING:
     from quantlab.api.quantization_job import WrittenModel
+    from quantlab.tune import Closest
 
 WORST = 3
 """Weights that are printed."""
@@ -39,6 +40,11 @@ MOST_SHARED = 10
     help="Leave these in float: a node name with wildcards, op:TYPE, first, last.",
 )
 @click.option("--correct-bias", is_flag=True, help="Take the mean shift of every layer on --data back in its bias.")
+@click.option(
+    "--closest",
+    is_flag=True,
+    help="Choose scales, channel ranges, codes, rounding and biases together, by --data that is held back; no --table.",
+)
 @click.option(
     "--weights",
     "granularity",
@@ -64,6 +70,7 @@ def command(
     \b
     Example:
       quantlab quantize resnet.onnx --table table.json -o resnet.qdq.onnx
+      quantlab quantize resnet.onnx --closest --data images/ --preset imagenet -o resnet.qdq.onnx
     """
     from quantlab.api.quantization_job import QuantizationRequest, quantize_to_file
     from quantlab.calibration import load_table
@@ -83,10 +90,12 @@ def command(
         selection=Selection(v["include"], v["exclude"]),
         weights=WeightStyle(v["granularity"] == "per-channel", _STORED[v["float_weights"]]),
         correct_bias=v["correct_bias"],
+        closest=v["closest"],
         batches=batches,
         placement_file=placement_file,
     )
-    with progress("correcting biases", batches.count) if batches else nullcontext() as on_batch:
+    doing = "calibrating" if v["closest"] else "correcting biases"
+    with progress(doing, batches.count) if batches else nullcontext() as on_batch:
         written = quantize_to_file(proto, output, request, on_batch, next_stage)
     if table is not None and read_header(table.provenance.algorithm):
         print_warnings((*table.warnings, *origin_unknown(table.provenance)))
@@ -119,8 +128,15 @@ def _facts(written: WrittenModel, output: Path) -> dict[str, Any]:
         "weights": weights,
         "shared_scales_cost_db": written.cost_db,
         "float": float_nodes(placement),
+        "closest": _steps(written.closest) if written.closest else None,
         "warnings": written.warnings,
     }
+
+
+def _steps(found: Closest) -> dict[str, Any]:
+    """What each step of --closest brought, and where."""
+    steps = [{"name": s.name, "kept": s.kept, "gain_db": s.gain_db, "where": dict(s.where)} for s in found.steps]
+    return {"sqnr_db": found.sqnr_db, "auto_db": found.auto_db, "held_back": found.held_back, "steps": steps}
 
 
 def _print(written: WrittenModel, output: Path) -> None:

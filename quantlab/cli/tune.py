@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.as_json import json_option, print_json
-from quantlab.cli.file_types import FILE, MODEL, TABLE, TEXT, TUNE_FOLDER
-from quantlab.cli.options import build_options, data_options, labels_options, open_batches, print_warnings, refuse_idle
+from quantlab.cli.file_types import FILE, MODEL, TEXT, TUNE_FOLDER
+from quantlab.cli.options import (
+    build_options,
+    data_options,
+    full_table_option,
+    labels_options,
+    open_batches,
+    print_warnings,
+    refuse_idle,
+)
 from quantlab.cli.say import echo, note
 from quantlab.cli.tables import print_candidates
 from quantlab.cli.trtexec_names import EngineCommand
@@ -27,13 +35,7 @@ DIFFERENT = 10
 
 @click.command("tune", cls=EngineCommand)
 @click.argument("model", type=MODEL)
-@click.option(
-    "--table",
-    "table_file",
-    type=TABLE,
-    required=True,
-    help="As of quantize, with every tensor (calibrate --tensors all).",
-)
+@full_table_option
 @data_options
 @labels_options
 @click.option(

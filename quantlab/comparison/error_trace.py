@@ -18,6 +18,7 @@ from quantlab.onnx_model import GraphView, Model, input_specs, load_model, node_
 from quantlab.ort import ActivationReader
 from quantlab.ort.pieces import piece_size, pieces
 from quantlab.qdq import RULES, WeightError, WeightSite, fold, prepare, weight_error
+from quantlab.qdq.rewritten import read_rewritten
 from quantlab.threads import thread_count
 
 
@@ -27,9 +28,10 @@ class ErrorTrace:
 
     Attributes:
         tensors: SQNR in dB of every float tensor that both networks have and that is quantized next or leaves the
-            network, in network order: how the error grows.
+            network, in network order: how the error grows. Of a model of `quantize --closest` without those that are
+            scaled or shifted in it.
         weights: What quantization does to each.
-        unmatched: Weights whose float original was not found.
+        unmatched: Weights whose float original was not found, or is scaled in the model.
     """
 
     tensors: Mapping[str, float]
@@ -106,11 +108,12 @@ def _shared_tensors(fp32: onnx.ModelProto, qdq: onnx.ModelProto) -> list[str]:
     wanted = {n.input[0] for n in view.qdq_nodes if n.op_type == "QuantizeLinear"} | set(view.outputs)
     inside = {name for node in qdq.graph.node for name in node.output}
     floats = set(ActivationReader(fp32, None).tensors)
-    return [name for name in made if name in wanted and name in inside and name in floats]
+    others = read_rewritten(qdq).tensors
+    return [name for name in made if name in wanted and name in inside and name in floats and name not in others]
 
 
 def weight_errors_of(fp32: onnx.ModelProto, qdq: onnx.ModelProto) -> tuple[tuple[WeightError, ...], int]:
-    """Find what quantization does to every weight. Nodes are matched by their output.
+    """Find what quantization does to every weight. Nodes are matched by their output, else by name.
 
     Args:
         fp32: The FP32 model.
@@ -121,6 +124,7 @@ def weight_errors_of(fp32: onnx.ModelProto, qdq: onnx.ModelProto) -> tuple[tuple
     """
     original = GraphView(prepare(fp32))
     view = GraphView(qdq)
+    others = read_rewritten(qdq).nodes
     errors, unmatched = [], 0
     for node in view.proto.graph.node:
         rule = RULES.get(node.op_type)
@@ -130,9 +134,10 @@ def weight_errors_of(fp32: onnx.ModelProto, qdq: onnx.ModelProto) -> tuple[tuple
         if dq is None or dq.op_type != "DequantizeLinear" or not view.is_weight(dq):
             continue
         kept, axis = _dequantized(view, dq)
-        maker = original.producer.get(node.output[0])
-        values = original.constant(maker.input[rule.weight_input]) if maker is not None else None
-        if values is None or kept is None or values.shape != kept.shape:
+        maker = original.producer.get(node.output[0], original.named.get(node.name))
+        is_same = maker is not None and maker.op_type == node.op_type and len(maker.input) > rule.weight_input
+        values = original.constant(maker.input[rule.weight_input]) if maker is not None and is_same else None
+        if values is None or kept is None or values.shape != kept.shape or node.name in others:
             unmatched += 1
             continue
         site = WeightSite(node_label(node), rule.weight_input, dq.input[0], axis)

@@ -83,7 +83,7 @@ def quantize_model(
         prepared,
         placement,
         lambda tensor: scale_from_amax(amax[tensor]),
-        float_weights=_stores_float(prepared, weights),
+        float_weights=stores_float(prepared, weights),
     )
     zero = tuple(f"tensor '{t}' was all zero in calibration; its scale is 1" for t in placement.tensors if amax[t] == 0)
     nothing = (NOTHING,) if not placement.tensors else ()
@@ -99,5 +99,14 @@ def quantize_model(
     return Quantized(inserted.model, placement, warnings, inserted.weight_errors)
 
 
-def _stores_float(prepared: onnx.ModelProto, weights: WeightStyle) -> bool:
+def stores_float(prepared: onnx.ModelProto, weights: WeightStyle) -> bool:
+    """Whether weights are stored as float.
+
+    Args:
+        prepared: The model, see `prepare`.
+        weights: What was asked for.
+
+    Returns:
+        That, else whether TensorRT 8 takes no others in this model.
+    """
     return needs_float_weights(prepared) if weights.stored is None else weights.stored == "float"

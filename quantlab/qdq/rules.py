@@ -53,6 +53,7 @@ class QdqRule:
         affine: With constants it scales and shifts channels, and is folded into the convolution before it.
         commutes: Its two inputs may change places.
         keeps_zero: It makes zero of zero.
+        homogeneous: f(a x) = a f(x) for a > 0, of its first input, channel by channel, with its parameters as they are.
         not_negative: It gives no negative values.
         region: TensorRT 8 compiles the network around it as one, and takes no int8 weights there.
         recurrent: It is computed step by step, in a region that runs slower in a network with Q/DQ.
@@ -82,6 +83,7 @@ class QdqRule:
     affine: bool = False
     commutes: bool = False
     keeps_zero: bool = False
+    homogeneous: bool = False
     not_negative: bool = False
     region: bool = False
     recurrent: bool = False
@@ -123,9 +125,9 @@ OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
         QdqRule("Gemm",          (0,), 1, _gemm_axis,           bias_input=2, heads=True),
         QdqRule("MatMul",        (0,), 1, -1, dynamic_weight=True, heads=True, region=True),
         QdqRule("Add", residual=True, heads=True, affine=True, pointwise=True, commutes=True, shape_step=True),
-        QdqRule("MaxPool",     (0,), kernel=True, share_scale=True, copies_scale=True),
-        QdqRule("AveragePool", (0,), kernel=True, copies_scale=True),
-        QdqRule("GlobalAveragePool", (0,), kernel=True),
+        QdqRule("MaxPool",     (0,), kernel=True, share_scale=True, copies_scale=True, homogeneous=True),
+        QdqRule("AveragePool", (0,), kernel=True, copies_scale=True, homogeneous=True),
+        QdqRule("GlobalAveragePool", (0,), kernel=True, homogeneous=True),
         QdqRule("Mul", (0, 1), kernel=True, where=is_gate,
                 affine=True, pointwise=True, commutes=True, shape_step=True),
         QdqRule("Concat", (0,), all_inputs=True, kernel=True, share_scale=True, shape_step=True),
@@ -137,22 +139,26 @@ OPERATORS: Mapping[str, QdqRule] = MappingProxyType({
         QdqRule("Resize", (0,), share_scale=True, where=takes_nearest),
         *_each("Slice", activation_inputs=(0,), share_scale=True, shape_step=True),
         # operators that stay float
-        QdqRule("Relu", fused=True, pointwise=True, keeps_zero=True, not_negative=True, why_float=_FUSED),
+        QdqRule("Relu", fused=True, pointwise=True, keeps_zero=True, not_negative=True, homogeneous=True,
+                why_float=_FUSED),
         *_each("Sigmoid HardSigmoid", fused=True, pointwise=True, not_negative=True, why_float=_FUSED),
-        *_each("LeakyRelu HardSwish Swish Tanh Elu Selu Mish", fused=True, pointwise=True, keeps_zero=True,
-               why_float=_FUSED),
-        *_each("Clip PRelu Softplus", fused=True, pointwise=True, why_float=_FUSED),
+        QdqRule("LeakyRelu", fused=True, pointwise=True, keeps_zero=True, homogeneous=True, why_float=_FUSED),
+        *_each("HardSwish Swish Tanh Elu Selu Mish", fused=True, pointwise=True, keeps_zero=True, why_float=_FUSED),
+        QdqRule("PRelu", fused=True, pointwise=True, homogeneous=True, why_float=_FUSED),
+        *_each("Clip Softplus", fused=True, pointwise=True, why_float=_FUSED),
         *_each("BatchNormalization", fused=True, pointwise=True, affine=True, heads=True, why_float=_FUSED),
         QdqRule("Softmax", not_negative=True, why_float=EXACT),
         *_each("Exp Sqrt", not_negative=True, pointwise=True, why_float=EXACT),
         *_each("Gelu Erf Log Pow Reciprocal", pointwise=True, why_float=EXACT),
         QdqRule("LayerNormalization", region=True, why_float=EXACT),
-        *_each("LogSoftmax InstanceNormalization GroupNormalization ReduceMean "
-               "ReduceSum", why_float=EXACT),
+        *_each("LogSoftmax InstanceNormalization GroupNormalization", why_float=EXACT),
+        *_each("ReduceMean ReduceSum", homogeneous=True, why_float=EXACT),
+        *_each("ReduceMax ReduceMin ReduceL1 ReduceL2 GlobalMaxPool GlobalLpPool LpPool Dropout", homogeneous=True),
         *_each("Div", affine=True, pointwise=True, why_float=EXACT),
         *_each("Sub", affine=True, pointwise=True, why_float=ELEMENTWISE),
         *_each("Max Min", pointwise=True, why_float=ELEMENTWISE),
-        *_each("Abs", not_negative=True, pointwise=True),
+        QdqRule("Abs", not_negative=True, pointwise=True, homogeneous=True),
+        QdqRule("Neg", homogeneous=True),
         *_each("Shape Size", shape=True, reads_shape=True, why_float=_INDEX),
         QdqRule("NonZero", shape=True, why_float=_INDEX),
         *_each("Gather Cast", shape_step=True, why_float=_INDEX),

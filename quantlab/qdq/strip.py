@@ -15,6 +15,7 @@ from quantlab.errors import GraphError
 from quantlab.numerics import amax_from_scale
 from quantlab.onnx_model import QDQ_OPS, FreshNames, inner_nodes
 from quantlab.qdq.graph import DEQUANTIZED, export_graph, fold_around_qdq, fresh_names, node_label
+from quantlab.qdq.rewritten import require_not_rewritten
 from quantlab.qdq.rules import row_of
 from quantlab.qdq.values import codes_of, dequantized, parameters_of, range_of
 
@@ -68,6 +69,7 @@ def strip(proto: onnx.ModelProto) -> Stripped:
         GraphError: Something cannot be taken apart: int8 inputs or outputs, computed or blocked scales, codes other
             than 8 or 16 bits, scales that are no numbers or FP16, pairs in subgraphs.
     """
+    require_not_rewritten(proto, "taking out Q/DQ")
     if any(inner.op_type in QDQ_OPS for node in proto.graph.node for inner in inner_nodes(node)):
         raise GraphError("the model has Q/DQ inside If, Loop or Scan", hint="start from its float version")
     graph = fold_around_qdq(proto)

@@ -3,6 +3,8 @@
 from quantlab.arguments import guard
 from quantlab.tune.auto import AutoResult, Choice, calibrate_auto
 from quantlab.tune.bias import correct_bias
+from quantlab.tune.closest import quantize_closest
+from quantlab.tune.closest_result import Closest, Step
 from quantlab.tune.latency_table import LatencyTable, load_latency_table
 from quantlab.tune.problem import Problem
 from quantlab.tune.sensitivity import SensitivityOptions, measure_sensitivity
@@ -15,12 +17,14 @@ __all__ = [
     "Accuracy",
     "AutoResult",
     "Choice",
+    "Closest",
     "Effect",
     "LatencyTable",
     "Problem",
     "SensitivityOptions",
     "SensitivityRow",
     "SensitivityTable",
+    "Step",
     "Target",
     "Tuned",
     "calibrate_auto",
@@ -28,6 +32,7 @@ __all__ = [
     "load_latency_table",
     "measure_sensitivity",
     "merge_sensitivity",
+    "quantize_closest",
 ]
 
 guard(globals())

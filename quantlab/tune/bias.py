@@ -40,6 +40,7 @@ from quantlab.onnx_model import (
 from quantlab.ort import ActivationReader, Session
 from quantlab.ort.pieces import piece_size, pieces
 from quantlab.qdq import Quantized, prepare
+from quantlab.qdq.rewritten import require_not_rewritten
 from quantlab.qdq.rules import row_of
 from quantlab.tune.fed_model import FedModel, Samples
 from quantlab.tune.held_back import Split, first_few
@@ -90,6 +91,7 @@ def correct_bias(
         GraphError: ONNX Runtime cannot run the model.
     """
     expect_type(quantized, Quantized, "the quantized model", "give what quantlab.quantize returns")
+    require_not_rewritten(quantized.model, "bias correction")
     prepared = prepare(load_model(model))
     probe, layers = _probe(prepared, quantized.model)
     inputs = input_specs(prepared)

@@ -183,7 +183,7 @@ OPTIONS = {
     "algorithm": ((*CALIBRATE, "--algorithm", "best", "-o", "t2.json"), "there is no algorithm 'best'"),
     "no scales": (("quantize", "m.onnx", "-o", "out.onnx"), "no scales were given"),
     "correction without data": ((*QUANTIZE, "--correct-bias"), "--correct-bias needs --data"),
-    "data without correction": ((*QUANTIZE, *DATA), "--data serves nothing else here"),
+    "data without correction": ((*QUANTIZE, *DATA), "--data serves --correct-bias and --closest only"),
     "correction of a Q/DQ model": (
         ("quantize", "q.onnx", "--requantize", "--correct-bias", *DATA, "-o", "out.onnx"), "and an FP32 model"
     ),

@@ -98,7 +98,7 @@ def test_calibration_that_makes_no_sense_is_refused_before_the_work(options: dic
     [
         ({}, "no scales were given"),
         ({"correct_bias": True}, "--correct-bias needs --data and an FP32 model"),
-        ({"batches": BATCHES}, "--data serves nothing else here"),
+        ({"batches": BATCHES}, "--data serves --correct-bias and --closest only"),
         ({"requantize": True, "correct_bias": True, "batches": BATCHES}, "--correct-bias needs --data and an FP32"),
         (
             {"requantize": True, "weights": WeightStyle(per_channel=False)},

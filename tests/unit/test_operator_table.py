@@ -136,6 +136,10 @@ def test_columns_that_are_measured_or_documented_by_tensorrt_hold_exactly_these(
         "Abs", "Erf", "Exp", "Gelu", "Log", "Max", "Min", "Pow", "Reciprocal", "Sqrt",
     }  # fmt: skip
     assert operators("keeps_zero") == {"Relu", "LeakyRelu", "HardSwish", "Swish", "Tanh", "Elu", "Selu", "Mish"}
+    assert operators("homogeneous") == {
+        "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "GlobalLpPool", "Relu", "LeakyRelu",
+        "PRelu", "Abs", "Neg", "Dropout", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2",
+    }  # fmt: skip
     assert operators("affine") == {"BatchNormalization", "Mul", "Div", "Add", "Sub"}
     assert operators("bias_input") == {"Conv", "ConvTranspose", "Gemm"}
     assert operators("dynamic_weight") == {"MatMul"}

@@ -39,6 +39,7 @@ ORDER = [
     "ort",
     "calibration",
     "qdq",
+    "transforms",
     "fp16",
     "engines",
     "triton",
