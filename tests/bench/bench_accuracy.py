@@ -1,8 +1,9 @@
 """SQNR of the logits: quantlab's algorithms against ONNX Runtime and ModelOpt, same images, same judge.
 
-    python tests/bench/bench_accuracy.py [DATA] [--peers PYTHON] [--only NAME] [-o FILE.json]
+    python tests/bench/bench_accuracy.py [DATA] [--zoo CACHE] [--peers PYTHON] [--only NAME] [-o FILE.json]
 
-Every Q/DQ model runs on ONNX Runtime with graph optimisation off. See tests/bench/README.md.
+Every Q/DQ model runs on ONNX Runtime with graph optimisation off, on data that nothing was chosen by. See
+tests/bench/README.md.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ import numpy as np
 import onnx
 
 import quantlab
-from quantlab.api import calibrate_all
+from quantlab.api import calibrate_all, quantize_closest
 from quantlab.data import ArrayBatches, ImageBatches, read_arrays
 from quantlab.data.folder import image_files
 from quantlab.data.sample import PARTS, sample_batches, sample_folder
 from quantlab.observers import OBSERVERS
-from quantlab.onnx_model import input_specs, load_model
+from quantlab.onnx_model import input_specs, load_model, why_invalid
 from quantlab.tune import calibrate_auto
 
+ZOO, ZOO_SAMPLES = ("minilm", "text_direction"), 128
+"""Of tests/zoo: a transformer encoder and a MobileNetV3; how many samples are made up for each part."""
 PEERS = ("nvidia-modelopt[onnx]==0.47.0", "torch", "onnxruntime")
 
 
@@ -37,10 +40,6 @@ class Case:
     model: Path
     calibration: ArrayBatches
     test: ArrayBatches
-
-    @property
-    def input(self) -> str:
-        return input_specs(load_model(self.model))[0].name
 
 
 def in_memory(batches: ImageBatches) -> ArrayBatches:
@@ -72,11 +71,26 @@ def efficientnet_case(data: Path) -> Case:
     def part(rows: slice) -> ArrayBatches:
         return in_memory(ImageBatches(files[rows], preset, input_name="input", batch_size=10, labels=labels[rows]))
 
-    return Case(data / "models" / "efficientnet_lite0.onnx", part(slice(0, 240, 2)), part(slice(0, None)))
+    return Case(data / "models" / "efficientnet_lite0.onnx", part(slice(0, None, 2)), part(slice(1, None, 2)))
 
 
-def cases(data: Path | None) -> dict[str, Case]:
-    found = {"sample": sample_case()}
+def zoo_case(name: str, cache: Path) -> Case:
+    """A model of tests/zoo, on more of the data that are made up for it there."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "zoo"))
+    from batches import batches
+    from fetch import LISTED, fetch
+
+    entry, model = LISTED["models"][name] | {"samples": ZOO_SAMPLES}, fetch(name, cache)
+
+    def part(which: str) -> ArrayBatches:
+        made = batches(entry, model, name, which, cache)
+        return ArrayBatches({key: np.concatenate([b[key] for b in made]) for key in made[0]}, batch_size=entry["batch"])
+
+    return Case(model, part("calibration"), part("test"))
+
+
+def cases(data: Path | None, zoo: Path | None) -> dict[str, Case]:
+    found = {"sample": sample_case()} | ({name: zoo_case(name, zoo) for name in ZOO} if zoo else {})
     if data is not None:
         found |= {"resnet20": resnet20_case(data), "efficientnet_lite0": efficientnet_case(data)}
     return found
@@ -94,25 +108,39 @@ def peers_python(given: Path | None) -> Path:
     return folder / "bin" / "python"
 
 
+def has_bias(model: Path) -> bool:
+    """Whether a layer has one; those of MatMul are sums of their own."""
+    return any(node.op_type in {"Conv", "Gemm"} for node in load_model(model).graph.node)
+
+
 def measure(case: Case, python: Path) -> dict[str, dict[str, float | None]]:
     """Model name -> SQNR in dB and top-1."""
     run = calibrate_all(case.model, case.calibration, OBSERVERS)
     tables = dict(run.tables) | {"auto": calibrate_auto(case.model, case.calibration).table}
     everything = quantlab.Selection(include=("*",))  # as the peers do, whether or not INT8 pays
     quantized = {name: quantlab.quantize(case.model, table, selection=everything) for name, table in tables.items()}
-    for name in ("auto", "mse"):
+    for name in ("auto", "mse") if has_bias(case.model) else ():
         quantized[f"{name}+bias"] = quantlab.correct_bias(case.model, quantized[name], case.calibration)
+    quantized["closest"] = quantize_closest(case.model, case.calibration, everything).quantized
     models = {f"quantlab-{name}": result.model for name, result in quantized.items()}
     with tempfile.TemporaryDirectory() as folder:
-        x = np.concatenate([b[case.input] for b in case.calibration])
-        batch = max(b for b in range(1, 17) if len(x) % b == 0)  # a short last one stops ONNX Runtime's entropy
-        np.savez(Path(folder) / "calib.npz", **{case.input: x.reshape(-1, batch, *x.shape[1:])})
+        names = [spec.name for spec in input_specs(load_model(case.model))]
+        given = {name: np.concatenate([b[name] for b in case.calibration]) for name in names}
+        count = len(given[names[0]])
+        batch = max(b for b in range(1, 17) if count % b == 0)  # a short last one stops ONNX Runtime's entropy
+        np.savez(Path(folder) / "calib.npz", **{n: x.reshape(-1, batch, *x.shape[1:]) for n, x in given.items()})
         copy = shutil.copy(case.model, Path(folder) / "given.onnx")  # ModelOpt writes into the file it is given
         results = Path(folder) / "results"
         results.mkdir()
         command = [str(python), str(Path(__file__).with_name("peers.py")), str(copy)]
         subprocess.run([*command, f"{folder}/calib.npz", str(results)], check=True, stdout=sys.stderr)
-        models |= {file.stem: onnx.load(file) for file in sorted(results.glob("*.onnx"))}
+        for file in sorted(
+            f for f in results.glob("*.onnx") if not f.stem.endswith(".pre")
+        ):  # left by a peer that failed
+            if reason := why_invalid(model := onnx.load(file)):
+                print(f"{file.stem} is not valid ONNX: {reason.splitlines()[0]}", file=sys.stderr)
+            else:
+                models[file.stem] = model
     result = quantlab.compare(case.model, models, case.test)
     return {r.name: {"sqnr_db": r.worst_sqnr_db, "top1": r.top1} for r in result.results[1:]} | {
         "fp32": {"sqnr_db": None, "top1": result.fp32.top1}
@@ -123,16 +151,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--peers", type=Path, help="Python of an environment that has the peers.")
-    parser.add_argument("--only", help="One of sample, resnet20, efficientnet_lite0.")
+    parser.add_argument("--zoo", type=Path, help="The cache of tests/zoo: measure some of its models too.")
+    parser.add_argument("--only", help="One of sample, resnet20, efficientnet_lite0, minilm, text_direction.")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     python = peers_python(arguments.peers)
-    results = {n: measure(c, python) for n, c in cases(arguments.data).items() if arguments.only in (None, n)}
+    results = {
+        n: measure(c, python) for n, c in cases(arguments.data, arguments.zoo).items() if arguments.only in (None, n)
+    }
     for name, rows in results.items():
         print(f"\n{name}")
         for model, row in sorted(rows.items(), key=lambda item: -(item[1]["sqnr_db"] or 999)):
             sqnr = "" if row["sqnr_db"] is None else f"{row['sqnr_db']:8.2f} dB"
-            print(f"  {model:28s} {sqnr:11s} top-1 {row['top1']:.4f}")
+            top1 = "" if row["top1"] is None else f"top-1 {row['top1']:.4f}"
+            print(f"  {model:28s} {sqnr:11s} {top1}")
     if arguments.output:
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -35,16 +35,18 @@ class Reader(CalibrationDataReader):
         return next(self.batches, None)
 
 
-def onnxruntime_peer(method: str) -> Callable[[Path, Arrays, Path], None]:
+def onnxruntime_peer(method: str, unsigned: bool = False) -> Callable[[Path, Arrays, Path], None]:
+    """Symmetric int8, or asymmetric uint8 activations, which TensorRT does not run."""
+
     def run(model: Path, stacks: Arrays, out: Path) -> None:
         prepared = out.with_suffix(".pre.onnx")
         quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
         quantize_static(
             str(prepared), str(out), Reader(stacks), quant_format=QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8, weight_type=QuantType.QInt8,
             calibrate_method=getattr(CalibrationMethod, method),
-            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
+            extra_options={"ActivationSymmetric": not unsigned, "WeightSymmetric": True},
         )  # fmt: skip
         prepared.unlink()
 
@@ -68,6 +70,8 @@ PEERS = {
     "onnxruntime-minmax": onnxruntime_peer("MinMax"),
     "onnxruntime-entropy": onnxruntime_peer("Entropy"),
     "onnxruntime-percentile": onnxruntime_peer("Percentile"),
+    "onnxruntime-uint8-minmax": onnxruntime_peer("MinMax", unsigned=True),
+    "onnxruntime-uint8-percentile": onnxruntime_peer("Percentile", unsigned=True),
     "modelopt-max": modelopt_peer("max"),
     "modelopt-entropy": modelopt_peer("entropy"),
 }
