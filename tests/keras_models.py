@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import onnx
 import pytest
-from keras import layers as L  # noqa: N812
 from onnx import numpy_helper
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+with warnings.catch_warnings():  # what TensorFlow and its libraries warn of one another
+    warnings.simplefilter("ignore")
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed (pip install 'quantlab-trt[keras]')")
+    pytest.importorskip("tf2onnx", reason="tf2onnx is not installed (pip install 'quantlab-trt[keras]')")
+    import keras
+    import tensorflow as tf
+    from keras import layers as L  # noqa: N812
 
 import quantlab.keras
 from quantlab.errors import QuantlabError
+
+__all__ = ["L", "keras", "tf"]
+"""Of TensorFlow, for tests that skip without it."""
 
 
 def lively(model: Any, seed: int = 0) -> Any:
@@ -106,3 +120,14 @@ def raises(model: Any, kind: type[QuantlabError], match: str, **options: Any) ->
     with pytest.raises(kind, match=match) as caught:
         quantlab.keras.to_onnx(model, **options)
     assert caught.value.hint
+
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "convolutions": convolutions,
+    "recurrent": recurrent,
+    "MobileNetV2": lambda: application("MobileNetV2", alpha=0.35),
+    "EfficientNetB0": lambda: application("EfficientNetB0"),
+    "ResNet50V2": lambda: application("ResNet50V2"),
+    "DenseNet121": lambda: application("DenseNet121"),
+    "MobileNetV3Small": lambda: application("MobileNetV3Small", minimalistic=False),
+}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections import Counter
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,19 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-with warnings.catch_warnings():  # what TensorFlow and its libraries warn of one another
-    warnings.simplefilter("ignore")
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed (pip install 'quantlab-trt[keras]')")
-    pytest.importorskip("tf2onnx", reason="tf2onnx is not installed (pip install 'quantlab-trt[keras]')")
-    import keras
-    import tensorflow as tf
-    from keras import layers as L  # noqa: N812
-
 import quantlab.keras
 from followed import follow
-from keras_models import application, convolutions, fed, float_bound_db, lively, recurrent, small
+from keras_models import MODELS, L, convolutions, fed, float_bound_db, keras, lively, small, tf
 from models import run, sqnr_db
 from quantlab.errors import DataError
 from quantlab.keras.quantize import keras_batches
@@ -33,16 +20,6 @@ from quantlab.onnx_model import input_specs
 from quantlab.qdq import lint
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]
-
-MODELS: dict[str, Callable[[], Any]] = {
-    "convolutions": convolutions,
-    "recurrent": recurrent,
-    "MobileNetV2": lambda: application("MobileNetV2", alpha=0.35),
-    "EfficientNetB0": lambda: application("EfficientNetB0"),
-    "ResNet50V2": lambda: application("ResNet50V2"),
-    "DenseNet121": lambda: application("DenseNet121"),
-    "MobileNetV3Small": lambda: application("MobileNetV3Small", minimalistic=False),
-}
 
 
 def outputs_of(model: Any, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,32 +12,12 @@ import numpy as np
 import onnx
 import pytest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-with warnings.catch_warnings():  # what TensorFlow and its libraries warn of one another
-    warnings.simplefilter("ignore")
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed (pip install 'quantlab-trt[keras]')")
-    pytest.importorskip("tf2onnx", reason="tf2onnx is not installed (pip install 'quantlab-trt[keras]')")
-    import keras
-    import tensorflow as tf
-    from keras import layers as L  # noqa: N812
-
 import quantlab.keras
-from keras_models import application, convolutions, recurrent
+from keras_models import L, keras, tf
 from models import run, sqnr_db
 from quantlab.errors import GraphError
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]
-
-MODELS: dict[str, Callable[[], Any]] = {
-    "convolutions": convolutions,
-    "recurrent": recurrent,
-    "MobileNetV2": lambda: application("MobileNetV2", alpha=0.35),
-    "EfficientNetB0": lambda: application("EfficientNetB0"),
-    "ResNet50V2": lambda: application("ResNet50V2"),
-    "DenseNet121": lambda: application("DenseNet121"),
-    "MobileNetV3Small": lambda: application("MobileNetV3Small", minimalistic=False),
-}
 
 
 class Trained(tf.Module):
