@@ -27,6 +27,8 @@ COMMANDS = {
     "calibrate": ("calibrate", "m.onnx", "--data", "x.npy", "-o", "out.json"),
     "merge": ("merge", "t.json", "-o", "out.json", "--algorithm", "minmax"),
     "quantize": ("quantize", "m.onnx", "--table", "t.json", "-o", "out.onnx", "--placement", "out.txt"),
+    "closest": ("quantize", "m.onnx", "--closest", "--data", "x.npy", "--batch-size", "2", "-o", "out.onnx",
+                "--placement", "out.txt"),
     "sensitivity": ("sensitivity", "m.onnx", "--table", "t.json", "--data", "x.npy", "-o", "out.json",
                     "--csv", "out.csv", "--plot", "out.png"),
     "repair": ("repair", "q.onnx", "-o", "out.onnx"),
@@ -51,6 +53,7 @@ SETS = {
     "ptq": [REPORT | {f"out/{name}" for name in (*SHIPPED, "ptq.toml")}],
     "winner": [REPORT | {f"out/w/{name}" for name in SHIPPED}],
     "quantize": [{"out.onnx", "out.txt"}],
+    "closest": [{"out.onnx", "out.txt"}],
     "sensitivity": [{"out.json", "out.csv", "out.png"}],
 }
 KEPT = ("out/work/*", "out.log")
@@ -159,6 +162,7 @@ def kills() -> Iterator[Command]:
         "compare": (1.0, 5.0),
         "demo": (3.0, 12.0),
         "quantize": (0.8, 3.0),
+        "closest": (0.8, 6.0),
         "sensitivity": (1.0, 5.0),
         "ptq": (2.0, 10.0),
         "winner": (1.0, 5.0),

@@ -30,6 +30,7 @@ COMMANDS = {
     "quantize": "quantize model.onnx --table table.json --include * --placement out.txt -o out.onnx",
     "float-weights": "quantize model.onnx --table table.json --weights per-tensor --float-weights -o out.onnx",
     "correct-bias": f"quantize model.onnx --table table.json --include * --correct-bias {DATA} -o out.onnx",
+    "closest": f"quantize model.onnx --closest --include * {DATA} --batch-size 2 -o out.onnx",
     "requantize": "quantize model.onnx --requantize -o out.onnx",
     "repair": "repair model.onnx --min-sqnr -100 -o out.onnx",
     "repair-data": f"repair model.onnx {DATA} --min-sqnr -100 -o out.onnx",

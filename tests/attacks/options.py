@@ -19,6 +19,12 @@ IDLE = {
         "--preset imagenet", "--preset nonsense", "--preprocess none.json", "--batch-size 0", "--batch-size 4",
         "--limit 0", "--limit 5", "--skip-bad", "--data x.npy", "--correct-bias",
     ),
+    "quantize m.onnx --closest -o o.onnx": (
+        "--limit 3", "--batch-size 4", "--data none.npy", "--data x.npy --table t.json", "--data x.npy --correct-bias",
+        "--data x.npy --requantize", "--data x.npy --preset nonsense", "--data x.npy --skip-bad",
+        "--data x.npy --exclude op:Nonsense", "--data x.npy --batch-size 0",
+    ),
+    "quantize qd.onnx --closest --data x.npy -o o.onnx": ("--json", "-q"),
     "repair qd.onnx -o o.onnx": ("--preset nonsense", "--batch-size 4", "--limit 3", "--skip-bad", "--min-sqnr nan"),
     "migrate m.onnx --table t.json -o o.onnx": (
         "--preset nonsense", "--limit 3", "--calibrator MinMaxCalibration", "--tensorrt 10.3.0", "--calibrator Foo",

@@ -24,6 +24,9 @@ CASES = {
     "quantize": "{m} --table {t} -o <.onnx>",
     "quantize placement": "{m} --table {t} --placement <.txt> -o out.onnx",
     "quantize bias": "{m} --table {t} --correct-bias --data {x} --placement <.txt> -o <.onnx>",
+    "quantize closest": "{m} --closest --data {x} --batch-size 2 --placement <.txt> -o <.onnx>",
+    "quantize closest pixels": "{m} --closest --data {pixels} --preprocess {p} --batch-size 2 --json --log-file <.log> "
+    "-o <.onnx>",
     "quantize anew": "{q} --requantize -o <.onnx>",
     "sensitivity": "{m} --table {t} --data {x} --labels {l} --metric {s}:metric -o <.json> --csv <.csv> --plot <.png>",
     "tune": "{m} --table {t} --data {x} --labels {l} --metric {s}:metric --latency-table {t2} --timing-cache <.tc> "
