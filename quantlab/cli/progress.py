@@ -37,12 +37,12 @@ def next_stage(label: str, total: int) -> Callable[[int], None]:
 
     Args:
         label: What it is doing.
-        total: How many samples it takes at most; 0 if it does not count them.
+        total: How many samples (or layers) it takes at most; 0 if it does not count them.
 
     Returns:
         A function that takes the number of samples done so far.
     """
-    say.note(f"{label}: up to {total} samples" if total else label)
+    say.note(f"{label}: up to {total}" if total else label)
     return _lines(label, total)
 
 

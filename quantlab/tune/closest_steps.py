@@ -166,7 +166,7 @@ class Steps:
         return found.model, lambda: self._round(state, self._data.all, ways).model
 
     def _round(self, state: State, batches: Sequence[Batch], ways: Mapping[str, Way] | None = None) -> Rounded:
-        done = self._on_stage("rounding weights", len(self._placement.weights))
+        done = self._on_stage("rounding weights by layer", len(self._placement.weights))
         return round_weights(state.fp32, state.qdq, batches, done, ways)
 
     def _table(self, state: State, model: onnx.ModelProto) -> CalibrationTable:
