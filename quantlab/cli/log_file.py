@@ -11,7 +11,7 @@ from quantlab.errors import ConfigError
 from quantlab.files import check_output, is_there
 
 
-class LogFile(logging.StreamHandler[io.TextIOWrapper]):
+class LogFile(logging.StreamHandler):  # type: ignore[type-arg]  # Python 3.10 cannot subscript it
     """Writes records to a file anew; from the first byte that cannot be written it drops them, and keeps the reason."""
 
     def __init__(self, path: Path) -> None:

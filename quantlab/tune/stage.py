@@ -7,7 +7,8 @@ from collections.abc import Callable
 from quantlab.calibration import Progress
 
 Stages = Callable[[str, int], Progress]
-"""Begins a stage: what is done in it, and how many samples (or layers) it takes at most; gives what is called with those done."""
+"""Begins a stage: what is done in it, and how many samples or layers it takes at most; gives what is called with those
+done."""
 
 
 def no_stages(label: str, total: int) -> Progress:  # noqa: ARG001

@@ -224,7 +224,7 @@ def test_progress_is_told() -> None:
 
     quantize_closest(network(), data(), on_batch=seen.append, on_stage=on_stage)
     assert seen[-1] == 48
-    assert stages["rounding weights"][:3] == [1, 2, 3]
+    assert stages["rounding weights by layer"][:3] == [1, 2, 3]
     assert stages["measuring channel ranges"]
 
 

@@ -85,8 +85,8 @@ HOMES = {
     "tritonclient": "quantlab/triton/validate.py",
 }
 """Library -> the only folder or file that imports it."""
-FREE = {"google", "markupsafe", "numpy", "onnx"} | sys.stdlib_module_names
-"""What any room may import."""
+FREE = {"google", "markupsafe", "numpy", "onnx", "tomllib"} | sys.stdlib_module_names
+"""What any room may import; tomllib is of Python 3.11."""
 
 
 def modules() -> list[Path]:
