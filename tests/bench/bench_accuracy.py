@@ -1,4 +1,4 @@
-"""SQNR of the logits: quantlab's algorithms against ONNX Runtime and ModelOpt, same images, same judge.
+"""SQNR of the logits: quantlab's algorithms against those of others, same images, same judge.
 
     python tests/bench/bench_accuracy.py [DATA] [--zoo CACHE] [--peers PYTHON] [--only NAME] [-o FILE.json]
 
@@ -15,11 +15,13 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
+from references import ENVIRONMENTS, REFERENCES
 
 import quantlab
 from quantlab.api import calibrate_all, quantize_closest
@@ -98,12 +100,15 @@ def cases(data: Path | None, zoo: Path | None) -> dict[str, Case]:
 
 def peers_python(given: Path | None) -> Path:
     """The interpreter of the peers' environment, made here if none is given."""
-    if given is not None:
-        return given
-    folder = Path(".venv-peers")
+    return given or environment("peers", PEERS)
+
+
+def environment(name: str, requirements: Sequence[str]) -> Path:
+    """The interpreter of an environment, which is made once."""
+    folder = Path(f".venv-{name}")
     if not (folder / "done").exists():
         venv.create(folder, with_pip=True)
-        subprocess.run([folder / "bin" / "pip", "install", "-q", *PEERS], check=True)
+        subprocess.run([folder / "bin" / "pip", "install", "-q", *requirements], check=True)
         (folder / "done").touch()
     return folder / "bin" / "python"
 
@@ -132,11 +137,15 @@ def measure(case: Case, python: Path) -> dict[str, dict[str, float | None]]:
         copy = shutil.copy(case.model, Path(folder) / "given.onnx")  # ModelOpt writes into the file it is given
         results = Path(folder) / "results"
         results.mkdir()
-        command = [str(python), str(Path(__file__).with_name("peers.py")), str(copy)]
-        subprocess.run([*command, f"{folder}/calib.npz", str(results)], check=True, stdout=sys.stderr)
-        for file in sorted(
-            f for f in results.glob("*.onnx") if not f.stem.endswith(".pre")
-        ):  # left by a peer that failed
+        runs: dict[Path, tuple[str, ...]] = {python: ("peers.py",)}
+        for name, wanted in ENVIRONMENTS.items():
+            runs[environment(name, wanted)] = ("references.py", *REFERENCES[name])
+        for interpreter, (script, *some) in runs.items():
+            command = [str(interpreter), str(Path(__file__).with_name(script)), str(copy), f"{folder}/calib.npz"]
+            subprocess.run([*command, str(results), *some], check=True, stdout=sys.stderr)
+        for file in sorted(results.glob("*.onnx")):
+            if file.stem.endswith(".pre"):  # left by a peer that failed
+                continue
             if reason := why_invalid(model := onnx.load(file)):
                 print(f"{file.stem} is not valid ONNX: {reason.splitlines()[0]}", file=sys.stderr)
             else:

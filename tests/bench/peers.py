@@ -8,12 +8,10 @@ CALIB.npz has an array (batches, *shape of a batch) for every input.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
+from each_peer import Arrays, Peer, each_peer
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -22,8 +20,6 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
-
-Arrays = Mapping[str, np.ndarray]
 
 
 class Reader(CalibrationDataReader):
@@ -35,7 +31,7 @@ class Reader(CalibrationDataReader):
         return next(self.batches, None)
 
 
-def onnxruntime_peer(method: str, unsigned: bool = False) -> Callable[[Path, Arrays, Path], None]:
+def onnxruntime_peer(method: str, unsigned: bool = False) -> Peer:
     """Symmetric int8, or asymmetric uint8 activations, which TensorRT does not run."""
 
     def run(model: Path, stacks: Arrays, out: Path) -> None:
@@ -53,7 +49,7 @@ def onnxruntime_peer(method: str, unsigned: bool = False) -> Callable[[Path, Arr
     return run
 
 
-def modelopt_peer(method: str) -> Callable[[Path, Arrays, Path], None]:
+def modelopt_peer(method: str) -> Peer:
     def run(model: Path, stacks: Arrays, out: Path) -> None:
         from modelopt.onnx.quantization import quantize
 
@@ -77,18 +73,5 @@ PEERS = {
 }
 
 
-def main(model: Path, data: Path, out: Path, peers: Sequence[str]) -> None:
-    stacks = dict(np.load(data))
-    for peer in peers or PEERS:
-        started = time.perf_counter()
-        try:
-            PEERS[peer](model, stacks, out / f"{peer}.onnx")
-        except Exception as error:  # a peer that fails is a result, not the end of the comparison
-            print(f"{peer} failed: {type(error).__name__}: {str(error)[:300]}")
-            continue
-        nodes = sum(n.op_type == "QuantizeLinear" for n in onnx.load(out / f"{peer}.onnx").graph.node)
-        print(f"{peer}: {time.perf_counter() - started:.1f} s, {nodes} QuantizeLinear", flush=True)
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])
+    each_peer(PEERS, sys.argv[1:])

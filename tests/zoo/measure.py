@@ -30,7 +30,7 @@ from rows import KEYS, WITH, best_peer
 from work import multiply_adds
 
 import quantlab
-from quantlab.api import calibrate_all
+from quantlab.api import calibrate_all, quantize_closest
 from quantlab.numerics import ErrorSums, error_sums
 from quantlab.observers import OBSERVERS
 from quantlab.qdq import fold
@@ -67,6 +67,7 @@ class Measurement:
         self.stage("peers", self.all_peers)
         if "quantlab" not in self.result["failed"]:
             self.stage("auto", self.auto)
+            self.stage("closest", self.closest)
             self.stage("same tensors", self.same_tensors)
 
     def stage(self, name: str, act: Callable[[], object]) -> None:
@@ -159,6 +160,9 @@ class Measurement:
 
     def auto(self) -> None:
         self.both("auto", calibrate_auto(self.model, self.calibration).table)
+
+    def closest(self) -> None:
+        self.judge("closest:all", quantize_closest(self.model, self.calibration, EVERYTHING).quantized.model)
 
     def all_peers(self) -> None:
         """The peers' models, in a process with a limit of time and memory."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-OURS = ("minmax", "entropy", "percentile", "mse", "auto")
+OURS = ("minmax", "entropy", "percentile", "mse", "auto", "closest")
 FAMILIES = ("onnxruntime-", "modelopt-")
 """The peers; of each the better method counts."""
 WITH = ":with "
