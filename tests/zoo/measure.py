@@ -137,8 +137,8 @@ class Measurement:
         worst = min(heard, key=lambda parts: sum(parts, ErrorSums()).sqnr_db)
         self.result["sqnr_db"][name] = round(sum(worst, ErrorSums()).sqnr_db, 2)
         self.result["spread_db"][name] = round(_jackknife(worst), 2)
-        total = self.result["facts"]["multiply_adds"]
-        self.result["share"][name] = round(multiply_adds(model, self.test[0])[1] / total, 4) if total else 0.0
+        total, quantized = multiply_adds(model, self.test[0])
+        self.result["share"][name] = round(quantized / total, 4) if total else 0.0
 
     def both(self, name: str, table: quantlab.CalibrationTable) -> None:
         """Judge everything in INT8 and, where that is another, the default placement."""
