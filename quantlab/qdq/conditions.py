@@ -14,9 +14,11 @@ EXACT = "its result needs more than 8 bits, TensorRT computes it in float"
 
 
 def takes_nearest(node: gs.Node) -> str | None:
-    """A Resize that only repeats values."""
+    """A Resize that only repeats values, and fills with the value that is 0 in INT8 too."""
     if node.attrs.get("mode", "nearest") != "nearest":
         return "it interpolates, which needs more than 8 bits"
+    if node.attrs.get("extrapolation_value", 0.0) != 0:
+        return "it fills with a value other than 0"
     return None
 
 

@@ -32,11 +32,14 @@ from quantlab.data import Batches
 from quantlab.qdq.placement import Placement
 from quantlab.transforms.channels import Ids
 from quantlab.transforms.choice import Choice, choose
-from quantlab.transforms.moments import measure
+from quantlab.transforms.moments import Key, Moments, measure
 from quantlab.transforms.network import Network
 from quantlab.transforms.rewrite import rewrite
-from quantlab.transforms.sites import reaches, sites, wanted
+from quantlab.transforms.sites import key_of, reaches, sites, wanted
 from quantlab.transforms.walk import follow
+
+BEYOND = 1.01
+"""Times the bound of a Clip: what reaches farther is no result of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +103,30 @@ def equalize(
         GraphError: ONNX Runtime cannot run the network, or a weight is beyond float32 with its factor.
     """
     network = follow(prepared, placement)
+    found = measure(prepared, wanted(network, placement, network.channels.roots()), batches, on_batch)
+    _keep_bounds(network, placement, found)
     roots = network.channels.roots()
-    found = measure(prepared, wanted(network, placement, roots), batches, on_batch)
     shared = reaches(network, placement, roots, found)
     places = list(sites(network, placement, roots, found, shared))
     d, choices = choose(network.channels, roots, shared, places)
     result = rewrite(prepared, network, d)
     groups = tuple(_group(network, placement, roots, choice) for choice in choices)
     return Equalized(result.fp32, result.network, MappingProxyType(result.caps), groups, result.tensors, result.nodes)
+
+
+def _keep_bounds(network: Network, placement: Placement, found: Mapping[Key, Moments]) -> None:
+    """Leave a Clip as it is where its scale serves a tensor that reaches beyond its bound, and would be cut at it."""
+    for name in network.clips:
+        clip = network.nodes[name]
+        result, bound = str(clip.output[0]), network.constant(clip, 2)
+        others = {tensor for group in placement.groups if result in group for tensor in group}
+        if bound is not None and any(_reach(network, tensor, found) > BEYOND * bound.item() for tensor in others):
+            network.freeze(result)
+
+
+def _reach(network: Network, tensor: str, found: Mapping[Key, Moments]) -> float:
+    key = key_of(network, tensor)
+    return float(found[key].reach.max(initial=0)) if key is not None and key in found else np.inf
 
 
 def _group(network: Network, placement: Placement, roots: Ids, choice: Choice) -> EqualizedGroup:

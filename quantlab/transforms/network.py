@@ -206,7 +206,9 @@ class Network:
         ids = self.layouts.get(tensor)
         if ids is None:
             return np.zeros(size, np.int64)
-        if set(axes_of(ids)) <= {axis % ids.ndim} and ids.size in (1, size):
+        along = set(axes_of(ids))
+        inside = -ids.ndim <= axis < ids.ndim  # a constant with more dimensions makes the axis, it is not of the tensor
+        if not along or (inside and along == {axis % ids.ndim} and ids.size == size):
             return np.array(np.broadcast_to(ids.reshape(-1), size))
         self.freeze(tensor)
         return np.zeros(size, np.int64)

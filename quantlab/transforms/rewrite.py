@@ -96,7 +96,7 @@ def _split_clips(
         factors = d[found.layouts[result]]
         if high is None or np.all(factors == 1):
             continue
-        bounds = (high.item() / factors).astype(np.float32)
+        bounds = np.minimum(high.item() / factors, np.finfo(np.float32).max).astype(np.float32)
         caps[result] = bounds.min()
         low, bound = names.new(f"{result}_relu"), names.new(f"{result}_bounds")
         relu = helper.make_node("Relu", [clip.input[0]], [low], name=names.new(f"{name}_relu"))

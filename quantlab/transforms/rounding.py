@@ -7,6 +7,7 @@ rounded, and what it reads in FP32 make up the objective of `descent`; its bias 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -136,10 +137,10 @@ def round_weights(
     stored = {t.name: t for t in model.graph.initializer}
     names = FreshNames(tensor_names(model))
     size = BatchSize.of(input_specs(fp32))
-    samples = max(sum(size.count(batch) for batch in batches), 1)
+    counts = [size.count(batch) for batch in batches]
     rounded = []
     for done, layer in enumerate(layers, 1):
-        sums = _sums(layer, walks, str(inputs[layer.node.name]), samples)
+        sums = _sums(layer, walks, str(inputs[layer.node.name]), counts)
         if not any(part.patches for part in sums):
             left[layer.node.name] = "its input is empty, or has another shape than in FP32"
         elif not all(part.is_finite for part in sums):
@@ -204,8 +205,11 @@ class Sums:
         return Sums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Sums)))
 
 
-def _sums(layer: _Layer, walks: tuple[StagedRun, StagedRun], source: str, samples: int) -> list[Sums]:
-    """Run both networks to the layer, and add up what it reads, of every other sample by itself."""
+def _sums(layer: _Layer, walks: tuple[StagedRun, StagedRun], source: str, counts: Sequence[int]) -> list[Sums]:
+    """Run both networks to the layer, and add up what it reads, of every other sample by itself.
+
+    A row of its input is a sample, or a part of one: windows, positions, words.
+    """
     fp32, quantized = walks
     rows = layer.layout.rows(layer.weight)
     groups, outputs, inputs = rows.shape
@@ -213,30 +217,35 @@ def _sums(layer: _Layer, walks: tuple[StagedRun, StagedRun], source: str, sample
     sums = [Sums.of(none, none, np.zeros((groups, 0, outputs), np.float32), 0) for _ in range(2)]
     generator = np.random.default_rng(0)
     wanted = min(max(PATCHES, PATCHES_PER_INPUT * inputs), MOST_VALUES // (groups * inputs))
-    found = deque[tuple[tuple[int, ...], NDArray[np.int64], NDArray[np.float32]]]()
+    found = deque[tuple[tuple[int, ...], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]()
+    starts = np.cumsum([0, *counts])
 
-    def keep(_: int, values: Values) -> None:
+    def keep(number: int, values: Values) -> None:
         x = _samples(values[source])
         each = layer.layout.positions(x.shape)
-        few = min(each, -(-wanted // samples))
-        at = np.zeros((len(x), few), np.int64)
+        wanted_of_row = wanted * counts[number] / max(starts[-1] * len(x), 1)
+        picked = np.arange(len(x))
+        if wanted_of_row < 1:
+            picked = np.sort(generator.permutation(len(x))[: math.ceil(wanted_of_row * len(x))])
+        few = min(each, math.ceil(wanted_of_row))
+        at = np.zeros((len(picked), few), np.int64)
         for row in at:
             row[:] = np.sort(generator.permutation(each)[:few])
-        found.append((x.shape, at, layer.layout.patches(x, at)))
+        found.append((x.shape, picked, at, layer.layout.patches(x[picked], at)))
 
     @np.errstate(over="ignore", invalid="ignore")
-    def add(_: int, values: Values) -> None:
-        shape, at, x = found.popleft()
+    def add(number: int, values: Values) -> None:
+        shape, picked, at, x = found.popleft()
         read = _samples(values[layer.node.input[0]])
         if read.shape != shape:
             return  # what the network chooses to look at depends on the values
-        x_q = layer.layout.patches(read, at)
+        x_q = layer.layout.patches(read[picked], at)
         y = x @ np.swapaxes(rows, 1, 2)
-        halves = (sum(part.samples for part in sums) + np.arange(len(at))) % 2  # batches may be of one sample
+        sample = starts[number] + picked * counts[number] // max(shape[0], 1)
         for half in (0, 1):
-            chosen = halves == half
+            chosen = sample % 2 == half
             rows_of = np.repeat(chosen, at.shape[1])
-            sums[half] += Sums.of(x[:, rows_of], x_q[:, rows_of], y[:, rows_of], int(chosen.sum()))
+            sums[half] += Sums.of(x[:, rows_of], x_q[:, rows_of], y[:, rows_of], len(np.unique(sample[chosen])))
 
     fp32.to(layer.node.name, [source], keep)
     quantized.to(layer.node.name, [layer.node.input[0]], add)

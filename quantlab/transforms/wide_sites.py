@@ -266,8 +266,9 @@ def _is_scaled(node: onnx.NodeProto) -> bool:
 
 
 def _fills(node: onnx.NodeProto) -> bool:
-    """Whether a node that moves values puts zeros beside them."""
-    return node.op_type == "Pad"
+    """Whether a node that moves values puts zeros beside them, or for those outside of the image."""
+    mode = attribute(node, "coordinate_transformation_mode", b"half_pixel")
+    return node.op_type == "Pad" or (node.op_type == "Resize" and mode == b"tf_crop_and_resize")
 
 
 def _may_pad(node: onnx.NodeProto) -> bool:

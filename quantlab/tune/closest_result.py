@@ -9,11 +9,14 @@ from quantlab.calibration import CalibrationTable
 from quantlab.errors import Notice
 from quantlab.plain_text import printable
 from quantlab.qdq import Quantized
+from quantlab.tune.refine import MIN_GAIN_DB
 
 RANGES, CODES, ROUNDING = "channel ranges equalized", "all codes behind ReLU", "weights rounded, biases corrected"
 """The steps."""
 LEFT = "left: "
 """Begins what is said of a place that a step leaves as it is."""
+MOST_REASONS = 3
+"""That are told of a step that changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,8 @@ class Closest:
         auto_db: SQNR of `auto` alone on held-back samples that had no part in any choice.
         sqnr_db: Of the model there, as it is rounded by the other samples alone (what is returned is rounded by all);
             `auto_db` where no step is part of it.
-        held_back: How many samples were held back; 0 where there were too few, and the figures are of the samples
-            that all comes from. Where they are one batch of a fixed size, choices were made by it too.
+        held_back: How many held-back samples `auto_db` and `sqnr_db` are of; 0 where there were too few, and both are
+            of the samples that all comes from. Where they are one batch of a fixed size, choices were made by it too.
         table: The scales; those of `auto` where no step is part of it.
     """
 
@@ -67,10 +70,20 @@ class Closest:
         """A line per step, and one for all of them."""
         by = f"{self.held_back} held-back samples" if self.held_back else "the samples that it comes from"
         for step in self.steps:
-            text = f"{step.gain_db:+.2f} dB" if step.kept else f"left out ({step.gain_db:+.2f} dB)"
-            places = sum(not what.startswith(LEFT) for what in step.where.values())
-            yield Notice(f"closest: {step.name}, {places} places: {text}", "choice")
+            yield Notice(f"closest: {step.name}{_outcome(step)}", "choice")
         if any(step.kept for step in self.steps):
             yield Notice(f"closest: {self.sqnr_db:.2f} dB on {by}, auto alone {self.auto_db:.2f}", "choice")
         else:
             yield Notice(f"closest: nothing is better than auto alone, {self.auto_db:.2f} dB on {by}", "choice")
+
+
+def _outcome(step: Step) -> str:
+    """How many places a step changed, and what came of it."""
+    places = sum(not what.startswith(LEFT) for what in step.where.values())
+    if not places:
+        reasons = dict.fromkeys(what.removeprefix(LEFT) for what in step.where.values())
+        return f": nowhere, {'; '.join(list(reasons)[:MOST_REASONS])}"
+    gain = f"{step.gain_db:+.2f} dB"
+    if step.kept:
+        return f", {places} places: {gain}"
+    return f", {places} places: left out ({gain}{', not sure enough' if step.gain_db >= MIN_GAIN_DB else ''})"

@@ -66,8 +66,8 @@ class Parts:
 
     @property
     def held_back(self) -> int:
-        """How many samples were held back."""
-        return sum(map(self.size.count, self._held))
+        """How many held-back samples have the last word."""
+        return sum(map(self.size.count, self.proof)) if self.holds_back else 0
 
     @property
     def all(self) -> list[Batch]:

@@ -22,7 +22,7 @@ from quantlab.qdq.rewritten import mark_rewritten
 from quantlab.transforms.equalize import equalize
 from quantlab.transforms.rounding import Rounded, round_weights
 from quantlab.transforms.shifted import shifted
-from quantlab.transforms.ways import Way
+from quantlab.transforms.ways import NEAREST, Way
 from quantlab.transforms.wide_sites import wide_sites
 from quantlab.transforms.widen import widen
 from quantlab.tune.auto import AutoResult
@@ -112,11 +112,21 @@ class Steps:
         self._steps.append(Step(name, kept, 0.0 if np.isnan(gain_db) else gain_db, where))  # both may be exact
         return kept
 
+    def _leave(self, name: str, error: GraphError) -> None:
+        """Go on without a step that the network does not allow."""
+        self._steps.append(Step(name, kept=False, gain_db=0.0, where={"the network": f"{LEFT}{error.text}"}))
+
     def _equalized(
         self, prepared: onnx.ModelProto, whole: Batches, state: State, old: NDArray[np.float64]
     ) -> tuple[State, NDArray[np.float64]]:
+        if not self._data.holds_back:  # by the samples that the factors come from they would look better than they are
+            return state, old
         on_batch = self._on_stage("measuring channel ranges", self._auto.table.provenance.samples)
-        found = equalize(prepared, self._placement, IterableBatches(self._data.rest), on_batch)
+        try:
+            found = equalize(prepared, self._placement, IterableBatches(self._data.rest), on_batch)
+        except GraphError as error:  # a weight that no sample reaches may leave float32 with its factor
+            self._leave(RANGES, error)
+            return state, old
         if not found.groups:
             return state, old
         new_state = replace(self._calibrated(found.fp32, found.network, whole, found.caps), equalized=found)
@@ -136,7 +146,11 @@ class Steps:
         for thresholds in (by_mse, as_they_are):
             amax = {name: thresholds(state, site) for name, site in sites.items()}
             qdq = widen(state.qdq, sites, amax)
-            tried.append((self._errors(shifted(qdq), self._search), amax, qdq))
+            try:
+                tried.append((self._errors(shifted(qdq), self._search), amax, qdq))
+            except GraphError as error:
+                self._leave(CODES, error)
+                return state, old
         new, amax, qdq = min(tried, key=lambda row: float(row[0].sum()))
         where = {
             name: f"0 to {amax[name]:.4g}" + (", constant channels for the border" if site.padded else "")
@@ -150,12 +164,13 @@ class Steps:
         try:
             found = self._round(state, self._data.rest)
         except GraphError as error:  # the network cannot be run in parts
-            self._steps.append(Step(ROUNDING, kept=False, gain_db=0.0, where={"all layers": f"{LEFT}{error.text}"}))
+            self._leave(ROUNDING, error)
             return state.qdq, lambda: state.qdq
         new = self._errors(found.model, self._search)
         where = {
-            layer.node: f"{layer.way.name}; {layer.changed:.0%} of the codes, "
-            f"{layer.before_db:.1f} to {layer.after_db:.1f} dB"
+            layer.node: f"{LEFT}no other codes or bias do better"
+            if layer.way == NEAREST
+            else f"{layer.way.name}; {layer.changed:.0%} of the codes, {layer.before_db:.1f} to {layer.after_db:.1f} dB"
             for layer in found.layers
         } | {node: f"{LEFT}{why}" for node, why in found.left.items()}
         if not self._judge(ROUNDING, old, new, where):

@@ -123,7 +123,8 @@ def worst_share(errors: Sequence[NDArray[np.float64]], parts: Sequence[Samples])
 
     Returns:
         float64 (samples,), whose sum is squared error over power of the worst output (`10 ** (-SQNR / 10)`), by which
-        reports judge too; infinity where it is not finite. A batch whose outputs have no row per sample counts as one.
+        reports judge too; infinity where it is not finite. A batch counts as one sample where no output has rows of
+        single samples.
     """
     error = np.concatenate(errors)
     power = np.array([sum(part.power[name] for part in parts) for name in parts[0].power])
@@ -135,14 +136,18 @@ def worst_share(errors: Sequence[NDArray[np.float64]], parts: Sequence[Samples])
 def _per_unit(
     wanted: Mapping[str, NDArray[np.floating]], got: Mapping[str, NDArray[np.floating]], count: int
 ) -> NDArray[np.float64]:
-    """(samples, outputs) squared errors; (1, outputs) where an output has no row per sample."""
-    in_rows = count > 0 and all(x.ndim and x.shape[0] == count for x in wanted.values())
+    """(samples, outputs) squared errors; (1, outputs) where no output has rows of single samples. Of an output that has
+    none beside others that do, the first sample has the whole error: that is never sure."""
+    in_rows = {name for name, x in wanted.items() if count > 0 and x.ndim and x.shape[0] and x.shape[0] % count == 0}
     rows = count if in_rows else 1
     columns = []
     with np.errstate(invalid="ignore", over="ignore"):
         for name, want in wanted.items():
             difference = got[name].astype(np.float64) - want.astype(np.float64)
-            columns.append(np.square(difference).reshape(rows, -1).sum(axis=1))
+            column = np.zeros(rows)
+            parts = rows if name in in_rows else 1
+            column[:parts] = np.square(difference).reshape(parts, -1).sum(axis=1)
+            columns.append(column)
     return np.stack(columns, axis=1)
 
 

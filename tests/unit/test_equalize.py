@@ -185,3 +185,21 @@ def test_layout_is_reshaped_with_its_tensor(
     assert (got is None) == (want is None)
     if want is not None and got is not None:
         np.testing.assert_array_equal(got, compressed(want))
+
+
+def test_constant_that_makes_an_axis_of_its_own_is_not_of_the_channels() -> None:
+    """(N, 8) times (1, 8, 1, 1) is (1, 8, N, 8): the channels of the first are the last axis of the product."""
+    text = """m (float[N,4] x) => (float[1,8,N,5] y, float[N,5] z) {
+        g = Gemm <transB = 1> (x, w, b)  r = Relu (g)  z = MatMul (r, u)  m = Mul (r, c)  y = MatMul (m, v) }"""
+    weights = {
+        "w": floats(8, 4) * SPREAD[:, None],
+        "b": floats(8, seed=1) * SPREAD,
+        "c": floats(1, 8, 1, 1, seed=2),
+        "u": floats(8, 5, seed=3) / SPREAD[:, None],
+        "v": floats(8, 5, seed=4) / SPREAD[:, None],
+    }
+    prepared = prepare(parse(text, weights))
+    data = [{"x": floats(16, 4, seed=5)}]
+    result = equalize(prepared, plan(prepared, EVERYTHING), data)
+    for wanted, got in zip(run(prepared, data[0]), run(result.fp32, data[0]), strict=True):
+        assert sqnr_db(wanted, got) > 100

@@ -8,6 +8,7 @@ import pytest
 
 import quantlab
 from closest_parts import EXACT_MODELS, exact_model, exact_network
+from models import floats, parse
 from quantlab.calibration import CalibrationTable
 from quantlab.errors import GraphError
 from quantlab.onnx_model import GraphView
@@ -116,3 +117,27 @@ def test_tensor_of_another_tool_with_this_zero_point_is_refused() -> None:
 def test_model_without_such_tensors_is_itself() -> None:
     qdq = exact_model("gemm").qdq
     assert shifted(qdq) is qdq
+
+
+def test_resize_that_fills_with_zeros_is_no_reader_of_all_codes() -> None:
+    """Of x - c it would fill with c: the same Resize without a region of interest beyond the image may read it."""
+    text = """m (float[2,4,6,6] x) => (float[2,4,6,6] y, float[2,4,9,9] z) {{
+        a = Conv (x, w, b)  r = Relu (a)  y = Conv (r, v, d)
+        q = Resize <coordinate_transformation_mode = "{mode}"> (r, roi, scales)  z = Conv (q, u, e) }}"""
+    constants = {
+        "w": floats(8, 4, 1, 1), "b": floats(8), "v": floats(4, 8, 1, 1), "d": floats(4),
+        "u": floats(4, 8, 1, 1, seed=1), "e": floats(4, seed=1),
+        "roi": np.array([0, 0, -0.5, -0.5, 1, 1, 1.5, 1.5], np.float32),
+        "scales": np.array([1, 1, 1.5, 1.5], np.float32),
+    }  # fmt: skip
+    found = {}
+    for mode in ("asymmetric", "tf_crop_and_resize"):
+        model = parse(text.format(mode=mode), constants)
+        for node in model.graph.node:
+            node.name = node.output[0]
+        table = quantlab.calibrate(model, [{"x": floats(2, 4, 6, 6)}], "minmax")
+        qdq = quantlab.quantize(model, table, selection=EVERYTHING).model
+        sites, reasons = wide_sites(qdq)
+        found[mode] = "r" in sites, reasons.get("r", "")
+    assert found["asymmetric"][0]
+    assert found["tf_crop_and_resize"] == (False, "'q' (Resize) reads it")

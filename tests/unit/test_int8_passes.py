@@ -144,6 +144,8 @@ def test_resize_without_a_mode_copies() -> None:
     reads, _, reasons = decisions(text.replace("Resize", 'Resize <mode = "cubic">'), CONV | scales, EVERYTHING)
     assert "r<-x" not in reads
     assert reasons == {"r": "it interpolates, which needs more than 8 bits"}
+    filled = text.replace("Resize", "Resize <extrapolation_value = 1.5>")
+    assert decisions(filled, CONV | scales, EVERYTHING)[2] == {"r": "it fills with a value other than 0"}
 
 
 def test_operator_that_moves_values_reads_int8_only_where_its_input_is_quantized_anyway() -> None:

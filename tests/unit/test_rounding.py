@@ -12,7 +12,7 @@ from quantlab.errors import DataError
 from quantlab.onnx_model import GraphView
 from quantlab.qdq import WeightStyle, prepare
 from quantlab.qdq.lint import lint
-from quantlab.transforms import staged
+from quantlab.transforms import rounding, staged
 from quantlab.transforms.rounding import round_weights
 from quantlab.transforms.stored import integer_weight, weight_tensor
 from quantlab.transforms.ways import NEAREST, WAYS
@@ -230,3 +230,29 @@ def test_layer_with_very_many_inputs_stays(monkeypatch: pytest.MonkeyPatch) -> N
     assert found.left
     assert all("inputs, more than 4" in why for why in found.left.values())
     assert not found.layers
+
+
+def test_positions_as_rows_are_no_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 8 samples with 64 positions each, as many patches are taken whether the positions are an axis or rows."""
+    text = """m (float[N,4,8,8] x) => (float[A,B{more}] y) {{ a = Conv (x, w)  r = Relu (a)
+        t = Transpose <perm = [0,2,3,1]> (r)  f = Reshape (t, shape)  y = MatMul (f, v) }}"""
+    seen: list[tuple[int, int]] = []
+    real = rounding._round
+
+    def spied(*given: object) -> object:
+        halves = given[3]
+        seen.append((sum(part.patches for part in halves), sum(part.samples for part in halves)))  # type: ignore[attr-defined]
+        return real(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rounding, "_round", spied)
+    monkeypatch.setattr(rounding, "PATCHES", 32)
+    monkeypatch.setattr(rounding, "PATCHES_PER_INPUT", 1)
+    for shape, more in (([-1, 64, 16], ",5"), ([-1, 16], "")):
+        weights = {"w": floats(16, 4, 1, 1), "v": floats(16, 5), "shape": np.array(shape)}
+        model = parse(text.format(more=more), weights)
+        for node in model.graph.node:
+            node.name = node.output[0]
+        data = [{"x": floats(4, 4, 8, 8, seed=k)} for k in range(2)]
+        table = quantlab.calibrate(model, data, "minmax")
+        round_weights(prepare(model), quantlab.quantize(model, table, selection=ALL).model, data)
+    assert seen == [(32, 8)] * 4

@@ -110,7 +110,9 @@ def main() -> None:
     parser.add_argument("cache", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME", default=NAMES)
     parser.add_argument("--peers", type=Path, default=HERE.parents[1] / ".venv-peers" / "bin" / "python")
-    parser.add_argument("--again", nargs="+", default=[], metavar="STAGE", help="quantlab, peers, auto, closest, 'same tensors'")
+    parser.add_argument(
+        "--again", nargs="+", default=[], metavar="STAGE", help="quantlab, peers, auto, closest, 'same tensors'"
+    )
     parser.add_argument("--seconds", type=int, default=1500, help="of a model")
     parser.add_argument("--only-print", action="store_true")
     options = parser.parse_args()
