@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from references import ENVIRONMENTS, REFERENCES
+from references import ENVIRONMENTS, REFERENCES, SLOW
 
 import quantlab
 from quantlab.api import calibrate_all, quantize_closest
@@ -139,7 +139,7 @@ def measure(case: Case, python: Path) -> dict[str, dict[str, float | None]]:
         results.mkdir()
         runs: dict[Path, tuple[str, ...]] = {python: ("peers.py",)}
         for name, wanted in ENVIRONMENTS.items():
-            runs[environment(name, wanted)] = ("references.py", *REFERENCES[name])
+            runs[environment(name, wanted)] = ("references.py", *(n for n in REFERENCES[name] if n not in SLOW))
         for interpreter, (script, *some) in runs.items():
             command = [str(interpreter), str(Path(__file__).with_name(script)), str(copy), f"{folder}/calib.npz"]
             subprocess.run([*command, str(results), *some], check=True, stdout=sys.stderr)

@@ -22,7 +22,7 @@ ENVIRONMENTS = {
 }
 """What pip installs for each; the last does not say all that it needs."""
 ROUNDS = 1000
-"""Of AdaRound for each layer; its authors have 10,000, which take hours without a GPU."""
+"""Of AdaRound for each layer; its authors have 10,000."""
 
 
 def _items(stacks: Arrays) -> list[dict[str, np.ndarray]]:
@@ -96,6 +96,8 @@ REFERENCES: dict[str, dict[str, Peer]] = {
     "inc": {"inc-minmax": inc_peer("MinMax"), "inc-percentile": inc_peer("Percentile")},
 }
 """By environment."""
+SLOW = ("aimet-adaround",)
+"""Hours on a CPU for more than a small network: run where it is named."""
 
 if __name__ == "__main__":
     each_peer({name: run for made in REFERENCES.values() for name, run in made.items()}, sys.argv[1:])
