@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from hypothesis import settings
 
 settings.register_profile("quantlab", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("quantlab")  # a slow machine is no failure, and what fails in CI fails again
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the background; what is started here would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,6 +27,8 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(HERE.parent), str(HERE)]
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the background: no attack would be interrupted
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from attack import Accident, Attack, Call, Command  # noqa: E402
 from processes import limit_memory, redirect, start, wait  # noqa: E402
