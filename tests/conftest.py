@@ -15,7 +15,7 @@ from hypothesis import settings
 settings.register_profile("quantlab", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("quantlab")  # a slow machine is no failure, and what fails in CI fails again
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the background; what is started here would inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background: what is started would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
