@@ -70,15 +70,22 @@ class Closest:
         """A line per step, and one for all of them."""
         by = f"{self.held_back} held-back samples" if self.held_back else "the samples that it comes from"
         for step in self.steps:
-            yield Notice(f"closest: {step.name}{_outcome(step)}", "choice")
+            yield Notice(f"closest: {step.name}{outcome(step)}", "choice")
         if any(step.kept for step in self.steps):
             yield Notice(f"closest: {self.sqnr_db:.2f} dB on {by}, auto alone {self.auto_db:.2f}", "choice")
         else:
             yield Notice(f"closest: nothing is better than auto alone, {self.auto_db:.2f} dB on {by}", "choice")
 
 
-def _outcome(step: Step) -> str:
-    """How many places a step changed, and what came of it."""
+def outcome(step: Step) -> str:
+    """Say how many places a step changed, and what came of it.
+
+    Args:
+        step: The step.
+
+    Returns:
+        What stands behind its name.
+    """
     places = sum(not what.startswith(LEFT) for what in step.where.values())
     if not places:
         reasons = dict.fromkeys(what.removeprefix(LEFT) for what in step.where.values())
@@ -86,4 +93,4 @@ def _outcome(step: Step) -> str:
     gain = f"{step.gain_db:+.2f} dB"
     if step.kept:
         return f", {places} places: {gain}"
-    return f", {places} places: left out ({gain}{', not sure enough' if step.gain_db >= MIN_GAIN_DB else ''})"
+    return f", {places} places: left out ({gain}{', not sure to last' if step.gain_db >= MIN_GAIN_DB else ''})"

@@ -6,12 +6,13 @@ import numpy as np
 import onnx
 import pytest
 
+import quantlab
 from models import floats, parse, run, sqnr_db
 from quantlab.api import quantize_closest
 from quantlab.data import ArrayBatches
 from quantlab.qdq import EVERYTHING
 from quantlab.tune import Closest
-from quantlab.tune.closest_result import CODES, RANGES, ROUNDING
+from quantlab.tune.closest_result import CODES, LEFT, RANGES, ROUNDING, Step, outcome
 
 SPREAD = np.exp2(np.linspace(-5, 1, 16)).astype(np.float32)
 LAYERS = "a = Conv <pads = [1,1,1,1]> (x, w, b)  r = Relu (a)"
@@ -38,8 +39,6 @@ def closest(model: onnx.ModelProto, count: int = 48, x: np.ndarray | None = None
 
 def gain_db(model: onnx.ModelProto, made: Closest) -> float:
     """Over the FP32 weights' nearest codes and the scales of auto, on data that nobody saw."""
-    import quantlab
-
     x = {"x": samples(64, seed=1000)}
     plain = quantlab.quantize(model, quantlab.calibrate(model, [x], "mse"), selection=EVERYTHING).model
     wanted, before, after = (run(m, x)[0] for m in (model, plain, made.quantized.model))
@@ -103,3 +102,16 @@ def test_clip_that_shares_its_scale_with_what_reaches_farther_keeps_its_bound(bo
     ranges = next(step for step in made.steps if step.name == RANGES)
     assert ranges.kept and ranges.gain_db > 1
     assert gain_db(model, made) > 1
+
+
+@pytest.mark.parametrize(
+    ("kept", "gain", "where", "text"),
+    [
+        (True, 1.5, {"a": "x", "b": f"{LEFT}why"}, ", 1 places: +1.50 dB"),
+        (False, 1.5, {"a": "x"}, ", 1 places: left out (+1.50 dB, not sure to last)"),
+        (False, -0.5, {"a": "x"}, ", 1 places: left out (-0.50 dB)"),
+        (False, 0.0, {"a": f"{LEFT}one", "b": f"{LEFT}one", "c": f"{LEFT}two"}, ": nowhere, one; two"),
+    ],
+)
+def test_outcome_of_a_step_is_what_became_of_it(kept: bool, gain: float, where: dict[str, str], text: str) -> None:
+    assert outcome(Step(RANGES, kept, gain, where)) == text
